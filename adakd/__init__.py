@@ -1,0 +1,75 @@
+"""adakd: adaptive temperature in knowledge distillation.
+
+A logit-based method is three independent choices, standardize? -> temperature rule -> divergence; the package is
+laid out by that sentence. ``adakd.create_method("zkd+mlt")`` is a loss for your own loop;
+``adakd.distill(...)`` trains a student end to end.
+"""
+
+from . import series
+from ._version import __version__
+from .data import DATASETS, DataError, ImageData, load_data
+from .divergence import DKD, KL, Divergence
+from .logits import peak, pearson, standardize
+from .methods import METHODS, Method, create_method, get_method
+from .models import MODELS, create_model
+from .objective import LogitObjective, Terms
+from .temperature import Fixed, MaxLogit, TemperatureRule, Temperatures
+from .training import (
+    RECIPES,
+    CheckpointError,
+    Interrupted,
+    Recipe,
+    Run,
+    TeacherError,
+    WeightsError,
+    distill,
+    evaluate,
+    find_teacher,
+    fit,
+    get_recipe,
+    load_weights,
+    open_run,
+    train_teacher,
+)
+
+__all__ = [
+    "DATASETS",
+    "DKD",
+    "KL",
+    "METHODS",
+    "MODELS",
+    "RECIPES",
+    "CheckpointError",
+    "DataError",
+    "Divergence",
+    "Fixed",
+    "ImageData",
+    "Interrupted",
+    "LogitObjective",
+    "MaxLogit",
+    "Method",
+    "Recipe",
+    "Run",
+    "TeacherError",
+    "TemperatureRule",
+    "Temperatures",
+    "Terms",
+    "WeightsError",
+    "__version__",
+    "create_method",
+    "create_model",
+    "distill",
+    "evaluate",
+    "find_teacher",
+    "fit",
+    "get_method",
+    "get_recipe",
+    "load_data",
+    "load_weights",
+    "open_run",
+    "peak",
+    "pearson",
+    "series",
+    "standardize",
+    "train_teacher",
+]

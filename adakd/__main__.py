@@ -1,0 +1,5 @@
+"""`python -m adakd`."""
+
+from .cli import main
+
+raise SystemExit(main())

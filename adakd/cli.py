@@ -1,0 +1,271 @@
+"""The command line: `adakd teacher | distill | evaluate | methods`, also as `python -m adakd`."""
+
+import argparse
+import ast
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ._version import __version__
+from .data import DATASETS, DataError
+from .methods import METHODS, RULE_NAMES
+from .models import MODELS
+from .training import (
+    RECIPES,
+    CheckpointError,
+    Interrupted,
+    Run,
+    TeacherError,
+    WeightsError,
+    distill,
+    evaluate,
+    open_run,
+    train_teacher,
+)
+
+__all__ = ["main"]
+
+# What a user can mend: shown as one line, without a traceback.
+_USER_ERRORS = (
+    CheckpointError,
+    DataError,
+    FileNotFoundError,
+    FloatingPointError,
+    NotADirectoryError,
+    PermissionError,
+    TeacherError,
+    ValueError,
+    WeightsError,
+)
+
+_EPILOG = """\
+Start here (embedded data, no download, under a minute on two CPU cores):
+  adakd distill                                   teacher, then a student by zkd+mlt
+  adakd distill --method ce                       the same student without a teacher
+
+CIFAR-100 (downloaded and verified on first use):
+  adakd teacher --data cifar100 --model resnet32x4 --recipe paper
+  adakd distill --data cifar100 --teacher resnet32x4 --student resnet8x4 --recipe paper
+
+Ctrl-C stops a run and saves it; repeating the command continues it exactly.
+"""
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`name=value` with the value read as a Python literal, or else as text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected name=value (for example kd_weight=18), got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        default="gratings",
+        metavar="NAME",
+        help=f"{', '.join(DATASETS)} (default: gratings, embedded: nothing is downloaded)",
+    )
+    data.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="where CIFAR lies or will be downloaded to (default: $ADAKD_DATA, else ~/.cache/adakd)",
+    )
+    data.add_argument(
+        "--unofficial-archive",
+        action="store_true",
+        help="accept CIFAR files that do not match the published checksums; the record says so",
+    )
+    length = parser.add_argument_group("length")
+    length.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)} (default: demo for gratings, quick for CIFAR; paper is 240 epochs)",
+    )
+    length.add_argument("--epochs", type=int, metavar="N", help="other length than the recipe's")
+    length.add_argument("--batch-size", type=int, metavar="N", help="other batch size")
+    length.add_argument("--lr", type=float, metavar="X", help="other learning rate")
+    length.add_argument(
+        "--train-images", type=int, metavar="N", help="train on N images, the classes in equal parts"
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    run.add_argument("--out", default="runs", metavar="FOLDER", help="results go under it (default: runs)")
+    run.add_argument("--fresh", action="store_true", help="forget an earlier run of the same settings")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+    _add_device_options(run)
+
+
+def _add_device_options(group) -> None:
+    group.add_argument(
+        "--device", default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)"
+    )
+    group.add_argument(
+        "--precision",
+        default=None,
+        metavar="NAME",
+        help="fp32, bf16, fp16 or auto (default: what the hardware does fastest, with the reason shown)",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="adakd",
+        description="Knowledge distillation with adaptive temperatures.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"adakd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    teacher = commands.add_parser(
+        "teacher",
+        help="train a large network on the labels",
+        description="Train a network on the labels alone, to teach others later.",
+    )
+    teacher.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"one of {', '.join(MODELS)} (default: resnet14 for gratings, wrn_16_2 for CIFAR)",
+    )
+    _add_training_options(teacher)
+
+    student = commands.add_parser(
+        "distill",
+        help="train a small network from a teacher",
+        description="Train a student from a teacher. On the embedded set the teacher is trained first "
+        "where there is none.",
+    )
+    models = student.add_argument_group("models and method")
+    models.add_argument(
+        "--teacher",
+        metavar="NAME|FOLDER",
+        help="a model trained by `adakd teacher`, or the folder of its run",
+    )
+    models.add_argument(
+        "--teacher-weights",
+        metavar="FILE",
+        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
+    )
+    models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
+    models.add_argument(
+        "--method", default="zkd+mlt", metavar="NAME", help="see `adakd methods` (default: zkd+mlt)"
+    )
+    models.add_argument(
+        "--set",
+        action="append",
+        type=_option,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the method, e.g. --set kd_weight=18 (repeatable)",
+    )
+    _add_training_options(student)
+
+    measure = commands.add_parser(
+        "evaluate",
+        help="measure a finished run again",
+        description="Test accuracy of a finished run's network, beside what its record says.",
+    )
+    measure.add_argument("run", metavar="FOLDER", help="folder of a finished run")
+    measure.add_argument("--root", metavar="FOLDER", help="where CIFAR lies")
+    _add_device_options(measure)
+
+    commands.add_parser(
+        "methods",
+        help="list the methods",
+        description="The published methods with their weights. Any of them takes another temperature rule: "
+        "<method>+<rule>.",
+    )
+    return parser
+
+
+def _training_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "data": arguments.data,
+        "recipe": arguments.recipe,
+        "seed": arguments.seed,
+        "out": arguments.out,
+        "device": arguments.device,
+        "precision": arguments.precision or "auto",
+        "root": arguments.root,
+        "official": not arguments.unofficial_archive,
+        "progress": not arguments.quiet,
+        "fresh": arguments.fresh,
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "lr": arguments.lr,
+        "train_images": arguments.train_images,
+    }
+
+
+def _report(run: Run) -> None:
+    result, config = run.record["result"], run.record["config"]
+    taught = f" from {config['teacher']['model']}" if config["teacher"] else ""
+    print(f"{config['model']}{taught} by {config['method']} on {config['data']['name']}")
+    print(
+        f"  test accuracy {result['last']:.2f} % after the last epoch "
+        f"(best {result['best']:.2f} % after epoch {result['best_epoch']}); {run.record['seconds']:.0f} s"
+    )
+    print(f"  {run.folder}")
+
+
+def _teacher(arguments: argparse.Namespace) -> None:
+    _report(train_teacher(arguments.model, **_training_arguments(arguments)))
+
+
+def _distill(arguments: argparse.Namespace) -> None:
+    _report(
+        distill(
+            arguments.teacher,
+            arguments.student,
+            arguments.method,
+            teacher_weights=arguments.teacher_weights,
+            method_options=dict(arguments.set),
+            **_training_arguments(arguments),
+        )
+    )
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    run = open_run(arguments.run)
+    accuracy = evaluate(
+        run, device=arguments.device, precision=arguments.precision, root=arguments.root
+    )
+    print(f"test accuracy {accuracy:.2f} % (record: {run.accuracy:.2f} %)")
+
+
+def _methods(arguments: argparse.Namespace) -> None:
+    print(f"{'method':18} {'λ_CE':>5} {'λ_KD':>5}  formula")
+    for row in METHODS.values():
+        weight = f"{row.kd_weight:g}" if row.divergence else "–"
+        print(f"{row.name:18} {row.ce_weight:>5g} {weight:>5}  {row.formula}")
+        print(f"{'':31}{row.paper}")
+        if row.note:
+            print(f"{'':31}{row.note}")
+    print(f"\nrules for <method>+<rule>: {', '.join(RULE_NAMES)}")
+
+
+_COMMANDS = {"teacher": _teacher, "distill": _distill, "evaluate": _evaluate, "methods": _methods}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 an error told in one line, 130 interrupted."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        _COMMANDS[arguments.command](arguments)
+    except Interrupted as interrupted:
+        print(f"\n{interrupted}\nRepeat the command to continue.", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except _USER_ERRORS as error:
+        print(f"adakd: {error}", file=sys.stderr)
+        return 1
+    return 0

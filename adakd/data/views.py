@@ -1,0 +1,150 @@
+"""Views instead of augmentation: which crop and flip of image i epoch e shows is a pure function of (seed, e, i).
+
+Padding by 4, cropping and flipping has exactly 9 · 9 · 2 = 162 outcomes. Choosing among them by hashing, and not
+from a stream of random numbers, has three consequences: every method sees the same images in the same order
+(comparisons are paired), a run resumes exactly from any step, and nothing depends on the number of workers.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .images import ImageData
+
+__all__ = ["Views", "balanced_subset", "epoch_order", "hashed"]
+
+_MASK = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The 32-bit finalizer of MurmurHash3, on non-negative int64 below 2^32."""
+    x = x ^ (x >> 16)
+    x = (x * 0x85EBCA6B) & _MASK  # products overflow int64, but their low 32 bits are right
+    x = x ^ (x >> 13)
+    x = (x * 0xC2B2AE35) & _MASK
+    return x ^ (x >> 16)
+
+
+# Separate streams, so that e.g. the order of an epoch says nothing about its crops.
+_VIEW, _ORDER, _SUBSET = 1, 2, 3
+
+
+def hashed(stream: int, seed: int, epoch: int, index: Tensor) -> Tensor:
+    """Uniform integers in [0, 2^32), a pure function of all four; int64 of index's shape, on its device."""
+    x = torch.full_like(index, stream)
+    for part in (seed & _MASK, (seed >> 32) & _MASK, epoch, index):
+        x = _mix((x + part + 0x9E3779B9) & _MASK)
+    return x
+
+
+def epoch_order(seed: int, epoch: int, size: int, device: torch.device | str = "cpu") -> Tensor:
+    """A permutation of 0 … size - 1: the order in which epoch `epoch` of that seed visits the images."""
+    return hashed(_ORDER, seed, epoch, torch.arange(size, device=device)).argsort(stable=True)
+
+
+def balanced_subset(labels: Tensor, size: int | None, seed: int) -> Tensor:
+    """Indices of `size` images with the classes in equal parts (to within one image), chosen by the seed.
+
+    Smaller subsets of one seed are contained in larger ones. None means all images.
+
+    Raises:
+        ValueError: if the size is not between 1 and the number of images.
+    """
+    if size is None:
+        return torch.arange(len(labels), device=labels.device)
+    if not 1 <= size <= len(labels):
+        raise ValueError(
+            f"train_images: expected 1 to {len(labels)} (the size of the training set), got {size}"
+        )
+    order = hashed(_SUBSET, seed, 0, torch.arange(len(labels), device=labels.device)).argsort(
+        stable=True
+    )
+    # Deal the shuffled images round by round, one of each class in each round.
+    shuffled = labels[order]
+    one_hot = F.one_hot(shuffled)
+    rounds = (one_hot.cumsum(0) * one_hot).sum(1)  # (N,): this image is the n-th of its class
+    return order[rounds.argsort(stable=True)[:size]].sort().values
+
+
+class Views:
+    """The training images of a set, seen through crops and flips, by batches.
+
+    Args:
+        data: on the device where training happens.
+        seed: the run's seed.
+        subset: indices of the training images to use; all when left out.
+    """
+
+    def __init__(self, data: ImageData, seed: int, subset: Tensor | None = None):
+        split = data.train
+        self.seed = seed
+        self.index = (
+            torch.arange(len(split), device=data.device)
+            if subset is None
+            else subset.to(data.device)
+        )
+        self.labels = split.labels[self.index]
+        self.size = split.images.shape[1]
+        self.padding = data.padding
+        self.flip = data.flip
+        # Black borders are added to the pixels, before normalization, as torchvision's RandomCrop does.
+        pad = self.padding
+        self.images = F.pad(split.images[self.index], (0, 0, pad, pad, pad, pad))
+        self.scale, self.shift = normalization(data)
+
+    @property
+    def count(self) -> int:
+        """How many views an image has: 162 for CIFAR."""
+        return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def choose(self, epoch: int, positions: Tensor) -> Tensor:
+        """Which view (0 … count - 1) each of these images shows in this epoch.
+
+        Args:
+            epoch: counted from 1.
+            positions: (B,) positions within the subset.
+        """
+        # Hashing the index in the whole set gives an image the same views in every subset it belongs to.
+        return (hashed(_VIEW, self.seed, epoch, self.index[positions]) * self.count) >> 32
+
+    def render(self, positions: Tensor, view: Tensor) -> Tensor:
+        """Normalized float images (B, C, H, W), channels_last, of the given views: one gather."""
+        offsets = 2 * self.padding + 1
+        crop = view % offsets**2
+        mirrored = view >= offsets**2  # never, where count == offsets**2
+        steps = torch.arange(self.size, device=view.device)
+        rows = (crop // offsets).unsqueeze(1) + steps  # (B, H)
+        columns = torch.where(mirrored.unsqueeze(1), steps.flip(0), steps) + (
+            crop % offsets
+        ).unsqueeze(1)
+        pixels = self.images[positions[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
+
+    def batches(
+        self, epoch: int, batch_size: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, C, H, W) and labels (B,) of an epoch from batch `start` on; the last may be smaller."""
+        order = epoch_order(self.seed, epoch, len(self), self.index.device)
+        for positions in order.split(batch_size)[start:]:
+            yield self.render(positions, self.choose(epoch, positions)), self.labels[positions]
+
+
+def normalization(data: ImageData) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) that turn bytes into normalized values: (x / 255 - mean) / std."""
+    mean = torch.tensor(data.mean, device=data.device)
+    std = torch.tensor(data.std, device=data.device)
+    return 1 / (255 * std), -mean / std
+
+
+def eval_batches(data: ImageData, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order."""
+    scale, shift = normalization(data)
+    for images, labels in zip(
+        data.test.images.split(batch_size), data.test.labels.split(batch_size), strict=True
+    ):
+        yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels

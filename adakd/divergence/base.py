@@ -1,0 +1,20 @@
+"""The one signature of every divergence."""
+
+from torch import Tensor, nn
+
+from ..temperature import Temperatures
+
+__all__ = ["Divergence"]
+
+
+class Divergence(nn.Module):
+    """How far a student's logits are from a teacher's, at given temperatures.
+
+    ``divergence(student, teacher, target, temperatures) -> (B,)``: one value a sample, whose mean over the batch
+    is the loss. No 1/K anywhere: the extra 1/N of the paper's Eq. 2 is not in its released code either.
+    """
+
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures
+    ) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it compares logits")

@@ -1,0 +1,78 @@
+"""What is done to a row of logits before a temperature is chosen: standardize, correlate, find the peak.
+
+All functions take (B, K), work per sample (per row) and keep the gradient. B = batch, K = classes.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["peak", "pearson", "standardize"]
+
+
+def _is_constant(logits: Tensor) -> Tensor:
+    """(B, 1): rows without spread, found exactly, where a computed std may be rounding noise."""
+    low, high = logits.detach().aminmax(dim=-1, keepdim=True)
+    return low == high
+
+
+def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
+    r"""Standardize each row to mean 0 and standard deviation 1.
+
+    .. math:: z_k = \frac{v_k - \bar v}{\sigma + \epsilon}, \qquad
+              \sigma^2 = \frac{1}{K - \mathrm{ddof}} \sum_k (v_k - \bar v)^2
+
+    Mean and standard deviation stay in the graph. A constant row (:math:`\sigma = 0`) carries no
+    information: it becomes zeros, with zero gradient, instead of NaN.
+
+    Args:
+        logits: (B, K).
+        ddof: 0 is the population standard deviation, as the papers print it (2503.09030 Algorithm 2; Sun et
+            al. 2024). 1 is the sample standard deviation, as both released codes compute it.
+        eps: added to the standard deviation; the released codes use 1e-7.
+
+    Returns:
+        (B, K), in the dtype of the input.
+
+    Raises:
+        ValueError: if there are not more classes than ``ddof``.
+    """
+    if logits.shape[-1] <= ddof:
+        raise ValueError(
+            f"logits: standardizing with ddof={ddof} needs more than {ddof} classes, "
+            f"got shape {tuple(logits.shape)}"
+        )
+    variance, mean = torch.var_mean(logits, dim=-1, correction=ddof, keepdim=True)  # (B, 1)
+    constant = _is_constant(logits)
+    # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
+    sigma = variance.masked_fill(constant, 1.0).sqrt()
+    return ((logits - mean) / (sigma + eps)).masked_fill(constant, 0.0)
+
+
+def pearson(a: Tensor, b: Tensor) -> Tensor:
+    r"""Pearson correlation of the rows of two (B, K) tensors, :math:`\rho = \frac1K \sum_k z^a_k z^b_k`.
+
+    Returns (B,). A constant row has correlation 0 with everything.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if a.shape != b.shape:
+        raise ValueError(
+            f"pearson: expected two tensors of one shape, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    return (standardize(a) * standardize(b)).mean(dim=-1)
+
+
+def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:
+    """Height of each row's peak: max_k z_k ("signed") or max_k |z_k| ("absolute").
+
+    Returns (B, 1).
+
+    Raises:
+        ValueError: for another magnitude.
+    """
+    if magnitude == "signed":
+        return logits.amax(dim=-1, keepdim=True)
+    if magnitude == "absolute":
+        return logits.abs().amax(dim=-1, keepdim=True)
+    raise ValueError(f"magnitude: expected 'signed' or 'absolute', got {magnitude!r}")

@@ -1,0 +1,33 @@
+"""The one signature of every temperature rule."""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["Temperatures", "TemperatureRule"]
+
+
+class Temperatures(NamedTuple):
+    """Temperatures of one batch, each (B, 1) or (1, 1) where the whole batch shares it; > 0, no unit."""
+
+    student: Tensor
+    teacher: Tensor
+
+
+class TemperatureRule(nn.Module):
+    """A rule that reads a batch of logits and says how soft to make them.
+
+    ``rule(student, teacher, target=None, epoch=None) -> Temperatures``, with student and teacher logits (B, K)
+    as the divergence will see them (standardized or not), target (B,) and the epoch counted from 1. Fixed,
+    per-sample, learned and scheduled rules share it, so any of them goes with any divergence. Learned
+    parameters and state are ordinary parameters and buffers: ``state_dict()`` and the optimizer find them.
+    """
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        target: Tensor | None = None,
+        epoch: int | None = None,
+    ) -> Temperatures:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it chooses a temperature")

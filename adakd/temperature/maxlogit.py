@@ -1,0 +1,80 @@
+"""The maximum logit as temperature (arXiv 2503.09030, Algorithms 1-3)."""
+
+import torch
+from torch import Tensor
+
+from ..logits import peak
+from ..series import lower_factor, upper_factor
+from .base import TemperatureRule, Temperatures
+
+__all__ = ["MaxLogit"]
+
+# A row of constant logits standardizes to zeros and would ask for temperature 0. The smallest peak a
+# standardized row of K classes can have is 1 / sqrt(K - 1), so this floor is out of reach of every other row
+# up to K = 10^6.
+_FLOOR = 1e-3
+
+
+class MaxLogit(TemperatureRule):
+    r"""One temperature per sample from the height of its peak.
+
+    .. math:: \tau_i = c_n \max\left(\max_k z^t_{ik},\; \max_k z^s_{ik}\right),
+              \qquad c_2 = \tfrac{1 + \sqrt 3}{2} = 1.3660
+
+    The smallest temperature for which the composed series of the paper converges at every positive logit
+    (Eq. 20). It serves teacher and student alike and carries no gradient. Meant for standardized logits; on
+    others it works, and is neither shift-invariant nor bounded.
+
+    Three definitions are in circulation, and the paper and its code disagree:
+
+    ==================  ===================  ==============
+    source              reference            magnitude
+    ==================  ===================  ==============
+    Algorithms 1-3      ``"both"``           ``"signed"``
+    released code       ``"both"``           ``"absolute"``
+    abstract            ``"teacher"``        ``"signed"``
+    ==================  ===================  ==============
+
+    ``magnitude="two-sided"`` is the condition that the derivation asks for and the paper leaves out: the
+    larger of :math:`c_n^+ \max z` and :math:`c_n^- |\min z|`, so that every logit is inside the interval.
+
+    Args:
+        reference: whose peak counts, ``"both"`` or ``"teacher"``.
+        magnitude: ``"signed"``, ``"absolute"`` or ``"two-sided"``.
+        order: n of the Taylor polynomial, an integer of at least 1 or ``math.inf``; see `adakd.series`.
+
+    Raises:
+        ValueError: for another reference, magnitude or order.
+    """
+
+    def __init__(self, reference: str = "both", magnitude: str = "signed", order: float = 2):
+        super().__init__()
+        if reference not in ("both", "teacher"):
+            raise ValueError(f"reference: expected 'both' or 'teacher', got {reference!r}")
+        if magnitude not in ("signed", "absolute", "two-sided"):
+            raise ValueError(
+                f"magnitude: expected 'signed', 'absolute' or 'two-sided', got {magnitude!r}"
+            )
+        self.reference = reference
+        self.magnitude = magnitude
+        self.order = order
+        self.upper = upper_factor(order)
+        self.lower = lower_factor(order)
+
+    def _lowest(self, logits: Tensor) -> Tensor:
+        if self.magnitude == "two-sided":
+            return torch.maximum(
+                self.upper * peak(logits), -self.lower * logits.amin(dim=-1, keepdim=True)
+            )
+        return self.upper * peak(logits, self.magnitude)
+
+    @torch.no_grad()
+    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+        tau = self._lowest(teacher)  # (B, 1)
+        if self.reference == "both":
+            tau = torch.maximum(tau, self._lowest(student))
+        tau = tau.clamp(min=_FLOOR)
+        return Temperatures(tau, tau)
+
+    def extra_repr(self) -> str:
+        return f"reference={self.reference!r}, magnitude={self.magnitude!r}, order={self.order}"

@@ -1,0 +1,31 @@
+"""Training: recipes, the resumable loop, and runs that leave weights and a record."""
+
+from .files import WeightsError, load_weights, save_weights
+from .fit import CheckpointError, Interrupted, evaluate_model, fit
+from .precision import Precision, choose_precision
+from .recipe import RECIPES, Recipe, get_recipe
+from .record import REQUIRED_FIELDS
+from .run import Run, TeacherError, distill, evaluate, find_teacher, open_run, train_teacher
+
+__all__ = [
+    "RECIPES",
+    "REQUIRED_FIELDS",
+    "CheckpointError",
+    "Interrupted",
+    "Precision",
+    "Recipe",
+    "Run",
+    "TeacherError",
+    "WeightsError",
+    "choose_precision",
+    "distill",
+    "evaluate",
+    "evaluate_model",
+    "find_teacher",
+    "fit",
+    "get_recipe",
+    "load_weights",
+    "open_run",
+    "save_weights",
+    "train_teacher",
+]

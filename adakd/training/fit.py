@@ -1,0 +1,290 @@
+"""The training loop: one function, resumable at any step, that reads the device once an epoch."""
+
+import contextlib
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..data import ImageData, Views, balanced_subset, eval_batches
+from ..logits import pearson
+from ..objective import LogitObjective, Terms
+from .files import read_checkpoint, write_checkpoint
+from .precision import Precision
+from .recipe import Recipe
+
+__all__ = ["CheckpointError", "Interrupted", "evaluate_model", "fit"]
+
+log = logging.getLogger("adakd")
+
+SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop, and has saved where it stood."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is of another run, or cannot be read."""
+
+
+class Meter:
+    """Sums over an epoch, kept on the device as one tensor: reading them is the epoch's only wait."""
+
+    FIELDS = ("images", "loss", "ce", "kd", "correct", "tau", "correlation")
+
+    def __init__(self, device: torch.device):
+        # float64: sums over 50 000 images must not depend on where a run was interrupted.
+        self.sums = torch.zeros(len(self.FIELDS), dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(
+        self, terms: Terms, logits: Tensor, teacher_logits: Tensor | None, labels: Tensor
+    ) -> None:
+        size = len(labels)
+        tau = correlation = torch.zeros((), device=logits.device)
+        if terms.temperature is not None:
+            tau = terms.temperature.teacher.mean()
+            correlation = pearson(logits, teacher_logits).mean()
+        correct = (logits.argmax(dim=1) == labels).float().mean()
+        means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation]).double()
+        self.sums[0] += size
+        self.sums[1:] += means * size
+
+    def read(self) -> dict[str, float]:
+        """Means over the epoch. This waits for the device."""
+        images, *sums = self.sums.tolist()
+        means = {
+            name: value / images for name, value in zip(self.FIELDS[1:], sums, strict=True)
+        }
+        return {
+            "loss": means["loss"],
+            "ce": means["ce"],
+            "kd": means["kd"],
+            "train_accuracy": 100 * means["correct"],
+            "temperature": means["tau"],
+            "correlation": means["correlation"],
+        }
+
+
+@torch.no_grad()
+def evaluate_model(model: nn.Module, data: ImageData, precision: Precision) -> float:
+    """Top-1 accuracy on the test split, in percent."""
+    training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    for images, labels in eval_batches(data):
+        with precision.autocast(data.device):
+            logits = model(images)
+        correct += (logits.argmax(dim=1) == labels).sum()
+    model.train(training)
+    return 100.0 * correct.item() / len(data.test)
+
+
+@contextlib.contextmanager
+def _stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one ends the process at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # signals can be handled in the main thread only
+        return
+
+    def receive(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _frozen(teacher: nn.Module) -> nn.Module:
+    return teacher.eval().requires_grad_(False)
+
+
+def fit(
+    model: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    criterion: LogitObjective,
+    *,
+    seed: int,
+    checkpoint: Path,
+    config: dict[str, Any],
+    precision: Precision,
+    teacher: nn.Module | None = None,
+    label: str = "training",
+    progress: bool = True,
+) -> tuple[list[dict[str, Any]], float]:
+    """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
+
+    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), and
+    the checkpoint holds everything else, so that a run stopped at any moment and continued is, on one machine, bit
+    for bit the run that was never stopped.
+
+    Args:
+        model: on the device of `data`.
+        data: training happens on its device.
+        recipe: length, batch size, schedule, transfer set.
+        criterion: the loss; its parameters, if any, are trained along and its state is saved along.
+        seed: chooses the transfer set, the order of the images and their views.
+        checkpoint: file to continue from and to save to: after every epoch, every two minutes, and on Ctrl-C.
+        config: what identifies the run; a checkpoint of another config is refused.
+        precision: number format of forward and backward.
+        teacher: on the same device; evaluated live on the very views the student sees.
+        label: what the progress display calls the run.
+        progress: whether to show it.
+
+    Returns:
+        One row an epoch (means over the epoch, test accuracy where measured), and the seconds of training and
+        measuring, over all continuations.
+
+    Raises:
+        Interrupted: on SIGINT or SIGTERM, after saving.
+        CheckpointError: if the checkpoint is of another run or damaged.
+        FloatingPointError: if the loss is not finite; the checkpoint of the last good epoch stays.
+        ValueError: if the criterion needs a teacher and there is none.
+    """
+    if criterion.needs_teacher and teacher is None:
+        raise ValueError("this method distills from a teacher, and none was given")
+    device = data.device
+    model = model.to(device, memory_format=torch.channels_last)
+    criterion = criterion.to(device)
+    teacher = _frozen(teacher).to(device, memory_format=torch.channels_last) if teacher else None
+    views = Views(data, seed, balanced_subset(data.train.labels, recipe.train_images, seed))
+    steps = math.ceil(len(views) / recipe.batch_size)
+    optimizer = recipe.optimizer([*model.parameters(), *criterion.parameters()])
+    scheduler = recipe.scheduler(optimizer, steps)
+    scaler = precision.scaler(device)
+    meter = Meter(device)
+    stateful = {
+        "model": model,
+        "criterion": criterion,
+        "optimizer": optimizer,
+        "scheduler": scheduler,
+        "scaler": scaler,
+    }
+    epoch, step, seconds, history = 1, 0, 0.0, []
+    if checkpoint.is_file():
+        saved = _read_matching(checkpoint, device, config)
+        for name, part in stateful.items():
+            part.load_state_dict(saved[name])
+        meter.sums.copy_(saved["meter"])
+        epoch, step = saved["epoch"], saved["step"]
+        seconds, history = saved["seconds"], saved["history"]
+        log.info("continuing %s from epoch %d, step %d", label, epoch, step)
+    clock = time.perf_counter() - seconds
+
+    def save() -> None:
+        state = {name: part.state_dict() for name, part in stateful.items()}
+        position = {"epoch": epoch, "step": step, "seconds": time.perf_counter() - clock}
+        write_checkpoint(
+            checkpoint,
+            {**state, **position, "meter": meter.sums, "history": history, "config": config},
+        )
+
+    bar = tqdm(
+        total=recipe.epochs * steps,
+        initial=(epoch - 1) * steps + step,
+        desc=label,
+        unit="step",
+        disable=not progress,
+        dynamic_ncols=True,
+    )
+    if history:
+        bar.set_postfix(_shown(history, recipe))
+    saved_at = time.perf_counter()
+    with bar, _stop_requests() as stop:
+        while epoch <= recipe.epochs:
+            model.train()
+            criterion.train()
+            for images, labels in views.batches(epoch, recipe.batch_size, start=step):
+                teacher_logits = None
+                with precision.autocast(device):
+                    if criterion.needs_teacher:
+                        with torch.no_grad():
+                            teacher_logits = teacher(images)
+                    logits = model(images)
+                terms = criterion(logits, teacher_logits, labels, epoch=epoch)
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(terms.total).backward()
+                scaler.step(optimizer)
+                scaler.update()
+                scheduler.step()
+                meter.add(terms, logits, teacher_logits, labels)
+                step += 1
+                bar.update()
+                if step < steps and (stop or _due(saved_at)):
+                    _refuse_divergence(meter.read()["loss"], epoch, checkpoint)
+                    save()
+                    saved_at = time.perf_counter()
+                    if stop:
+                        raise Interrupted(f"stopped in epoch {epoch}; saved in {checkpoint}")
+            row = {"epoch": epoch, "lr": scheduler.get_last_lr()[0], **meter.read()}
+            _refuse_divergence(row["loss"], epoch, checkpoint)
+            if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
+                row["test_accuracy"] = evaluate_model(model, data, precision)
+            history.append(row)
+            meter.sums.zero_()
+            epoch, step = epoch + 1, 0
+            save()
+            saved_at = time.perf_counter()
+            bar.set_postfix(_shown(history, recipe))
+            if stop and epoch <= recipe.epochs:
+                raise Interrupted(f"stopped after epoch {epoch - 1}; saved in {checkpoint}")
+    return history, time.perf_counter() - clock
+
+
+def _refuse_divergence(loss: float, epoch: int, checkpoint: Path) -> None:
+    """Before anything is saved: a checkpoint must never hold a state that cannot be continued."""
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss became {loss} in epoch {epoch}; the last good state is in {checkpoint}. "
+            "Lower the learning rate or the weight of the distillation term."
+        )
+
+
+def _due(saved_at: float) -> bool:
+    return time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
+
+
+def _shown(history: list[dict[str, Any]], recipe: Recipe) -> dict[str, str]:
+    shown = {
+        "epoch": f"{history[-1]['epoch']}/{recipe.epochs}",
+        "train": f"{history[-1]['train_accuracy']:.1f}%",
+    }
+    measured = [row["test_accuracy"] for row in history if "test_accuracy" in row]
+    return {**shown, "test": f"{measured[-1]:.1f}%"} if measured else shown
+
+
+def _read_matching(path: Path, device: torch.device, config: dict[str, Any]) -> dict[str, Any]:
+    try:
+        saved = read_checkpoint(path, device)
+    except Exception as error:  # torch raises different things for different damage
+        raise CheckpointError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); delete it to start again"
+        ) from error
+    theirs = saved["config"]
+    different = sorted(
+        key for key in {*theirs, *config} if theirs.get(key) != config.get(key)
+    )
+    if different:
+        changes = "; ".join(
+            f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in different
+        )
+        raise CheckpointError(
+            f"{path} is of another run: {changes}. Choose another folder, restore the setting, or delete it."
+        )
+    return saved

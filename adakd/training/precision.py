@@ -1,0 +1,61 @@
+"""The number format that a device trains in, with the reason."""
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+__all__ = ["Precision", "choose_precision"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Without matrix tiles (AMX), converting costs a network below this size more than its products gain.
+_CPU_BF16_PARAMETERS = 100_000
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Format of activations in forward and backward; weights, losses and statistics stay in fp32."""
+
+    name: str
+    reason: str
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+        return torch.autocast(device.type, _DTYPES[self.name], enabled=self.name != "fp32")
+
+    def scaler(self, device: torch.device) -> torch.amp.GradScaler:
+        """Loss scaling; does nothing except in fp16, whose smallest gradients would vanish."""
+        return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
+
+def choose_precision(name: str, device: torch.device, parameters: int) -> Precision:
+    """Resolve "auto", or check that the device can do what was asked for.
+
+    Args:
+        name: "auto", "fp32", "bf16" or "fp16".
+        device: where training happens.
+        parameters: number of parameters of the trained network.
+
+    Raises:
+        ValueError: for an unknown name, or fp16 on a CPU.
+    """
+    if name in _DTYPES:
+        if name == "fp16" and device.type == "cpu":
+            raise ValueError(
+                "precision: fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU"
+            )
+        return Precision(name, "asked for")
+    if name != "auto":
+        raise ValueError(f"precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got {name!r}")
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return Precision("bf16", "this GPU multiplies bf16 in hardware")
+        return Precision("fp16", "this GPU has fp16 but no bf16; losses are scaled")
+    cpu = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch: then nothing is known
+    if cpu.get("amx_bf16"):
+        return Precision("bf16", "this CPU has matrix tiles for bf16")
+    if cpu.get("avx512_bf16"):
+        if parameters > _CPU_BF16_PARAMETERS:
+            return Precision("bf16", "this CPU multiplies bf16 in hardware")
+        return Precision("fp32", "the network is too small for bf16 to pay on this CPU")
+    return Precision("fp32", f"no faster format is known for this {device.type}")

@@ -1,0 +1,116 @@
+"""How long and how to train: frozen settings with names, so that a record says all of it in one word."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+
+from .._check import near_names
+
+__all__ = ["RECIPES", "Recipe", "get_recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of one training run, by SGD with momentum and weight decay on every parameter.
+
+    ``schedule="multistep"`` multiplies the rate by ``gamma`` after each epoch in ``milestones``;
+    ``"onecycle"`` warms up to ``lr`` and anneals to zero, step by step.
+    """
+
+    name: str
+    epochs: int
+    batch_size: int = 64
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "multistep"
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    train_images: int | None = None
+    """Size of the class-balanced transfer set, chosen by the run's seed; None for all training images."""
+    eval_every: int = 1
+    """Epochs between measurements on the test set; the last epoch is always measured."""
+
+    def __post_init__(self):
+        if self.epochs < 1 or self.batch_size < 1 or self.eval_every < 1:
+            raise ValueError(
+                "recipe: epochs, batch_size and eval_every must be at least 1, got "
+                f"{self.epochs}, {self.batch_size}, {self.eval_every}"
+            )
+        if self.schedule not in ("multistep", "onecycle"):
+            raise ValueError(
+                f"schedule: expected 'multistep' or 'onecycle', got {self.schedule!r}"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """The settings as plain data, for a record."""
+        return {**asdict(self), "milestones": list(self.milestones)}
+
+    def optimizer(self, parameters) -> Optimizer:
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
+        """A schedule to be stepped after every optimizer step."""
+        if self.schedule == "onecycle":
+            return OneCycleLR(
+                optimizer,
+                max_lr=self.lr,
+                total_steps=self.epochs * steps_per_epoch,
+                pct_start=0.2,
+                cycle_momentum=False,
+            )
+        return MultiStepLR(optimizer, [m * steps_per_epoch for m in self.milestones], self.gamma)
+
+
+# Each name holds a setting for teachers and one for students.
+RECIPES: dict[str, dict[str, Recipe]] = {
+    # The protocol that the distillation literature shares for CIFAR-100 (and 2503.09030, section 4).
+    "paper": {
+        role: Recipe("paper", epochs=240, lr=0.05, milestones=(150, 180, 210))
+        for role in ("teacher", "student")
+    },
+    # For two CPU cores: the teacher sees everything briefly, the student a small transfer set often. Short
+    # training on all images would show nothing: distillation has not begun to pay then.
+    "quick": {
+        "teacher": Recipe("quick", epochs=15, lr=0.2, batch_size=128, schedule="onecycle"),
+        "student": Recipe(
+            "quick", epochs=40, lr=0.1, schedule="onecycle", train_images=4000, eval_every=10
+        ),
+    },
+    # For the embedded gratings: seconds.
+    "demo": {
+        "teacher": Recipe("demo", epochs=8, lr=0.1, schedule="onecycle", eval_every=2),
+        "student": Recipe(
+            "demo", epochs=60, lr=0.1, schedule="onecycle", train_images=250, eval_every=20
+        ),
+    },
+}
+
+
+def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Recipe:
+    """A named recipe, with other values for any of its settings.
+
+    Args:
+        name: "paper", "quick", "demo", or a `Recipe` of your own.
+        role: "teacher" or "student".
+        changes: e.g. ``epochs=10``, ``lr=0.01``; None values are ignored.
+
+    Raises:
+        ValueError: for an unknown name or setting.
+    """
+    if isinstance(name, Recipe):
+        recipe = name
+    elif name in RECIPES:
+        recipe = RECIPES[name][role]
+    else:
+        raise ValueError(near_names("recipe", name, RECIPES))
+    changes = {key: value for key, value in changes.items() if value is not None}
+    for key in changes:
+        if key not in Recipe.__dataclass_fields__:
+            raise ValueError(near_names("recipe setting", key, Recipe.__dataclass_fields__))
+    return replace(recipe, **changes)

@@ -1,0 +1,478 @@
+"""Runs by name: find the data and the teacher, train, and leave a folder with weights and a record."""
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._check import near_names
+from ..data import DATASETS, ImageData, load_data
+from ..methods import create_method
+from ..models import MODELS, create_model
+from .files import load_weights, read_json, save_weights, sha256_of, write_json
+from .fit import evaluate_model, fit
+from .precision import Precision, choose_precision
+from .recipe import Recipe, get_recipe
+from .record import environment, now
+
+__all__ = ["Run", "TeacherError", "distill", "evaluate", "find_teacher", "open_run", "train_teacher"]
+
+log = logging.getLogger("adakd")
+
+SCHEMA = 1
+RECORD, CHECKPOINT, WEIGHTS = "record.json", "checkpoint.pt", "weights.safetensors"
+# What trains on each set when nobody says otherwise: fits two CPU cores, except the paper's own pair.
+DEFAULT_TEACHER = {"gratings": "resnet14", "cifar10": "wrn_16_2", "cifar100": "wrn_16_2"}
+DEFAULT_STUDENT = {"gratings": "resnet8x0.5", "cifar10": "resnet8", "cifar100": "resnet8"}
+DEFAULT_RECIPE = {"gratings": "demo", "cifar10": "quick", "cifar100": "quick"}
+
+
+class TeacherError(RuntimeError):
+    """The teacher named is not trained yet, or there are several of that name."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its record."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, in percent."""
+        return self.record["result"]["last"]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row an epoch."""
+        return self.record["history"]
+
+    def model(self) -> nn.Module:
+        """The trained network, in evaluation mode, on the CPU."""
+        config = self.record["config"]
+        model = create_model(config["model"], self.record["data"]["classes"])
+        return load_weights(model, self.folder / WEIGHTS).eval()
+
+    def __repr__(self) -> str:
+        config = self.record["config"]
+        return f"Run({config['model']}, {config['method']}, {self.accuracy:.2f}%)"
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: for CUDA where there is none, or a name torch does not know.
+    """
+    if device in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected 'cuda', 'cpu' or 'auto', got {device!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cuda', 'cpu' or 'auto', got {str(device)!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
+    return device
+
+
+def _load(data: str | ImageData, root: str | os.PathLike | None, official: bool) -> ImageData:
+    return data if isinstance(data, ImageData) else load_data(data, root, official=official)
+
+
+def _check_name(kind: str, name: str, known) -> None:
+    if name not in known:
+        raise ValueError(near_names(kind, name, known))
+
+
+def _seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
+    """Fresh weights that depend on the seed alone, without touching the caller's random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_model(name, num_classes)
+
+
+def _digest(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _folder(out: str | os.PathLike, config: dict[str, Any]) -> Path:
+    """runs/<data>/<model>/<method>-<recipe>-seed<seed>-<digest of everything>."""
+    recipe = config["recipe"]["name"]
+    leaf = f"{config['method']}-{recipe}-seed{config['seed']}-{_digest(config)}"
+    return Path(out) / config["data"]["name"] / config["model"] / leaf
+
+
+def open_run(folder: str | os.PathLike) -> Run:
+    """Open a finished run.
+
+    Raises:
+        FileNotFoundError: if the folder holds no finished run.
+    """
+    folder = Path(folder)
+    if not (folder / RECORD).is_file():
+        unfinished = (folder / CHECKPOINT).is_file()
+        raise FileNotFoundError(
+            f"{folder} holds no finished run"
+            + ("; it was interrupted: repeat its command to continue it" if unfinished else "")
+        )
+    return Run(folder, read_json(folder / RECORD))
+
+
+def _carry_out(
+    config: dict[str, Any],
+    *,
+    kind: str,
+    data: ImageData,
+    recipe: Recipe,
+    precision: Precision,
+    out: str | os.PathLike,
+    label: str,
+    progress: bool,
+    fresh: bool,
+    teacher: nn.Module | None = None,
+    teacher_fields: dict[str, Any] | None = None,
+) -> Run:
+    """Train as `config` says, in the folder that belongs to it; a finished run is opened and not repeated."""
+    folder = _folder(out, config)
+    if fresh:
+        for name in (RECORD, CHECKPOINT, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
+    if (folder / RECORD).is_file():
+        log.info("%s is finished already: %s", label, folder)
+        return open_run(folder)
+    # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
+    folder.mkdir(parents=True, exist_ok=True)
+    log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
+    started = now()
+    model = _seeded_model(config["model"], data.num_classes, config["seed"])
+    history, seconds = fit(
+        model,
+        data,
+        recipe,
+        create_method(config["method"], **config["method_options"]),
+        seed=config["seed"],
+        checkpoint=folder / CHECKPOINT,
+        config=config,
+        precision=precision,
+        teacher=teacher,
+        label=label,
+        progress=progress,
+    )
+    save_weights(model, folder / WEIGHTS)
+    measured = [row for row in history if "test_accuracy" in row]
+    best = max(measured, key=lambda row: row["test_accuracy"])
+    record = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "status": "complete",
+        "config": config,
+        "seed": config["seed"],
+        "data": data.describe(),
+        "teacher": teacher_fields,
+        **environment(data.device),
+        "started": started,
+        "finished": now(),
+        "seconds": seconds,
+        "result": {
+            "last": measured[-1]["test_accuracy"],
+            "best": best["test_accuracy"],
+            "best_epoch": best["epoch"],
+            "test_images": len(data.test),
+        },
+        "weights_sha256": sha256_of(folder / WEIGHTS),
+        "history": history,
+    }
+    write_json(folder / RECORD, record)
+    # The checkpoint's work is done: the weights and the record are all that is left to know.
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return Run(folder, record)
+
+
+def _config(
+    model: str,
+    method: str,
+    method_options: dict[str, Any],
+    data: ImageData,
+    recipe: Recipe,
+    seed: int,
+    precision: Precision,
+    teacher: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "method": method,
+        "method_options": method_options,
+        "data": {"name": data.name, "sha256": data.checksum},
+        "recipe": recipe.describe(),
+        "seed": seed,
+        "precision": precision.name,
+        "teacher": teacher,
+    }
+
+
+def train_teacher(
+    model: str | None = None,
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    seed: int = 0,
+    *,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    fresh: bool = False,
+    **recipe_changes: Any,
+) -> Run:
+    """Train a network on the labels alone, to teach others later.
+
+    Repeating a call continues it where it was interrupted, or opens it where it is finished.
+
+    Args:
+        model: a name of `adakd.models.MODELS`; the data set's usual teacher when left out.
+        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        seed: of weights, order and views.
+        out: folder under which the run gets its own.
+        device: "cuda", "cpu" or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        root: folder of the downloaded data; see `adakd.load_data`.
+        official: verify CIFAR against the published checksums.
+        progress: show a progress bar.
+        fresh: forget an earlier run of the same settings.
+        recipe_changes: e.g. ``epochs=30``.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        ValueError: for unknown names.
+        DataError: if the data cannot be had.
+        Interrupted: on Ctrl-C, after saving.
+    """
+    name = data if isinstance(data, str) else data.name
+    if isinstance(data, str):
+        _check_name("data set", data, DATASETS)
+    model = model or DEFAULT_TEACHER.get(name, "wrn_16_2")
+    _check_name("model", model, MODELS)
+    recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "teacher", **recipe_changes)
+    device = resolve_device(device)
+    data = _load(data, root, official).to(device)
+    resolved = choose_precision(precision, device, _size(model, data.num_classes))
+    config = _config(model, "ce", {}, data, recipe, seed, resolved)
+    return _carry_out(
+        config,
+        kind="teacher",
+        data=data,
+        recipe=recipe,
+        precision=resolved,
+        out=out,
+        label=f"teacher {model}",
+        progress=progress,
+        fresh=fresh,
+    )
+
+
+def _size(model: str, num_classes: int) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in create_model(model, num_classes).parameters())
+
+
+def find_teacher(
+    model: str, data: str, out: str | os.PathLike = "runs"
+) -> Run | None:
+    """The finished teacher of that model and data set under `out`; None if there is none.
+
+    Raises:
+        TeacherError: if there are several; name the folder of one.
+    """
+    folders = sorted(Path(out, data, model).glob(f"ce-*/{RECORD}"))
+    runs = [run for run in map(open_run, (path.parent for path in folders)) if run.record["kind"] == "teacher"]
+    if len(runs) > 1:
+        listed = "; ".join(f"{run.folder} ({run.accuracy:.2f}%)" for run in runs)
+        raise TeacherError(f"several teachers {model} on {data}: {listed}. Name the folder of one.")
+    return runs[0] if runs else None
+
+
+def _teacher_run(teacher: str | os.PathLike | Run, data: ImageData, out, **settings: Any) -> Run:
+    if isinstance(teacher, Run):
+        return teacher
+    if teacher in MODELS:
+        found = find_teacher(str(teacher), data.name, out)
+        if found:
+            return found
+        if data.name == "gratings":  # seconds: no reason to ask for a command of its own
+            return train_teacher(str(teacher), data, out=out, **settings)
+        raise TeacherError(
+            f"no trained {teacher} for {data.name} under {Path(out).resolve()}. Train it first: "
+            f"adakd teacher --model {teacher} --data {data.name}; or name the folder of a finished run."
+        )
+    if Path(teacher).is_dir():
+        return open_run(teacher)
+    if Path(teacher).is_file():
+        raise TeacherError(
+            f"{teacher} is a file; name the folder of a finished run. Weights from elsewhere: "
+            "pass teacher_weights (--teacher-weights) beside the model's name."
+        )
+    raise TeacherError(
+        f"teacher: {near_names('model', str(teacher), MODELS)}; nor is it a folder of a finished run"
+    )
+
+
+def distill(
+    teacher: str | os.PathLike | Run | None = None,
+    student: str | None = None,
+    method: str = "zkd+mlt",
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    seed: int = 0,
+    *,
+    teacher_weights: str | os.PathLike | None = None,
+    method_options: dict[str, Any] | None = None,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    fresh: bool = False,
+    **recipe_changes: Any,
+) -> Run:
+    """Train a student from a teacher by a named method.
+
+    Runs of one seed start from the same weights and see the same images in the same order and views, whatever the
+    method: their differences are paired. Repeating a call continues it where it was interrupted, or opens it where
+    it is finished.
+
+    Args:
+        teacher: a `Run`, the folder of one, or a model's name: then its finished run under `out` is used (on the
+            embedded set it is trained first where there is none). The data set's usual teacher when left out.
+        student: a name of `adakd.models.MODELS`; the data set's usual student when left out.
+        method: a name of `adakd.METHODS` or ``<row>+<rule>``.
+        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        seed: of weights, transfer set, order and views.
+        teacher_weights: file of published weights (.safetensors, .pth, .pt, .tar) for the model named by `teacher`.
+        method_options: overrides for `adakd.create_method`, e.g. ``{"kd_weight": 18}``.
+        out: folder under which the run gets its own.
+        device: "cuda", "cpu" or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        root: folder of the downloaded data; see `adakd.load_data`.
+        official: verify CIFAR against the published checksums.
+        progress: show a progress bar.
+        fresh: forget an earlier run of the same settings.
+        recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        ValueError: for unknown names, or a teacher with another number of classes.
+        TeacherError: if the teacher is not trained yet.
+        DataError: if the data cannot be had.
+        Interrupted: on Ctrl-C, after saving.
+    """
+    name = data if isinstance(data, str) else data.name
+    if isinstance(data, str):
+        _check_name("data set", data, DATASETS)
+    student = student or DEFAULT_STUDENT.get(name, "resnet8")
+    _check_name("model", student, MODELS)
+    method_options = dict(method_options or {})
+    needs_teacher = create_method(method, **method_options).needs_teacher  # refuses bad names first
+    recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
+    device = resolve_device(device)
+    data = _load(data, root, official).to(device)
+    resolved = choose_precision(precision, device, _size(student, data.num_classes))
+    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
+
+    teacher_model, identity, fields = None, None, None
+    if needs_teacher:
+        if teacher_weights is not None:
+            _check_name("model", str(teacher), MODELS)
+            path = Path(teacher_weights)
+            teacher_model = load_weights(create_model(str(teacher), data.num_classes), path)
+            identity = {"model": str(teacher), "sha256": sha256_of(path)}
+            fields = dict(identity)
+        else:
+            settings = {"device": device, "precision": precision, "progress": progress}
+            run = _teacher_run(teacher, data, out, **settings)
+            _refuse_other_data(run, data)
+            teacher_model = run.model()
+            identity = {
+                "model": run.record["config"]["model"],
+                "sha256": run.record["weights_sha256"],
+            }
+            fields = {
+                **identity,
+                "accuracy": run.accuracy,
+                "recipe": run.record["config"]["recipe"]["name"],
+                "seed": run.record["seed"],
+            }
+    config = _config(student, method, method_options, data, recipe, seed, resolved, identity)
+    return _carry_out(
+        config,
+        kind="student",
+        data=data,
+        recipe=recipe,
+        precision=resolved,
+        out=out,
+        label=f"{method} {student}",
+        progress=progress,
+        fresh=fresh,
+        teacher=teacher_model,
+        teacher_fields=fields,
+    )
+
+
+def _refuse_other_data(run: Run, data: ImageData) -> None:
+    theirs = run.record["data"]
+    if theirs["classes"] != data.num_classes:
+        raise ValueError(
+            f"the teacher in {run.folder} knows {theirs['classes']} classes ({theirs['name']}), "
+            f"{data.name} has {data.num_classes}"
+        )
+    if theirs["name"] != data.name:
+        raise ValueError(
+            f"the teacher in {run.folder} was trained on {theirs['name']}, not on {data.name}"
+        )
+
+
+def evaluate(
+    run: str | os.PathLike | Run,
+    *,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    root: str | os.PathLike | None = None,
+) -> float:
+    """Measure a finished run's network on the test split again; returns top-1 accuracy in percent.
+
+    Args:
+        run: a `Run` or its folder.
+        device: "cuda", "cpu" or "auto".
+        precision: the run's own when left out.
+        root: folder of the downloaded data.
+
+    Raises:
+        FileNotFoundError: if the folder holds no finished run.
+        DataError, WeightsError: if data or weights are missing or damaged.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    device = resolve_device(device)
+    record = run.record
+    data = load_data(record["data"]["name"], root, official=record["data"]["official"]).to(device)
+    if data.checksum != record["data"]["sha256"]:
+        log.warning("%s: the data are not those of the run (another checksum)", data.name)
+    model = run.model().to(device, memory_format=torch.channels_last)
+    parameters = sum(p.numel() for p in model.parameters())
+    chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
+    return evaluate_model(model, data, chosen)
