@@ -102,9 +102,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_device_options(group) -> None:
-    group.add_argument(
-        "--device", default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)"
-    )
+    group.add_argument("--device", default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)")
     group.add_argument(
         "--precision",
         default=None,
@@ -233,9 +231,7 @@ def _distill(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     run = open_run(arguments.run)
-    accuracy = evaluate(
-        run, device=arguments.device, precision=arguments.precision, root=arguments.root
-    )
+    accuracy = evaluate(run, device=arguments.device, precision=arguments.precision, root=arguments.root)
     print(f"test accuracy {accuracy:.2f} % (record: {run.accuracy:.2f} %)")
 
 

@@ -19,8 +19,6 @@ from .temperature import RULES
 __all__ = ["METHODS", "RULE_NAMES", "Method", "create_method", "get_method"]
 
 
-
-
 @dataclass(frozen=True)
 class Method:
     """One row: which parts, with which options, at which weights, and where they are from."""

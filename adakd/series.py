@@ -28,8 +28,7 @@ def _check_order(order: float) -> None:
         return
     if not isinstance(order, int) or order < 1:
         raise ValueError(
-            f"order: expected an integer of at least 1, or math.inf for the exponential itself, "
-            f"got {order!r}"
+            f"order: expected an integer of at least 1, or math.inf for the exponential itself, got {order!r}"
         )
 
 

@@ -59,9 +59,7 @@ def _without_checksums(dataset: type) -> type:
 def _refuse_altered_files(dataset: type, name: str, folder: Path) -> None:
     """Before anything is unpickled: every file that is there must be the published one."""
     altered = [
-        file
-        for file, md5 in _files(dataset)
-        if (folder / file).is_file() and _md5(folder / file) != md5
+        file for file, md5 in _files(dataset) if (folder / file).is_file() and _md5(folder / file) != md5
     ]
     if altered:
         raise DataError(
@@ -79,9 +77,7 @@ def _download(dataset: type, name: str, root: Path) -> None:
         dataset(str(root), train=True, download=True)
     except (OSError, RuntimeError, EOFError) as error:
         damaged = archive.is_file() and _md5(archive) != dataset.tgz_md5
-        state = (
-            f"an incomplete or damaged {archive.name} is in {root} (delete it); " if damaged else ""
-        )
+        state = f"an incomplete or damaged {archive.name} is in {root} (delete it); " if damaged else ""
         raise DataError(
             f"{name} is not in {root} and could not be downloaded: {state}{type(error).__name__}: {error}. "
             f"With a connection, run again. Without one, put {archive.name} (MD5 {dataset.tgz_md5}) into {root}, "
@@ -93,9 +89,7 @@ def _split(dataset: Any, num_classes: int, name: str) -> Split:
     images = torch.from_numpy(dataset.data)  # (N, 32, 32, 3)
     labels = torch.tensor(dataset.targets, dtype=torch.int64)
     if len(images) != len(labels):
-        raise DataError(
-            f"{name}: {len(images)} images but {len(labels)} labels; the archive is damaged"
-        )
+        raise DataError(f"{name}: {len(images)} images but {len(labels)} labels; the archive is damaged")
     if not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
         raise DataError(
             f"{name}: expected labels from 0 to {num_classes - 1}, got "

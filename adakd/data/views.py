@@ -58,9 +58,7 @@ def balanced_subset(labels: Tensor, size: int | None, seed: int) -> Tensor:
         raise ValueError(
             f"train_images: expected 1 to {len(labels)} (the size of the training set), got {size}"
         )
-    order = hashed(_SUBSET, seed, 0, torch.arange(len(labels), device=labels.device)).argsort(
-        stable=True
-    )
+    order = hashed(_SUBSET, seed, 0, torch.arange(len(labels), device=labels.device)).argsort(stable=True)
     # Deal the shuffled images round by round, one of each class in each round.
     shuffled = labels[order]
     one_hot = F.one_hot(shuffled)
@@ -80,11 +78,7 @@ class Views:
     def __init__(self, data: ImageData, seed: int, subset: Tensor | None = None):
         split = data.train
         self.seed = seed
-        self.index = (
-            torch.arange(len(split), device=data.device)
-            if subset is None
-            else subset.to(data.device)
-        )
+        self.index = torch.arange(len(split), device=data.device) if subset is None else subset.to(data.device)
         self.labels = split.labels[self.index]
         self.size = split.images.shape[1]
         self.padding = data.padding
@@ -119,15 +113,11 @@ class Views:
         mirrored = view >= offsets**2  # never, where count == offsets**2
         steps = torch.arange(self.size, device=view.device)
         rows = (crop // offsets).unsqueeze(1) + steps  # (B, H)
-        columns = torch.where(mirrored.unsqueeze(1), steps.flip(0), steps) + (
-            crop % offsets
-        ).unsqueeze(1)
+        columns = torch.where(mirrored.unsqueeze(1), steps.flip(0), steps) + (crop % offsets).unsqueeze(1)
         pixels = self.images[positions[:, None, None], rows[:, :, None], columns[:, None, :]]
         return (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
 
-    def batches(
-        self, epoch: int, batch_size: int, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) and labels (B,) of an epoch from batch `start` on; the last may be smaller."""
         order = epoch_order(self.seed, epoch, len(self), self.index.device)
         for positions in order.split(batch_size)[start:]:

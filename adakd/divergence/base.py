@@ -14,7 +14,5 @@ class Divergence(nn.Module):
     is the loss. No 1/K anywhere: the extra 1/N of the paper's Eq. 2 is not in its released code either.
     """
 
-    def forward(
-        self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures
-    ) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not say how it compares logits")

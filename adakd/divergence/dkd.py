@@ -47,9 +47,7 @@ class DKD(Divergence):
         binary = F.log_softmax(torch.cat([logits.gather(1, column), rest_total], dim=1), dim=1)
         return binary, rest - rest_total
 
-    def forward(
-        self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures
-    ) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         binary_q, rest_q = self._split(student / temperatures.student, target)
         binary_p, rest_p = self._split(teacher / temperatures.teacher, target)
         tckd = F.kl_div(binary_q, binary_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)

@@ -22,9 +22,7 @@ class KL(Divergence):
     Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,), in nats times temperature².
     """
 
-    def forward(
-        self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures
-    ) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
         log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
         kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)

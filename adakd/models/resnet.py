@@ -44,9 +44,7 @@ class ResNet(nn.Module):
         ValueError: if the depth is not 6n + 2.
     """
 
-    def __init__(
-        self, depth: int, widths: tuple[int, int, int, int], num_classes: int, in_channels: int = 3
-    ):
+    def __init__(self, depth: int, widths: tuple[int, int, int, int], num_classes: int, in_channels: int = 3):
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth: expected 6n + 2 (8, 14, 20, …), got {depth}")

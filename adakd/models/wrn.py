@@ -17,9 +17,7 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         # The published name of this layer is in camel case; renaming it would lose their checkpoints.
-        self.convShortcut = (
-            None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-        )
+        self.convShortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # Each batch norm runs once: one public implementation repeats three of them a step, which moves their
@@ -34,9 +32,7 @@ class Stage(nn.Module):
     def __init__(self, inputs: int, outputs: int, blocks: int, stride: int):
         super().__init__()
         first = PreActBlock(inputs, outputs, stride)
-        self.layer = nn.Sequential(
-            first, *(PreActBlock(outputs, outputs, 1) for _ in range(blocks - 1))
-        )
+        self.layer = nn.Sequential(first, *(PreActBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x)
@@ -83,6 +79,5 @@ def _wrn(depth: int, width: int) -> Callable[..., WideResNet]:
 
 
 WRNS: dict[str, Callable[..., nn.Module]] = {
-    f"wrn_{depth}_{width}": _wrn(depth, width)
-    for depth, width in ((16, 1), (16, 2), (40, 1), (40, 2))
+    f"wrn_{depth}_{width}": _wrn(depth, width) for depth, width in ((16, 1), (16, 2), (40, 1), (40, 2))
 }

@@ -52,9 +52,7 @@ class MaxLogit(TemperatureRule):
         if reference not in ("both", "teacher"):
             raise ValueError(f"reference: expected 'both' or 'teacher', got {reference!r}")
         if magnitude not in ("signed", "absolute", "two-sided"):
-            raise ValueError(
-                f"magnitude: expected 'signed', 'absolute' or 'two-sided', got {magnitude!r}"
-            )
+            raise ValueError(f"magnitude: expected 'signed', 'absolute' or 'two-sided', got {magnitude!r}")
         self.reference = reference
         self.magnitude = magnitude
         self.order = order
@@ -63,9 +61,7 @@ class MaxLogit(TemperatureRule):
 
     def _lowest(self, logits: Tensor) -> Tensor:
         if self.magnitude == "two-sided":
-            return torch.maximum(
-                self.upper * peak(logits), -self.lower * logits.amin(dim=-1, keepdim=True)
-            )
+            return torch.maximum(self.upper * peak(logits), -self.lower * logits.amin(dim=-1, keepdim=True))
         return self.upper * peak(logits, self.magnitude)
 
     @torch.no_grad()

@@ -46,9 +46,7 @@ class Meter:
         self.sums = torch.zeros(len(self.FIELDS), dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(
-        self, terms: Terms, logits: Tensor, teacher_logits: Tensor | None, labels: Tensor
-    ) -> None:
+    def add(self, terms: Terms, logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> None:
         size = len(labels)
         tau = correlation = torch.zeros((), device=logits.device)
         if terms.temperature is not None:
@@ -62,9 +60,7 @@ class Meter:
     def read(self) -> dict[str, float]:
         """Means over the epoch. This waits for the device."""
         images, *sums = self.sums.tolist()
-        means = {
-            name: value / images for name, value in zip(self.FIELDS[1:], sums, strict=True)
-        }
+        means = {name: value / images for name, value in zip(self.FIELDS[1:], sums, strict=True)}
         return {
             "loss": means["loss"],
             "ce": means["ce"],
@@ -277,13 +273,9 @@ def _read_matching(path: Path, device: torch.device, config: dict[str, Any]) -> 
             f"{path} cannot be read ({type(error).__name__}: {error}); delete it to start again"
         ) from error
     theirs = saved["config"]
-    different = sorted(
-        key for key in {*theirs, *config} if theirs.get(key) != config.get(key)
-    )
+    different = sorted(key for key in {*theirs, *config} if theirs.get(key) != config.get(key))
     if different:
-        changes = "; ".join(
-            f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in different
-        )
+        changes = "; ".join(f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in different)
         raise CheckpointError(
             f"{path} is of another run: {changes}. Choose another folder, restore the setting, or delete it."
         )

@@ -41,9 +41,7 @@ def choose_precision(name: str, device: torch.device, parameters: int) -> Precis
     """
     if name in _DTYPES:
         if name == "fp16" and device.type == "cpu":
-            raise ValueError(
-                "precision: fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU"
-            )
+            raise ValueError("precision: fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU")
         return Precision(name, "asked for")
     if name != "auto":
         raise ValueError(f"precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got {name!r}")

@@ -41,18 +41,14 @@ class Recipe:
                 f"{self.epochs}, {self.batch_size}, {self.eval_every}"
             )
         if self.schedule not in ("multistep", "onecycle"):
-            raise ValueError(
-                f"schedule: expected 'multistep' or 'onecycle', got {self.schedule!r}"
-            )
+            raise ValueError(f"schedule: expected 'multistep' or 'onecycle', got {self.schedule!r}")
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for a record."""
         return {**asdict(self), "milestones": list(self.milestones)}
 
     def optimizer(self, parameters) -> Optimizer:
-        return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
         """A schedule to be stepped after every optimizer step."""
@@ -78,16 +74,12 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     # training on all images would show nothing: distillation has not begun to pay then.
     "quick": {
         "teacher": Recipe("quick", epochs=15, lr=0.2, batch_size=128, schedule="onecycle"),
-        "student": Recipe(
-            "quick", epochs=40, lr=0.1, schedule="onecycle", train_images=4000, eval_every=10
-        ),
+        "student": Recipe("quick", epochs=40, lr=0.1, schedule="onecycle", train_images=4000, eval_every=10),
     },
     # For the embedded gratings: seconds.
     "demo": {
         "teacher": Recipe("demo", epochs=8, lr=0.1, schedule="onecycle", eval_every=2),
-        "student": Recipe(
-            "demo", epochs=60, lr=0.1, schedule="onecycle", train_images=250, eval_every=20
-        ),
+        "student": Recipe("demo", epochs=60, lr=0.1, schedule="onecycle", train_images=250, eval_every=20),
     },
 }
 

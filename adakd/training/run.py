@@ -288,18 +288,18 @@ def _size(model: str, num_classes: int) -> int:
         return sum(p.numel() for p in create_model(model, num_classes).parameters())
 
 
-def find_teacher(
-    model: str, data: str, out: str | os.PathLike = "runs"
-) -> Run | None:
-    """The finished teacher of that model and data set under `out`; None if there is none.
+def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run | None:
+    """The finished run of that model on all labels of that data set under `out`; None if there is none.
 
     Raises:
         TeacherError: if there are several; name the folder of one.
     """
-    folders = sorted(Path(out, data, model).glob(f"ce-*/{RECORD}"))
-    runs = [run for run in map(open_run, (path.parent for path in folders)) if run.record["kind"] == "teacher"]
+    records = sorted(Path(out, data, model).glob(f"ce-*/{RECORD}"))
+    runs = [open_run(path.parent) for path in records]
+    # A baseline trained on a small transfer set is no teacher.
+    runs = [run for run in runs if run.record["config"]["recipe"]["train_images"] is None]
     if len(runs) > 1:
-        listed = "; ".join(f"{run.folder} ({run.accuracy:.2f}%)" for run in runs)
+        listed = "; ".join(f"{run.folder} ({run.accuracy:.2f} %)" for run in runs)
         raise TeacherError(f"several teachers {model} on {data}: {listed}. Name the folder of one.")
     return runs[0] if runs else None
 
@@ -442,9 +442,7 @@ def _refuse_other_data(run: Run, data: ImageData) -> None:
             f"{data.name} has {data.num_classes}"
         )
     if theirs["name"] != data.name:
-        raise ValueError(
-            f"the teacher in {run.folder} was trained on {theirs['name']}, not on {data.name}"
-        )
+        raise ValueError(f"the teacher in {run.folder} was trained on {theirs['name']}, not on {data.name}")
 
 
 def evaluate(
