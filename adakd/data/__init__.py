@@ -17,9 +17,9 @@ __all__ = [
     "balanced_subset",
     "data_root",
     "epoch_order",
+    "eval_batches",
     "load_data",
     "ring_distance",
-    "eval_batches",
 ]
 
 DATASETS = (*CIFAR_NAMES, "gratings")

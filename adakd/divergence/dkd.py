@@ -37,7 +37,7 @@ class DKD(Divergence):
     @staticmethod
     def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Binary log-probabilities (B, 2) and non-target log-probabilities (B, K-1) of scaled logits."""
-        batch, classes = logits.shape
+        classes = logits.shape[1]
         column = target.unsqueeze(1)  # (B, 1)
         # Class k of the others is column k for k < y and k + 1 from y on.
         others = torch.arange(classes - 1, device=logits.device)

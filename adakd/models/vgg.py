@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["VGGS", "VGG"]
+__all__ = ["VGG", "VGGS"]
 
 # Channels of the convolutions in each of the five blocks.
 _LAYOUTS: dict[int, tuple[tuple[int, ...], ...]] = {

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Temperatures", "TemperatureRule"]
+__all__ = ["TemperatureRule", "Temperatures"]
 
 
 class Temperatures(NamedTuple):
