@@ -6,7 +6,13 @@ All functions take (B, K), work per sample (per row) and keep the gradient. B = 
 import torch
 from torch import Tensor
 
-__all__ = ["peak", "pearson", "standardize"]
+__all__ = ["STANDARDIZATIONS", "peak", "pearson", "standardize"]
+
+# The papers print "population"; "sample" is what both released codes (Sun et al. 2024; 2503.09030) compute.
+STANDARDIZATIONS = {
+    "population": {"ddof": 0, "eps": 0.0},
+    "sample": {"ddof": 1, "eps": 1e-7},
+}
 
 
 def _is_constant(logits: Tensor) -> Tensor:
@@ -41,8 +47,10 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
             f"logits: standardizing with ddof={ddof} needs more than {ddof} classes, "
             f"got shape {tuple(logits.shape)}"
         )
+    if logits.dtype in (torch.float16, torch.bfloat16):  # fp16 ends at 65504: the variance of logits near 256
+        return standardize(logits.float(), ddof=ddof, eps=eps).to(logits.dtype)
     variance, mean = torch.var_mean(logits, dim=-1, correction=ddof, keepdim=True)  # (B, 1)
-    constant = _is_constant(logits)
+    constant = _is_constant(logits) | (variance == 0)  # the square of a spread below 1e-23 underflows
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
     sigma = variance.masked_fill(constant, 1.0).sqrt()
     return ((logits - mean) / (sigma + eps)).masked_fill(constant, 0.0)
@@ -64,7 +72,7 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
 
 
 def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:
-    """Height of each row's peak: max_k z_k ("signed") or max_k |z_k| ("absolute").
+    r"""Height of each row's peak: :math:`\max_k z_k` ("signed") or :math:`\max_k |z_k|` ("absolute").
 
     Returns (B, 1).
 

@@ -9,16 +9,11 @@ from torch import Tensor, nn
 
 from ._check import check_finite, check_logits
 from .divergence import Divergence
+from .logits import STANDARDIZATIONS
 from .logits import standardize as standardize_logits
 from .temperature import Fixed, TemperatureRule, Temperatures
 
 __all__ = ["LogitObjective", "Terms"]
-
-# "sample" is how both released codes (Sun et al. 2024; 2503.09030) do it; their papers print "population".
-STANDARDIZATIONS = {
-    "population": {"ddof": 0, "eps": 0.0},
-    "sample": {"ddof": 1, "eps": 1e-7},
-}
 
 
 class Terms(NamedTuple):

@@ -1,10 +1,10 @@
-"""Taylor and logarithm series behind the maximum-logit temperature (arXiv 2503.09030, section 3).
+r"""Taylor and logarithm series behind the maximum-logit temperature (arXiv 2503.09030, section 3).
 
 The paper replaces e^x by its Taylor polynomial f_n and log(f_n) by the series of log(1 + u) in
 u = f_n(x) - 1. That series converges for -1 < u <= 1, that is for 0 < f_n(x) <= 2, and so on an
 interval [lower_end(n), upper_end(n)] of x = z / tau. Its ends turn into temperature factors:
-tau > upper_factor(n) * max(z) keeps every positive logit inside, tau > lower_factor(n) * |min(z)|
-every negative one. The paper states the first condition only.
+:math:`\tau > c_n^+ \max z` keeps every positive logit inside, :math:`\tau > c_n^- |\min z|` every
+negative one. The paper states the first condition only.
 
 Plain floats, no torch: these numbers are constants of the methods, not part of a graph.
 """
@@ -131,7 +131,7 @@ def lower_end(order: float = 2) -> float:
 
 
 def upper_factor(order: float = 2) -> float:
-    """Temperature factor c_n^+ = 1 / x_n^+ of Eq. 20: tau > c_n^+ max(z). c_2^+ = (1 + sqrt 3) / 2.
+    r"""Temperature factor :math:`c_n^+ = 1 / x_n^+` of Eq. 20: :math:`\tau > c_n^+ \max z`; :math:`c_2^+ = (1 + \sqrt 3)/2`.
 
     Raises:
         ValueError: if the order is not a positive integer or math.inf.
@@ -145,7 +145,7 @@ def upper_factor(order: float = 2) -> float:
 
 
 def lower_factor(order: float = 2) -> float:
-    """Temperature factor c_n^- = -1 / x_n^- of the forgotten end: tau > c_n^- |min(z)|.
+    r"""Temperature factor :math:`c_n^- = -1 / x_n^-` of the forgotten end: :math:`\tau > c_n^- |\min z|`.
 
     Raises:
         ValueError: if the order is not a positive integer or math.inf.

@@ -1,0 +1,25 @@
+"""Correlation of the logits: where KL goes at high temperature (arXiv 2503.09030, Eq. 12, corrected)."""
+
+from torch import Tensor
+
+from ..logits import pearson
+from ..temperature import Temperatures
+from .base import Divergence
+
+__all__ = ["Correlation"]
+
+
+class Correlation(Divergence):
+    r"""One minus the correlation of the logits.
+
+    .. math:: \ell_i = 1 - \rho(s_i, t_i) = \lim_{\tau \to \infty} \tau^2\,\mathrm{KL}_i(\tau)
+              \quad\text{on standardized logits}
+
+    The paper's Eq. 12 drops a term and a sign on the way here; taken literally, minimizing it would lower the
+    correlation. No temperature is read. DIST compares probabilities in this way, not logits.
+
+    Shapes: student, teacher (B, K). Returns (B,), between 0 and 2; 1 where a row is constant.
+    """
+
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
+        return 1.0 - pearson(student, teacher)

@@ -1,0 +1,42 @@
+"""Transformed teacher matching (Zheng & Yang 2024): the temperature belongs to the teacher alone."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..temperature import Temperatures
+from .base import Divergence
+
+__all__ = ["TTM"]
+
+
+class TTM(Divergence):
+    r"""KL between a softened teacher and a student that stays at temperature 1.
+
+    .. math:: \ell_i = U_i \sum_k p_{ik} \log\frac{p_{ik}}{q_{ik}}, \qquad
+              p_i = \mathrm{softmax}(\gamma_i t_i),\quad q_i = \mathrm{softmax}(s_i),\quad \gamma_i = 1/\tau^t_i
+
+    Softening is a power transform, :math:`p \propto \mathrm{softmax}(t)^\gamma`. The student's temperature is not
+    read and there is no factor :math:`\tau^2`. With :math:`\tau = 1` it is `KL` at 1.
+
+    Args:
+        weighted: WTTM: :math:`U_i = \sum_k \mathrm{softmax}(t_i)_k^{\gamma_i}`, between 1 and
+            :math:`K^{1-\gamma}`, gives samples with smooth teachers more weight. Else :math:`U_i = 1`.
+
+    Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,), in nats.
+    """
+
+    def __init__(self, weighted: bool = False):
+        super().__init__()
+        self.weighted = bool(weighted)
+
+    def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
+        log_q = F.log_softmax(student, dim=-1)  # (B, K)
+        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
+        kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)
+        if not self.weighted:
+            return kl
+        power = F.log_softmax(teacher, dim=-1) / temperatures.teacher
+        return kl * power.logsumexp(dim=-1).exp()
+
+    def extra_repr(self) -> str:
+        return f"weighted={self.weighted}"
