@@ -8,12 +8,25 @@ laid out by that sentence. ``adakd.create_method("zkd+mlt")`` is a loss for your
 from . import series
 from ._version import __version__
 from .data import DATASETS, DataError, ImageData, load_data
-from .divergence import DKD, KL, Divergence
+from .distiller import Distiller, TrainerDistiller
+from .divergence import DIST, DKD, KL, MLKD, TTM, Anchored, Correlation, Divergence, TaylorKL
 from .logits import peak, pearson, standardize
 from .methods import METHODS, Method, create_method, get_method
 from .models import MODELS, create_model
 from .objective import LogitObjective, Terms
-from .temperature import Fixed, MaxLogit, TemperatureRule, Temperatures
+from .temperature import (
+    CTKD,
+    DTKD,
+    DTS,
+    Cosine,
+    Difficulty,
+    Fixed,
+    MaxLogit,
+    MetaTemperature,
+    Policy,
+    TemperatureRule,
+    Temperatures,
+)
 from .training import (
     RECIPES,
     CheckpointError,
@@ -33,27 +46,42 @@ from .training import (
 )
 
 __all__ = [
+    "CTKD",
     "DATASETS",
+    "DIST",
     "DKD",
+    "DTKD",
+    "DTS",
     "KL",
     "METHODS",
+    "MLKD",
     "MODELS",
     "RECIPES",
+    "TTM",
+    "Anchored",
     "CheckpointError",
+    "Correlation",
+    "Cosine",
     "DataError",
+    "Difficulty",
+    "Distiller",
     "Divergence",
     "Fixed",
     "ImageData",
     "Interrupted",
     "LogitObjective",
     "MaxLogit",
+    "MetaTemperature",
     "Method",
+    "Policy",
     "Recipe",
     "Run",
+    "TaylorKL",
     "TeacherError",
     "TemperatureRule",
     "Temperatures",
     "Terms",
+    "TrainerDistiller",
     "WeightsError",
     "__version__",
     "create_method",

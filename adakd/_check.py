@@ -9,12 +9,12 @@ from torch import Tensor
 __all__ = ["check_finite", "check_logits", "near_names"]
 
 
-def near_names(kind: str, name: str, known: Iterable[str]) -> str:
-    """The text of an error about an unknown name: the nearest known ones first, then all of them."""
+def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
+    """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(known)}"
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(known if shown is None else shown)}"
 
 
 def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> None:
@@ -41,9 +41,9 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> Non
         raise ValueError(
             f"teacher logits: expected the student's shape {tuple(student.shape)}, got {tuple(teacher.shape)}"
         )
-    if target.shape != (batch,) or target.is_floating_point():
+    if target.shape != (batch,) or target.dtype != torch.int64:
         raise ValueError(
-            f"target: expected {batch} integer class labels, shape ({batch},), "
+            f"target: expected {batch} class labels, torch.int64 of shape ({batch},), "
             f"got {target.dtype} of shape {tuple(target.shape)}"
         )
 

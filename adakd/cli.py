@@ -1,13 +1,15 @@
-"""The command line: `adakd teacher | distill | evaluate | methods`, also as `python -m adakd`."""
+"""The command line: `adakd teacher | distill | evaluate | bench | methods`, also as `python -m adakd`."""
 
 import argparse
 import ast
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ._version import __version__
+from .bench import bench_losses
 from .data import DATASETS, DataError
 from .methods import METHODS, RULE_NAMES
 from .models import MODELS
@@ -21,7 +23,9 @@ from .training import (
     distill,
     evaluate,
     open_run,
+    resolve_device,
     train_teacher,
+    write_json,
 )
 
 __all__ = ["main"]
@@ -173,6 +177,21 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--root", metavar="FOLDER", help="where CIFAR lies")
     _add_device_options(measure)
 
+    bench = commands.add_parser(
+        "bench",
+        help="measure what losses cost",
+        description="Time forward and backward of each method's loss, as ratios to plain KD from one run.",
+    )
+    bench.add_argument("what", choices=["losses"], help="what to measure")
+    bench.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="only these (default: all of `adakd methods`)"
+    )
+    bench.add_argument(
+        "--compiled", action="store_true", help="through torch.compile (each method compiles first)"
+    )
+    bench.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
+    bench.add_argument("--json", metavar="FILE", help="also write the record there")
+
     commands.add_parser(
         "methods",
         help="list the methods",
@@ -235,18 +254,45 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(f"test accuracy {accuracy:.2f} % (record: {run.accuracy:.2f} %)")
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    record = bench_losses(
+        arguments.methods, device=resolve_device(arguments.device), compiled=arguments.compiled
+    )
+    if arguments.json:
+        write_json(Path(arguments.json), record)
+    shapes = list(dict.fromkeys((row["batch"], row["classes"]) for row in record["rows"]))
+    ratio = {(row["method"], row["batch"], row["classes"]): row["ratio"] for row in record["rows"]}
+    how = "compiled" if arguments.compiled else "eager"
+    print(f"forward + backward, {how}, median ratio to kd of the same run")
+    print(f"{'method':18}" + "".join(f"{f'{batch}×{classes}':>12}" for batch, classes in shapes))
+    for method in dict.fromkeys(row["method"] for row in record["rows"]):
+        print(f"{method:18}" + "".join(f"{ratio[method, *shape]:>12.2f}" for shape in shapes))
+
+
 def _methods(arguments: argparse.Namespace) -> None:
-    print(f"{'method':18} {'λ_CE':>5} {'λ_KD':>5}  formula")
+    print(f"{'method':16} {'λ_CE':>5} {'λ_KD':>5}  formula")
     for row in METHODS.values():
         weight = f"{row.kd_weight:g}" if row.divergence else "–"
-        print(f"{row.name:18} {row.ce_weight:>5g} {weight:>5}  {row.formula}")
-        print(f"{'':31}{row.paper}")
+        print(f"{row.name:16} {row.ce_weight:>5g} {weight:>5}  {row.formula}")
+        print(f"{'':30}{row.paper}")
         if row.note:
-            print(f"{'':31}{row.note}")
-    print(f"\nrules for <method>+<rule>: {', '.join(RULE_NAMES)}")
+            print(f"{'':30}{row.note}")
+        defaults = {**row.divergence_options, **row.rule_options}
+        if defaults or row.warmup_epochs:
+            shown = {**defaults, **({"warmup_epochs": row.warmup_epochs} if row.warmup_epochs else {})}
+            print(f"{'':30}{', '.join(f'{key}={value}' for key, value in shown.items())}")
+    print("\nAny method with a teacher takes another temperature rule, <method>+<rule>:")
+    for suffix, rule in RULE_NAMES.items():
+        print(f"  +{suffix:14} τ = {rule.formula}")
 
 
-_COMMANDS = {"teacher": _teacher, "distill": _distill, "evaluate": _evaluate, "methods": _methods}
+_COMMANDS = {
+    "teacher": _teacher,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "bench": _bench,
+    "methods": _methods,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ All functions take (B, K), work per sample (per row) and keep the gradient. B = 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["STANDARDIZATIONS", "peak", "pearson", "standardize"]
@@ -49,6 +50,12 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
         )
     if logits.dtype in (torch.float16, torch.bfloat16):  # fp16 ends at 65504: the variance of logits near 256
         return standardize(logits.float(), ddof=ddof, eps=eps).to(logits.dtype)
+    if ddof == 0 and eps == 0:
+        # Layer normalization without its affine part is this very map, fused forward and backward. Its own epsilon,
+        # at the smallest float, only keeps constant rows from dividing by 0.
+        tiny = torch.finfo(logits.dtype).tiny
+        z = F.layer_norm(logits, logits.shape[-1:], eps=tiny)
+        return z.masked_fill(_is_constant(logits), 0.0)
     variance, mean = torch.var_mean(logits, dim=-1, correction=ddof, keepdim=True)  # (B, 1)
     constant = _is_constant(logits) | (variance == 0)  # the square of a spread below 1e-23 underflows
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.

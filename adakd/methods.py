@@ -16,7 +16,7 @@ from .divergence import DIVERGENCES
 from .objective import LogitObjective
 from .temperature import RULES
 
-__all__ = ["METHODS", "RULE_NAMES", "Method", "create_method", "get_method"]
+__all__ = ["METHODS", "RULE_NAMES", "Method", "RuleName", "create_method", "get_method", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,133 @@ HINTON = "Hinton et al. 2015"
 SUN = "Sun et al. 2024"
 ZHAO = "Zhao et al. 2022"
 MATSUYAMA = "Matsuyama et al. 2025 (arXiv 2503.09030)"
+LI = "Li et al. 2023"
+WEI = "Wei & Bai 2024"
+ISLAM = "Islam et al. 2025"
+ZHENG = "Zheng & Yang 2024"
+HUANG = "Huang et al. 2022"
+JIN = "Jin et al. 2023"
 
-# Suffixes of the form "+mlt": rule, options, formula of the temperature.
-RULE_NAMES: dict[str, tuple[str, dict[str, Any], str]] = {
-    "mlt": ("maxlogit", {}, "c₂·max(max z_t, max z_s)"),
-    "mlt-abs": ("maxlogit", {"magnitude": "absolute"}, "c₂·max(max|z_t|, max|z_s|)"),
-    "mlt-teacher": ("maxlogit", {"reference": "teacher"}, "c₂·max z_t"),
-    "mlt-two-sided": (
+
+@dataclass(frozen=True)
+class RuleName:
+    """A suffix of the form "+mlt": a rule with options, for any row that has a divergence."""
+
+    rule: str
+    formula: str
+    paper: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+RULE_NAMES: dict[str, RuleName] = {
+    "mlt": RuleName(
         "maxlogit",
-        {"magnitude": "two-sided"},
+        "c₂·max(max z_t, max z_s)",
+        MATSUYAMA,
+        note="Algorithms 1-3 as printed: signed maximum, population deviation.",
+    ),
+    "mlt-abs": RuleName(
+        "maxlogit",
+        "c₂·max(max|z_t|, max|z_s|)",
+        MATSUYAMA,
+        {"magnitude": "absolute"},
+        "As the authors' released code: absolute maximum, sample deviation.",
+    ),
+    "mlt-teacher": RuleName(
+        "maxlogit",
+        "c₂·max z_t",
+        MATSUYAMA,
+        {"reference": "teacher"},
+        "As the abstract says: the teacher's maximum only.",
+    ),
+    "mlt-two-sided": RuleName(
+        "maxlogit",
         "max(c₂⁺·max z, c₂⁻·|min z|)",
+        "this book",
+        {"magnitude": "two-sided"},
+        "Both ends of the interval of convergence; the paper states the upper one.",
+    ),
+    "ctkd": RuleName(
+        "ctkd",
+        "1 + 20·σ(θ), θ learned against the student",
+        LI,
+        note="θ is trained by the student's optimizer, weight decay included, as in the released code.",
+    ),
+    "ctkd-instance": RuleName(
+        "ctkd",
+        "1 + 20·σ(MLP(t, s)), learned against the student",
+        LI,
+        {"instance": True},
+        "In the paper and not in its code; width and start are ours. Needs num_classes in your own loop.",
+    ),
+    "dtkd": RuleName(
+        "dtkd",
+        "2τ₀·(m_s, m_t)/(m_s + m_t), m = logsumexp",
+        WEI,
+        note="The paper's logsumexp; the released code takes the maximum (+dtkd-max). m is kept above a floor.",
+    ),
+    "dtkd-max": RuleName(
+        "dtkd",
+        "2τ₀·(m_s, m_t)/(m_s + m_t), m = max",
+        WEI,
+        {"magnitude": "max"},
+        "As the released code, except that m is kept above a floor: published temperatures can be negative.",
+    ),
+    "dts": RuleName(
+        "dts",
+        "running mean of clip(4·cosine(epoch)·boost(CE_t − CE_s), 2, 4)",
+        ISLAM,
+        note="The update rule of the author's earlier public code. On standardized logits the gap is theirs.",
+    ),
+    "cswt": RuleName(
+        "cosine",
+        "τ_min + (τ_max − τ_min)·(c_max − c)/(c_max − c_min), c = cos(p_t, p_s)",
+        "arXiv 2311.14307",
+        note="As a public implementation has it: similarity of probabilities, scaled by the batch's extremes. "
+        "The range 2 to 6 is ours.",
+    ),
+    "cswt-unit": RuleName(
+        "cosine",
+        "τ_min + (τ_max − τ_min)·(1 − cos(p_t, p_s))",
+        "this book",
+        {"span": "unit"},
+        "The same without the batch's extremes: a sample's temperature depends on nothing but the sample.",
+    ),
+    "adakd": RuleName(
+        "difficulty",
+        "τ₀·exp(-c·tanh(log(score/median)))",
+        "arXiv 2510.11615",
+        note="The token rule of that method for language models, on samples.",
+    ),
+    "meta": RuleName(
+        "meta",
+        "learned by the gradient of a look-ahead cross entropy",
+        "arXiv 2202.07940",
+        note="The paper looks ahead through the student's weights, this rule through its logits.",
+    ),
+    "itkd": RuleName(
+        "policy",
+        "drawn per sample by a learned policy",
+        "arXiv 2407.00115",
+        note="Reward: fall of the student's cross entropy against its running mean (the code: change of the batch's "
+        "accuracy); no critic, no LSTM.",
     ),
 }
 
 
 def _with_rule(row: Method, suffix: str, **changes: Any) -> Method:
-    rule, options, formula = RULE_NAMES[suffix]
-    base = row.formula.split(", τ =")[0]
-    return dataclasses.replace(
-        row,
-        name=f"{row.name}+{suffix}",
-        rule=rule,
-        rule_options=options,
-        formula=f"{base}, τ = {formula}",
-        **changes,
-    )
+    """A row with another temperature rule; everything else stays, unless changed."""
+    rule = RULE_NAMES[suffix]
+    settings = {
+        "name": f"{row.name}+{suffix}",
+        "paper": rule.paper,
+        "rule": rule.rule,
+        "rule_options": rule.options,
+        "formula": f"{row.formula.split(', τ =')[0]}, τ = {rule.formula}",
+        "note": rule.note,
+    }
+    return dataclasses.replace(row, **{**settings, **changes})
 
 
 _CE = Method("ce", "–", "CE(s, y)", note="No teacher: the baseline that distillation must beat.")
@@ -112,20 +214,77 @@ _ZDKD = dataclasses.replace(
     kd_weight=9.0,
     note="Table 3 of 2503.09030 ran it at τ = 4 and weight 1.",
 )
-_PAPER_MLT = {
-    "paper": MATSUYAMA,
-    "standardize": "population",
-    "note": "Algorithms 1-3 as printed: signed maximum, population deviation.",
-}
-_CODE_MLT = {
-    "paper": MATSUYAMA,
-    "note": "As the authors' released code: absolute maximum, sample deviation.",
-}
-_ABSTRACT_MLT = {
-    "paper": MATSUYAMA,
-    "standardize": "population",
-    "note": "As the abstract says: the teacher's maximum only.",
-}
+_TTM = Method(
+    "ttm",
+    ZHENG,
+    "KL(softmax(t/τ) ‖ softmax(s)), τ = 10",
+    "ttm",
+    rule="fixed",
+    rule_options={"tau": 10.0},
+    kd_weight=45.0,
+    note="γ = 1/τ = 0.1 and weight 45 are of the authors' example; 2503.09030 ran γ = 0.2 and weight 1.",
+)
+_WTTM = dataclasses.replace(
+    _TTM,
+    name="wttm",
+    formula="U·KL(softmax(t/τ) ‖ softmax(s)), U = Σ p_t^(1/τ), τ = 5",
+    divergence_options={"weighted": True},
+    rule_options={"tau": 5.0},
+    kd_weight=1.0,
+    note="γ = 1/τ = 0.2 and weight 1 as 2503.09030 ran it (Table 3).",
+)
+_DTKD = Method(
+    "dtkd",
+    WEI,
+    "α·τ_s·τ_t·KL at DTKD's temperatures + β·KD at 4",
+    "anchored",
+    {"alpha": 3.0, "beta": 1.0, "anchor": 4.0},
+    "dtkd",
+    warmup_epochs=20,
+    note="The paper's logsumexp; the released code takes the maximum (dtkd-max). α, β differ for some pairs.",
+)
+_DIST = Method(
+    "dist",
+    HUANG,
+    "τ²·[β(1 − ρ of rows) + γ(1 − ρ of columns)] of probabilities, τ = 4",
+    "dist",
+    rule="fixed",
+    rule_options={"tau": 4.0},
+    kd_weight=2.0,
+    note="The paper has no τ²; its code, and this row, have.",
+)
+_MLKD = Method(
+    "mlkd",
+    JIN,
+    "Σ over five τ of KL + batch and class Gram distances, τ = 4",
+    "mlkd",
+    rule="fixed",
+    rule_options={"tau": 4.0},
+    ce_weight=0.1,
+    kd_weight=0.9,
+    note="On one view. With weak and strong views stacked: views=2, and twice the weight on the labels.",
+)
+_CORRELATION = Method(
+    "correlation",
+    "this book",
+    "1 − ρ(t, s)",
+    "correlation",
+    rule="fixed",
+    ce_weight=0.1,
+    kd_weight=9.0,
+    note="The limit of zkd at τ → ∞, and what the paper's Eq. 12 should say.",
+)
+_TAYLOR = dataclasses.replace(
+    _ZKD,
+    name="ztaylor",
+    paper="this book",
+    formula="τ²·KL of Taylor softmaxes of order n on standardized logits, τ = 2",
+    divergence="taylor",
+    divergence_options={"order": 2},
+    standardize="population",
+    note="The approximation that 2503.09030 reasons with (Eqs. 4-7), to train with.",
+)
+_PRINTED = {"standardize": "population"}
 
 METHODS: dict[str, Method] = {
     row.name: row
@@ -135,15 +294,52 @@ METHODS: dict[str, Method] = {
         _ZKD,
         _DKD,
         _ZDKD,
-        *(
-            _with_rule(row, suffix, **changes)
-            for row in (_ZKD, _ZDKD)
-            for suffix, changes in (
-                ("mlt", _PAPER_MLT),
-                ("mlt-abs", _CODE_MLT),
-                ("mlt-teacher", _ABSTRACT_MLT),
-            )
+        _with_rule(_ZKD, "mlt", **_PRINTED),
+        _with_rule(_ZKD, "mlt-abs"),
+        _with_rule(_ZKD, "mlt-teacher", **_PRINTED),
+        _with_rule(_ZDKD, "mlt", **_PRINTED),
+        _with_rule(_ZDKD, "mlt-abs"),
+        _with_rule(_ZDKD, "mlt-teacher", **_PRINTED),
+        _with_rule(_KD, "ctkd", name="ctkd"),
+        _with_rule(
+            _ZKD,
+            "ctkd",
+            name="zctkd",
+            paper=f"{LI}; {SUN}",
+            rule_options={"start": 2.0},
+            formula="τ²·KL on standardized logits, τ = 2 + 20·σ(θ), θ learned against the student",
+            note="In all 14 published logs τ sits on its lower bound, 2.00 to 2.03, from epoch 10 on: zkd at τ = 2 in "
+            "practice. The published script has the bound at 1.",
         ),
+        _with_rule(_DKD, "ctkd", note="With the released mask this gives NaN; here it trains."),
+        _TTM,
+        _WTTM,
+        _DTKD,
+        dataclasses.replace(
+            _DTKD,
+            name="dtkd-max",
+            rule_options={"magnitude": "max"},
+            note=RULE_NAMES["dtkd-max"].note,
+        ),
+        _with_rule(_KD, "dts", name="dts"),
+        _with_rule(_ZKD, "dts"),
+        _DIST,
+        _MLKD,
+        dataclasses.replace(
+            _MLKD,
+            name="zmlkd",
+            paper=SUN,
+            formula="mlkd with standardized logits in its KL, τ = 2",
+            divergence_options={"kl_standardize": "sample"},
+            rule_options={"tau": 2.0},
+            kd_weight=9.0,
+        ),
+        _CORRELATION,
+        _TAYLOR,
+        _with_rule(_KD, "cswt", name="cswt"),
+        _with_rule(_KD, "adakd", name="adakd"),
+        _with_rule(_KD, "meta", name="meta"),
+        _with_rule(_KD, "itkd", name="itkd"),
     )
 }
 
@@ -159,21 +355,38 @@ def get_method(name: str) -> Method:
     row_name, plus, suffix = name.partition("+")
     row = METHODS.get(row_name)
     if plus and row is not None and row.divergence is not None and suffix in RULE_NAMES:
-        return _with_rule(row, suffix, note="A combination; weights of the row it starts from.")
+        return _with_rule(row, suffix, note=f"A combination, at the weights of {row_name}.")
     combinations = (
         f"{row.name}+{suffix}"
         for row in METHODS.values()
         if row.divergence is not None and "+" not in row.name
         for suffix in RULE_NAMES
     )
-    raise ValueError(near_names("method", name, {*METHODS, *combinations}))
+    raise ValueError(near_names("method", name, {*METHODS, *combinations}, shown=METHODS))
 
 
-def _options_of(component: type | None) -> set[str]:
+def _parameters(component: type | None) -> set[str]:
     if component is None:
         return set()
     parameters = inspect.signature(component).parameters.values()
     return {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def _components(row: Method) -> tuple[type | None, type | None]:
+    divergence = DIVERGENCES[row.divergence] if row.divergence else None
+    return divergence, RULES[row.rule] if row.rule else None
+
+
+_OBJECTIVE_OPTIONS = ("standardize", "ce_weight", "kd_weight", "warmup_epochs")
+
+
+def options_of(name: str) -> set[str]:
+    """Names of the overrides that `create_method` takes for a method.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    return {*_OBJECTIVE_OPTIONS}.union(*map(_parameters, _components(get_method(name))))
 
 
 def create_method(name: str, **overrides: Any) -> LogitObjective:
@@ -195,27 +408,23 @@ def create_method(name: str, **overrides: Any) -> LogitObjective:
     18.0
     """
     row = get_method(name)
-    divergence = DIVERGENCES[row.divergence] if row.divergence else None
-    rule = RULES[row.rule] if row.rule else None
-    objective_options = {
-        "standardize": row.standardize,
-        "ce_weight": row.ce_weight,
-        "kd_weight": row.kd_weight,
-        "warmup_epochs": row.warmup_epochs,
-    }
+    divergence, rule = _components(row)
     divergence_options, rule_options = dict(row.divergence_options), dict(row.rule_options)
+    objective_options = {key: getattr(row, key) for key in _OBJECTIVE_OPTIONS}
     for key, value in overrides.items():
         if key in objective_options:
             objective_options[key] = value
-        elif key in _options_of(divergence):
+        elif key in _parameters(divergence):
             divergence_options[key] = value
-        elif key in _options_of(rule):
+        elif key in _parameters(rule):
             rule_options[key] = value
         else:
-            known = {*objective_options, *_options_of(divergence), *_options_of(rule)}
-            raise ValueError(near_names(f"option of {name}:", key, known))
-    return LogitObjective(
-        divergence(**divergence_options) if divergence else None,
-        rule(**rule_options) if rule else None,
-        **objective_options,
-    )
+            raise ValueError(near_names(f"option of {name}:", key, options_of(name)))
+    try:
+        return LogitObjective(
+            divergence(**divergence_options) if divergence else None,
+            rule(**rule_options) if rule else None,
+            **objective_options,
+        )
+    except TypeError as error:  # text where a number is needed, as by --set tau=four
+        raise ValueError(f"{name} cannot be built with {overrides}: {error}") from error

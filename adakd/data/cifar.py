@@ -77,9 +77,10 @@ def _download(dataset: type, name: str, root: Path) -> None:
         dataset(str(root), train=True, download=True)
     except (OSError, RuntimeError, EOFError) as error:
         damaged = archive.is_file() and _md5(archive) != dataset.tgz_md5
+        reason = str(error).rstrip(".")
         state = f"an incomplete or damaged {archive.name} is in {root} (delete it); " if damaged else ""
         raise DataError(
-            f"{name} is not in {root} and could not be downloaded: {state}{type(error).__name__}: {error}. "
+            f"{name} is not in {root} and could not be downloaded: {state}{type(error).__name__}: {reason}. "
             f"With a connection, run again. Without one, put {archive.name} (MD5 {dataset.tgz_md5}) into {root}, "
             "or name a folder that has it in ADAKD_DATA; or use the embedded set, data='gratings'."
         ) from error
@@ -141,6 +142,10 @@ def load_cifar(
             f"{name}: a file in {folder} is truncated or not of that layout "
             f"({type(error).__name__}: {error}); delete the folder and fetch it again"
         ) from error
+    if len(train.classes) != _LABELS[name]:
+        raise DataError(
+            f"{name}: expected {_LABELS[name]} class names, got {len(train.classes)}; the archive is not {name}"
+        )
     mean, std = _STATISTICS[name]
     return ImageData(
         name=name,

@@ -11,32 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._hash import hashed
 from .images import ImageData
 
-__all__ = ["Views", "balanced_subset", "epoch_order", "hashed"]
-
-_MASK = 0xFFFFFFFF
-
-
-def _mix(x: Tensor) -> Tensor:
-    """The 32-bit finalizer of MurmurHash3, on non-negative int64 below 2^32."""
-    x = x ^ (x >> 16)
-    x = (x * 0x85EBCA6B) & _MASK  # products overflow int64, but their low 32 bits are right
-    x = x ^ (x >> 13)
-    x = (x * 0xC2B2AE35) & _MASK
-    return x ^ (x >> 16)
-
+__all__ = ["Views", "balanced_subset", "epoch_order"]
 
 # Separate streams, so that e.g. the order of an epoch says nothing about its crops.
 _VIEW, _ORDER, _SUBSET = 1, 2, 3
-
-
-def hashed(stream: int, seed: int, epoch: int, index: Tensor) -> Tensor:
-    """Uniform integers in [0, 2^32), a pure function of all four; int64 of index's shape, on its device."""
-    x = torch.full_like(index, stream)
-    for part in (seed & _MASK, (seed >> 32) & _MASK, epoch, index):
-        x = _mix((x + part + 0x9E3779B9) & _MASK)
-    return x
 
 
 def epoch_order(seed: int, epoch: int, size: int, device: torch.device | str = "cpu") -> Tensor:

@@ -53,7 +53,7 @@ class MLKD(Divergence):
 
     Args:
         views: 1, or 2 for stacked weak and strong views.
-        standardize: False, "population" or "sample": standardize in the KL terms only, as Sun et al. (2024) do.
+        kl_standardize: False, "population" or "sample": standardize in the KL terms only, as Sun et al. (2024) do.
             The code of 2503.09030 standardizes everywhere: leave this False and standardize in the objective.
 
     Shapes: student, teacher (B, K) with B even for two views; temperatures (B, 1) or (1, 1). Returns (B,).
@@ -62,20 +62,22 @@ class MLKD(Divergence):
         ValueError: for another number of views or standardization, or two views in an odd batch.
     """
 
-    def __init__(self, views: int = 1, standardize: bool | str = False):
+    def __init__(self, views: int = 1, kl_standardize: bool | str = False):
         super().__init__()
         if views not in (1, 2):
             raise ValueError(f"views: expected 1 or 2, got {views!r}")
-        if standardize is not False and standardize not in STANDARDIZATIONS:
-            raise ValueError(f"standardize: expected False, 'population' or 'sample', got {standardize!r}")
+        if kl_standardize is not False and kl_standardize not in STANDARDIZATIONS:
+            raise ValueError(
+                f"kl_standardize: expected False, 'population' or 'sample', got {kl_standardize!r}"
+            )
         self.views = views
-        self.standardize = standardize
+        self.kl_standardize = kl_standardize
         self.kl = KL()
 
     def _kl(self, student: Tensor, teacher: Tensor, target: Tensor, tau: Temperatures) -> Tensor:
-        if self.standardize is not False:
-            student = standardize(student, **STANDARDIZATIONS[self.standardize])
-            teacher = standardize(teacher, **STANDARDIZATIONS[self.standardize])
+        if self.kl_standardize is not False:
+            student = standardize(student, **STANDARDIZATIONS[self.kl_standardize])
+            teacher = standardize(teacher, **STANDARDIZATIONS[self.kl_standardize])
         return self.kl(student, teacher, target, tau)
 
     def levels(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Levels:
@@ -114,4 +116,4 @@ class MLKD(Divergence):
         return Temperatures(*(tau[rows] if tau.shape[0] == batch else tau for tau in temperatures))
 
     def extra_repr(self) -> str:
-        return f"views={self.views}, standardize={self.standardize!r}"
+        return f"views={self.views}, kl_standardize={self.kl_standardize!r}"

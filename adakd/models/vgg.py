@@ -41,10 +41,15 @@ class VGG(nn.Module):
         depth: 8, 11, 13, 16 or 19.
         num_classes: K.
         in_channels: C.
+
+    Raises:
+        ValueError: for another depth.
     """
 
     def __init__(self, depth: int, num_classes: int, in_channels: int = 3):
         super().__init__()
+        if depth not in _LAYOUTS:
+            raise ValueError(f"depth: expected one of {', '.join(map(str, _LAYOUTS))}, got {depth}")
         inputs = in_channels
         for i, widths in enumerate(_LAYOUTS[depth]):
             setattr(self, f"block{i}", _block(inputs, widths))

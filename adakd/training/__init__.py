@@ -1,11 +1,11 @@
 """Training: recipes, the resumable loop, and runs that leave weights and a record."""
 
-from .files import WeightsError, load_weights, save_weights
+from .files import WeightsError, load_weights, save_weights, write_json
 from .fit import CheckpointError, Interrupted, evaluate_model, fit
 from .precision import Precision, choose_precision
 from .recipe import RECIPES, Recipe, get_recipe
 from .record import REQUIRED_FIELDS
-from .run import Run, TeacherError, distill, evaluate, find_teacher, open_run, train_teacher
+from .run import Run, TeacherError, distill, evaluate, find_teacher, open_run, resolve_device, train_teacher
 
 __all__ = [
     "RECIPES",
@@ -26,6 +26,8 @@ __all__ = [
     "get_recipe",
     "load_weights",
     "open_run",
+    "resolve_device",
     "save_weights",
     "train_teacher",
+    "write_json",
 ]

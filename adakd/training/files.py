@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "WeightsError",
+    "first_sentence",
     "load_weights",
     "read_checkpoint",
     "read_json",
@@ -26,6 +27,11 @@ __all__ = [
 
 class WeightsError(RuntimeError):
     """A file of weights is missing, damaged, or belongs to another network."""
+
+
+def first_sentence(error: Exception) -> str:
+    """What an error is, in one line: torch adds a page, and there recommends to run untrusted files."""
+    return f"{type(error).__name__}: {str(error).partition('. ')[0].partition(chr(10))[0].rstrip('.')}"
 
 
 def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -45,6 +51,7 @@ def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
     # allow_nan=False: NaN is not JSON, and other readers would stop there.
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     _write_atomically(path, lambda file: file.write(text.encode()))
@@ -99,7 +106,7 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
         state = _read_state(path)
     except Exception as error:  # each reader has its own exceptions for damaged files
         raise WeightsError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {error}); "
+            f"{path} cannot be read as weights ({first_sentence(error)}); "
             "it may be truncated, or hold objects other than tensors, which are refused"
         ) from error
     wanted = model.state_dict()

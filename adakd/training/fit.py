@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ..data import ImageData, Views, balanced_subset, eval_batches
 from ..logits import pearson
 from ..objective import LogitObjective, Terms
-from .files import read_checkpoint, write_checkpoint
+from .files import first_sentence, read_checkpoint, write_checkpoint
 from .precision import Precision
 from .recipe import Recipe
 
@@ -51,7 +51,7 @@ class Meter:
         tau = correlation = torch.zeros((), device=logits.device)
         if terms.temperature is not None:
             tau = terms.temperature.teacher.mean()
-            correlation = pearson(logits, teacher_logits).mean()
+            correlation = pearson(logits.float(), teacher_logits.float()).mean()  # bf16 has two digits
         correct = (logits.argmax(dim=1) == labels).float().mean()
         means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation]).double()
         self.sums[0] += size
@@ -150,8 +150,8 @@ def fit(
     Raises:
         Interrupted: on SIGINT or SIGTERM, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
-        FloatingPointError: if the loss is not finite; the checkpoint of the last good epoch stays.
-        ValueError: if the criterion needs a teacher and there is none.
+        FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
+        ValueError: if the criterion needs a teacher and there is none, or (on a CPU) refuses the logits of a step.
     """
     if criterion.needs_teacher and teacher is None:
         raise ValueError("this method distills from a teacher, and none was given")
@@ -223,13 +223,13 @@ def fit(
                 step += 1
                 bar.update()
                 if step < steps and (stop or _due(saved_at)):
-                    _refuse_divergence(meter.read()["loss"], epoch, checkpoint)
+                    _refuse_divergence(meter.read()["loss"], model, epoch, checkpoint)
                     save()
                     saved_at = time.perf_counter()
                     if stop:
                         raise Interrupted(f"stopped in epoch {epoch}; saved in {checkpoint}")
             row = {"epoch": epoch, "lr": scheduler.get_last_lr()[0], **meter.read()}
-            _refuse_divergence(row["loss"], epoch, checkpoint)
+            _refuse_divergence(row["loss"], model, epoch, checkpoint)
             if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
                 row["test_accuracy"] = evaluate_model(model, data, precision)
             history.append(row)
@@ -243,13 +243,16 @@ def fit(
     return history, time.perf_counter() - clock
 
 
-def _refuse_divergence(loss: float, epoch: int, checkpoint: Path) -> None:
+def _refuse_divergence(loss: float, model: nn.Module, epoch: int, checkpoint: Path) -> None:
     """Before anything is saved: a checkpoint must never hold a state that cannot be continued."""
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the loss became {loss} in epoch {epoch}; the last good state is in {checkpoint}. "
-            "Lower the learning rate or the weight of the distillation term."
-        )
+    # The loss is of before the last update, which may have ruined the weights without being seen in it.
+    if math.isfinite(loss) and all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        return
+    what = "weights became infinite or NaN" if math.isfinite(loss) else f"the loss became {loss}"
+    last = f"the last good state is in {checkpoint}" if checkpoint.is_file() else "nothing was saved yet"
+    raise FloatingPointError(
+        f"{what} in epoch {epoch}; {last}. Lower the learning rate or the weight of the distillation term."
+    )
 
 
 def _due(saved_at: float) -> bool:
@@ -268,11 +271,11 @@ def _shown(history: list[dict[str, Any]], recipe: Recipe) -> dict[str, str]:
 def _read_matching(path: Path, device: torch.device, config: dict[str, Any]) -> dict[str, Any]:
     try:
         saved = read_checkpoint(path, device)
+        theirs = saved["config"]
     except Exception as error:  # torch raises different things for different damage
         raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); delete it to start again"
+            f"{path} cannot be read ({first_sentence(error)}); delete it to start again"
         ) from error
-    theirs = saved["config"]
     different = sorted(key for key in {*theirs, *config} if theirs.get(key) != config.get(key))
     if different:
         changes = "; ".join(f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in different)

@@ -13,15 +13,25 @@ from torch import nn
 
 from .._check import near_names
 from ..data import DATASETS, ImageData, load_data
-from ..methods import create_method
+from ..methods import create_method, get_method, options_of
 from ..models import MODELS, create_model
+from ..objective import LogitObjective
 from .files import load_weights, read_json, save_weights, sha256_of, write_json
 from .fit import evaluate_model, fit
 from .precision import Precision, choose_precision
 from .recipe import Recipe, get_recipe
 from .record import environment, now
 
-__all__ = ["Run", "TeacherError", "distill", "evaluate", "find_teacher", "open_run", "train_teacher"]
+__all__ = [
+    "Run",
+    "TeacherError",
+    "distill",
+    "evaluate",
+    "find_teacher",
+    "open_run",
+    "resolve_device",
+    "train_teacher",
+]
 
 log = logging.getLogger("adakd")
 
@@ -57,7 +67,7 @@ class Run:
     def model(self) -> nn.Module:
         """The trained network, in evaluation mode, on the CPU."""
         config = self.record["config"]
-        model = create_model(config["model"], self.record["data"]["classes"])
+        model = _seeded_model(config["model"], self.record["data"]["classes"], seed=0)  # overwritten at once
         return load_weights(model, self.folder / WEIGHTS).eval()
 
     def __repr__(self) -> str:
@@ -116,6 +126,7 @@ def open_run(folder: str | os.PathLike) -> Run:
 
     Raises:
         FileNotFoundError: if the folder holds no finished run.
+        ValueError: if its record is damaged.
     """
     folder = Path(folder)
     if not (folder / RECORD).is_file():
@@ -124,11 +135,24 @@ def open_run(folder: str | os.PathLike) -> Run:
             f"{folder} holds no finished run"
             + ("; it was interrupted: repeat its command to continue it" if unfinished else "")
         )
-    return Run(folder, read_json(folder / RECORD))
+    try:
+        return Run(folder, read_json(folder / RECORD))
+    except ValueError as error:
+        raise ValueError(f"{folder / RECORD} is damaged ({error}); delete it and repeat the run") from error
+
+
+def _criterion(
+    method: str, options: dict[str, Any], recipe: Recipe, data: ImageData, seed: int
+) -> LogitObjective:
+    """The method as configured; what it wants to know of the run, and nobody said, it is told."""
+    known = {"epochs": recipe.epochs, "num_classes": data.num_classes, "seed": seed}
+    wanted = {key: value for key, value in known.items() if key in options_of(method)}
+    return create_method(method, **{**wanted, **options})
 
 
 def _carry_out(
     config: dict[str, Any],
+    criterion: LogitObjective,
     *,
     kind: str,
     data: ImageData,
@@ -158,7 +182,7 @@ def _carry_out(
         model,
         data,
         recipe,
-        create_method(config["method"], **config["method_options"]),
+        criterion,
         seed=config["seed"],
         checkpoint=folder / CHECKPOINT,
         config=config,
@@ -272,6 +296,7 @@ def train_teacher(
     config = _config(model, "ce", {}, data, recipe, seed, resolved)
     return _carry_out(
         config,
+        create_method("ce"),
         kind="teacher",
         data=data,
         recipe=recipe,
@@ -388,19 +413,20 @@ def distill(
     student = student or DEFAULT_STUDENT.get(name, "resnet8")
     _check_name("model", student, MODELS)
     method_options = dict(method_options or {})
-    needs_teacher = create_method(method, **method_options).needs_teacher  # refuses bad names first
+    get_method(method)  # refuses an unknown name before data are looked for
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
     device = resolve_device(device)
     data = _load(data, root, official).to(device)
     resolved = choose_precision(precision, device, _size(student, data.num_classes))
+    criterion = _criterion(method, method_options, recipe, data, seed)
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
 
     teacher_model, identity, fields = None, None, None
-    if needs_teacher:
+    if criterion.needs_teacher:
         if teacher_weights is not None:
             _check_name("model", str(teacher), MODELS)
             path = Path(teacher_weights)
-            teacher_model = load_weights(create_model(str(teacher), data.num_classes), path)
+            teacher_model = load_weights(_seeded_model(str(teacher), data.num_classes, seed=0), path)
             identity = {"model": str(teacher), "sha256": sha256_of(path)}
             fields = dict(identity)
         else:
@@ -421,6 +447,7 @@ def distill(
     config = _config(student, method, method_options, data, recipe, seed, resolved, identity)
     return _carry_out(
         config,
+        criterion,
         kind="student",
         data=data,
         recipe=recipe,

@@ -1,0 +1,35 @@
+"""Checks that several rules share: options that must be positive or ordered, labels that must be there."""
+
+from torch import Tensor
+
+from .base import TemperatureRule
+
+__all__ = ["check_bounds", "check_positive", "check_target"]
+
+
+def check_positive(**options: float) -> None:
+    """Raise ValueError naming the first option that is not a finite number above 0."""
+    for name, value in options.items():
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
+
+
+def check_bounds(minimum: float, maximum: float, **inside: float) -> None:
+    """Raise ValueError unless 0 < minimum <= maximum, with every further option between them."""
+    check_positive(minimum=minimum, maximum=maximum)
+    if minimum > maximum:
+        raise ValueError(f"minimum, maximum: expected minimum <= maximum, got {minimum!r} and {maximum!r}")
+    for name, value in inside.items():
+        if not minimum <= value <= maximum:
+            raise ValueError(
+                f"{name}: expected a temperature between minimum and maximum ({minimum:g} to {maximum:g}), got {value!r}"
+            )
+
+
+def check_target(rule: TemperatureRule, target: Tensor | None) -> None:
+    """Raise ValueError if a rule that learns from the labels got none."""
+    if target is None:
+        raise ValueError(
+            f"target: {type(rule).__name__} learns from the labels while training and got None; "
+            "pass the (B,) class labels, or call eval() to use the temperature as it stands"
+        )

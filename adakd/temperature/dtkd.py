@@ -1,0 +1,60 @@
+"""Dynamic temperature (Wei & Bai 2024): the sharper of the two models gets the higher temperature."""
+
+from torch import Tensor
+
+from ..logits import peak
+from ._options import check_positive
+from .base import TemperatureRule, Temperatures
+
+__all__ = ["DTKD"]
+
+
+class DTKD(TemperatureRule):
+    r"""Two temperatures a sample that share the mean :math:`\tau` in proportion to the two models' sharpness.
+
+    .. math:: \tau^s_i = \frac{2\, m^s_i}{m^s_i + m^t_i}\,\tau, \qquad
+              \tau^t_i = \frac{2\, m^t_i}{m^s_i + m^t_i}\,\tau, \qquad
+              m_i = \max\Big(\log \sum_k e^{v_{ik}},\ \text{floor}\Big)
+
+    They add up to :math:`2\tau` and stay in the graph, so the student also learns through its own sharpness: the
+    gradient of a loss at these temperatures does not sum to 0 over the classes. Neither shift- nor scale-invariant.
+
+    The paper measures sharpness by logsumexp; the released code by the maximum, ``magnitude="max"``. Both can be 0
+    or negative, for logits that a bias shifts down, and then a temperature is negative, the loss is negative or the
+    quotient explodes: the published formula has no guard. Here m is at least ``floor``; a row below it has a constant
+    temperature. Standardized logits never get there by logsumexp (it is at least log K), nor, but for constant rows,
+    by the maximum up to 101 classes.
+
+    Args:
+        tau: the mean of the two temperatures, > 0; 4 in the paper.
+        magnitude: ``"logsumexp"`` (paper) or ``"max"`` (released code).
+        floor: smallest sharpness, > 0.
+
+    Shapes: logits (B, K). Returns two different temperatures, each (B, 1).
+
+    Raises:
+        ValueError: for another magnitude, or a tau or floor that is not above 0.
+
+    Source: arXiv 2404.12711; code: JinYu1998/DTKD.
+    """
+
+    def __init__(self, tau: float = 4.0, magnitude: str = "logsumexp", floor: float = 0.01):
+        super().__init__()
+        check_positive(tau=tau, floor=floor)
+        if magnitude not in ("logsumexp", "max"):
+            raise ValueError(f"magnitude: expected 'logsumexp' or 'max', got {magnitude!r}")
+        self.tau = float(tau)
+        self.magnitude = magnitude
+        self.floor = float(floor)
+
+    def _sharpness(self, logits: Tensor) -> Tensor:
+        m = peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
+        return m.clamp(min=self.floor)  # (B, 1)
+
+    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+        m_s, m_t = self._sharpness(student), self._sharpness(teacher)
+        share = 2 * self.tau / (m_s + m_t)
+        return Temperatures(share * m_s, share * m_t)
+
+    def extra_repr(self) -> str:
+        return f"tau={self.tau:g}, magnitude={self.magnitude!r}, floor={self.floor:g}"

@@ -1,0 +1,166 @@
+"""What is known of each method: one table, measured.
+
+    python tests/method_table.py                print it
+    python tests/method_table.py --write FILE   write it there as Markdown
+
+Columns: golden cases of the method's divergence, rule and standardization that agree, or of its rule's trajectories
+(of those in golden/); gradcheck of the loss by the student's logits, with temperatures held where the method stops
+their gradient; what the rule learns; what state it keeps; whether the loss goes through torch.compile as one graph.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import golden
+
+from adakd import METHODS, Fixed, LogitObjective, TemperatureRule, Temperatures, create_method
+
+HERE = Path(__file__).parent
+BATCH, CLASSES = 6, 8
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One row of the table."""
+
+    method: str
+    agreeing: int
+    comparable: int
+    gradcheck: bool
+    learned: tuple[str, ...]
+    state: tuple[str, ...]
+    one_graph: bool
+
+
+def _kind(criterion: LogitObjective) -> tuple:
+    """What makes two losses the same but for weights, the value of a fixed temperature, and alpha and beta."""
+    rule = criterion.temperature
+    inner = getattr(criterion.divergence, "mlkd", criterion.divergence)
+    options = (getattr(inner, "weighted", None), getattr(inner, "kl_standardize", None))
+    settings = "" if isinstance(rule, Fixed) else str(rule)
+    return type(inner), *options, type(rule), settings, criterion.standardize
+
+
+_FILES = tuple(HERE / "golden" / f"golden_dev.{kind}" for kind in ("npz", "json"))
+
+
+@cache
+def _verdicts() -> list[tuple[tuple, bool]]:
+    built = ((case, golden.build(case)) for case in golden.read(*_FILES))
+    return [
+        (_kind(criterion), golden.compare(case)[0] in ("agrees", "differs"))
+        for case, criterion in built
+        if criterion is not None
+    ]
+
+
+@cache
+def _trajectories() -> list[tuple[str, bool]]:
+    return [
+        (name, bool(np.allclose(ours, theirs, rtol=golden.RTOL, atol=golden.ATOL)))
+        for name, ours, theirs in golden.trajectories(*_FILES)
+    ]
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (2 * torch.randn(BATCH, CLASSES, generator=generator, dtype=torch.float64) for _ in "st")
+    return student, teacher, torch.randint(CLASSES, (BATCH,), generator=generator)
+
+
+def _gradcheck(name: str) -> bool:
+    student, teacher, target = _batch()
+    student.requires_grad_()
+    # In evaluation mode: a rule that updates its state at each call is not a function of its arguments.
+    criterion = create_method(name).double().eval()
+    tau = criterion(student, teacher, target, epoch=7).temperature
+    if tau is not None and not _reaches(tau.student, student):
+        criterion.temperature = Held(tau)
+    return torch.autograd.gradcheck(
+        lambda s: criterion(s, teacher, target, epoch=7).total, student, raise_exception=False
+    )
+
+
+class Held(TemperatureRule):
+    """Temperatures as they were once."""
+
+    def __init__(self, tau: Temperatures):
+        super().__init__()
+        self.tau = Temperatures(*(t.detach() for t in tau))
+
+    def forward(self, student, teacher, target=None, epoch=None) -> Temperatures:
+        return self.tau
+
+
+def _reaches(value: torch.Tensor, leaf: torch.Tensor) -> bool:
+    if not value.requires_grad:
+        return False
+    return torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] is not None
+
+
+def _one_graph(name: str) -> bool:
+    student, teacher, target = (x.float() if x.is_floating_point() else x for x in _batch())
+    torch.compiler.reset()
+    compiled = torch.compile(create_method(name), fullgraph=True, backend="eager")
+    try:
+        compiled(student.requires_grad_(), teacher, target, epoch=1).total.backward()
+    except torch._dynamo.exc.TorchDynamoException:
+        return False
+    return True
+
+
+def facts(name: str) -> Facts:
+    """Measure one method."""
+    criterion = create_method(name)
+    agrees = [verdict for kind, verdict in _verdicts() if kind == _kind(criterion)]
+    agrees += [verdict for path, verdict in _trajectories() if path.startswith(METHODS[name].rule or "–")]
+    return Facts(
+        method=name,
+        agreeing=sum(agrees),
+        comparable=len(agrees),
+        gradcheck=_gradcheck(name),
+        learned=tuple(n.rpartition(".")[2] for n, _ in criterion.named_parameters()),
+        state=tuple(n.rpartition(".")[2] for n, _ in criterion.named_buffers()),
+        one_graph=_one_graph(name),
+    )
+
+
+def markdown(rows: list[Facts]) -> str:
+    """The table."""
+
+    def cells(row: Facts) -> list[str]:
+        peers = f"{row.agreeing} of {row.comparable}" if row.comparable else "no public values"
+        yes = {True: "yes", False: "no"}
+        return [
+            f"`{row.method}`",
+            peers,
+            yes[row.gradcheck],
+            ", ".join(row.learned) or "–",
+            ", ".join(row.state) or "–",
+            yes[row.one_graph],
+        ]
+
+    head = ["Method", "Peers' values", "gradcheck", "Learned", "State", "One graph"]
+    lines = [head, ["---"] * len(head), *map(cells, rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def main(arguments: list[str]) -> int:
+    table = markdown([facts(name) for name in METHODS])
+    if arguments[:1] == ["--write"]:
+        Path(arguments[1]).write_text(table, encoding="utf-8")
+    else:
+        print(table, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Distillation in other people's loops: a bare one, Lightning's, the Hugging Face Trainer's; the real packages."""
+
+import pytest
+import torch
+from torch import nn
+
+import adakd
+from adakd.data._torchvision import torchvision_datasets
+
+
+def network(hidden: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(8, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 5))
+
+
+@pytest.fixture
+def pair():
+    torch.manual_seed(0)
+    return network(8), network(32)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(16, 8, generator=generator), torch.randint(5, (16,), generator=generator)
+
+
+def frozen_copy(module: nn.Module) -> dict:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def unchanged(module: nn.Module, before: dict) -> bool:
+    return all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_loss_is_the_objective_on_the_two_networks_logits(pair, batch):
+    student, teacher = pair
+    distiller = adakd.Distiller(student, teacher, "zkd+mlt", kd_weight=3.0).eval()
+    expected = adakd.create_method("zkd+mlt", kd_weight=3.0)(student(batch[0]), teacher(batch[0]), batch[1])
+    torch.testing.assert_close(distiller(*batch).total, expected.total)
+
+
+def test_teacher_is_neither_trained_nor_saved_nor_moved_into_training_mode(pair, batch):
+    student, teacher = pair
+    distiller = adakd.Distiller(student, teacher, "ctkd").train()
+    before = frozen_copy(teacher)
+    optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
+    for epoch in (1, 2, 3):
+        distiller.epoch = epoch
+        optimizer.zero_grad()
+        distiller(*batch).total.backward()
+        optimizer.step()
+    assert unchanged(teacher, before)
+    assert not teacher.training
+    assert {name.split(".")[0] for name in distiller.state_dict()} == {"student", "criterion"}
+    learned = [name for name, _ in distiller.named_parameters() if name.startswith("criterion")]
+    assert learned == ["criterion.temperature.theta"]
+
+
+def test_teacher_moves_along(pair):
+    distiller = adakd.Distiller(*pair, "kd").to(torch.float64)
+    assert {p.dtype for p in distiller.teacher.parameters()} == {torch.float64}
+
+
+def test_the_epoch_reaches_the_method(pair, batch):
+    distiller = adakd.Distiller(*pair, "dkd").eval()
+    after = distiller(*batch)
+    distiller.epoch = 1
+    early = distiller(*batch)
+    torch.testing.assert_close(after.total - after.ce, 20 * (early.total - early.ce))
+
+
+def test_outputs_that_carry_logits(batch):
+    class Output:
+        def __init__(self, logits):
+            self.logits = logits
+
+    class Wrapped(nn.Module):
+        def __init__(self, wrap):
+            super().__init__()
+            self.net, self.wrap = nn.Linear(8, 5), wrap
+
+        def forward(self, x):
+            return self.wrap(self.net(x))
+
+    torch.manual_seed(0)
+    teacher = nn.Linear(8, 5)
+    losses = []
+    for wrap in (lambda x: x, Output, lambda x: {"logits": x}, lambda x: (x, "features")):
+        torch.manual_seed(2)
+        losses.append(adakd.Distiller(Wrapped(wrap), teacher, "kd")(*batch).total)
+    assert len({loss.item() for loss in losses}) == 1
+    with pytest.raises(TypeError, match="got str"):
+        adakd.Distiller(Wrapped(str), teacher, "kd")(*batch)
+
+
+def test_an_objective_of_ones_own(pair, batch):
+    criterion = adakd.LogitObjective(adakd.TTM(), adakd.Fixed(5))
+    assert adakd.Distiller(*pair, criterion)(*batch).kd > 0
+    with pytest.raises(ValueError, match="overrides"):
+        adakd.Distiller(*pair, criterion, kd_weight=2.0)
+
+
+@pytest.fixture
+def torchvision_works():
+    """Both trainers import torchvision, which beside some CPU builds of torch needs our help."""
+    torchvision_datasets()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("torchvision_works")
+def test_lightning(pair, batch, tmp_path):
+    lightning = pytest.importorskip("lightning", reason="pip install lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.distiller = adakd.Distiller(*pair, "zkd+mlt")
+
+        def training_step(self, batch, index):
+            self.distiller.epoch = self.current_epoch + 1
+            return self.distiller(*batch).total
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    student, teacher = pair
+    before, taught = frozen_copy(teacher), frozen_copy(student)
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*batch), batch_size=8)
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(Module(), data)
+    assert unchanged(teacher, before)
+    assert not unchanged(student, taught)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("torchvision_works")
+def test_hugging_face_trainer(pair, batch, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="pip install transformers accelerate")
+    pytest.importorskip("accelerate", reason="pip install transformers accelerate")
+
+    class Model(nn.Module):  # inputs by name, as Hugging Face models take them
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, features):
+            return {"logits": self.net(features)}
+
+    student, teacher = map(Model, pair)
+    before, taught = frozen_copy(teacher), frozen_copy(student)
+    model = adakd.TrainerDistiller(student, teacher, "zkd+mlt")
+    rows = [{"features": x, "labels": y} for x, y in zip(*batch, strict=True)]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=4,
+        per_device_train_batch_size=8,
+        remove_unused_columns=False,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+    trainer = transformers.Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    assert unchanged(teacher, before)
+    assert not unchanged(student, taught)
+    assert trainer.evaluate()["eval_loss"] > 0
+    assert trainer.predict(rows).predictions.shape == (16, 5)
