@@ -71,14 +71,15 @@ def bench_losses(
         progress: show a progress bar.
 
     Returns:
-        A record: environment, settings, and rows of method, batch, classes, ratio (median, lowest, highest).
+        A record: environment, settings, and rows of method and ratio, by batch and classes ("64x100"), each with its
+        median, lowest and highest over the rounds.
 
     Raises:
         ValueError: for an unknown method.
     """
     device = torch.device(device)
     names = list(dict.fromkeys([_REFERENCE, *(methods or METHODS)]))
-    rows = []
+    measured: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
     for batch, classes in SHAPES:
         steps = {name: _step(name, batch, classes, device, compiled) for name in names}
         for step in tqdm(steps.values(), desc=f"warm-up {batch}x{classes}", disable=not progress):
@@ -92,22 +93,17 @@ def bench_losses(
             spent = {name: _seconds(step, device, repeats) for name, step in steps.items()}
             for name in names:
                 ratios[name].append(spent[name] / spent[_REFERENCE])
-        rows += [
-            {
-                "method": name,
-                "batch": batch,
-                "classes": classes,
-                "ratio": statistics.median(ratios[name]),
-                "lowest": min(ratios[name]),
-                "highest": max(ratios[name]),
+        for name, values in ratios.items():
+            measured[name][f"{batch}x{classes}"] = {
+                "median": statistics.median(values),
+                "lowest": min(values),
+                "highest": max(values),
             }
-            for name in names
-        ]
     return {
         "schema": 1,
         "kind": "bench-losses",
         "status": "complete",
         "config": {"reference": _REFERENCE, "compiled": compiled, "rounds": rounds},
         **environment(device),
-        "rows": rows,
+        "rows": [{"method": name, "ratio": ratio} for name, ratio in measured.items()],
     }

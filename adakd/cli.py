@@ -260,13 +260,13 @@ def _bench(arguments: argparse.Namespace) -> None:
     )
     if arguments.json:
         write_json(Path(arguments.json), record)
-    shapes = list(dict.fromkeys((row["batch"], row["classes"]) for row in record["rows"]))
-    ratio = {(row["method"], row["batch"], row["classes"]): row["ratio"] for row in record["rows"]}
+    rows = record["rows"]
+    shapes = list(rows[0]["ratio"])
     how = "compiled" if arguments.compiled else "eager"
     print(f"forward + backward, {how}, median ratio to kd of the same run")
-    print(f"{'method':18}" + "".join(f"{f'{batch}×{classes}':>12}" for batch, classes in shapes))
-    for method in dict.fromkeys(row["method"] for row in record["rows"]):
-        print(f"{method:18}" + "".join(f"{ratio[method, *shape]:>12.2f}" for shape in shapes))
+    print(f"{'method':16}" + "".join(f"{shape:>12}" for shape in shapes))
+    for row in rows:
+        print(f"{row['method']:16}" + "".join(f"{row['ratio'][shape]['median']:>12.2f}" for shape in shapes))
 
 
 def _methods(arguments: argparse.Namespace) -> None:

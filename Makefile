@@ -1,0 +1,44 @@
+# Needs Python 3.11 or newer, and make. Everything is installed into .venv on first use.
+# Another interpreter: make book PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# --all because a second, incremental build forgets the warnings of the first.
+STRICT := -W --keep-going -n --all
+
+.DEFAULT_GOAL := help
+.PHONY: help book html notebooks test demo lint clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+book: $(READY) ## run every notebook afresh (on copies), then build the book
+	@$(BIN)/python book/_tools/notebooks.py copy _build/fresh
+	@$(BIN)/jupyter-book build -q _build/fresh --path-output . $(STRICT)
+
+html: $(READY) ## build the book from the committed outputs, in seconds
+	@$(BIN)/jupyter-book build -q . $(STRICT)
+
+notebooks: $(READY) ## run every notebook and write its outputs back
+	@$(BIN)/python book/_tools/notebooks.py write
+
+test: $(READY) ## run all tests, and every notebook against its committed outputs
+	@$(BIN)/python -m pytest
+	@$(BIN)/python book/_tools/notebooks.py check
+
+demo: $(READY) ## distill a small student on the embedded data
+	@$(BIN)/adakd distill --recipe demo
+
+lint: $(READY) ## check style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+clean: ## remove the built book (the environment stays)
+	@rm -rf _build
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "adakd needs Python 3.11 or newer, and '$(PYTHON)' is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $@

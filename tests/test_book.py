@@ -1,0 +1,632 @@
+"""The book: built without a warning, then opened page by page in a browser, as a reader would."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "book" / "_tools" / "notebooks.py"
+PHONE = {"width": 390, "height": 844}
+# Bytes of a first visit, uncompressed. Measured when this was set: 0.9 MB without formulas; chapter 1, with its figures
+# and MathJax (1.2 MB), 2.5 MB.
+PAGE_BUDGET = 3_000_000
+CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+# ---- building ----
+
+
+def build(source, output, repository=""):
+    """jupyter-book as `make html` runs it, with the result in another folder."""
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", output]
+    command += ["-W", "--keep-going", "-n", "--all"]
+    # adakd is found here even where it is not installed.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GITHUB_REPOSITORY": repository, "GITHUB_REF_NAME": ""}
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def small_book(folder, pages, repository=""):
+    """A book with this one's configuration and extension, of pages given as Markdown or as notebooks; built."""
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text())
+    settings["sphinx"]["local_extensions"] = {"adakd_book": str(ROOT / "book" / "_ext")}
+    settings["sphinx"]["config"]["html_static_path"] = [str(ROOT / "book" / "_static")]
+    settings |= {"logo": "", "bibtex_bibfiles": [str(ROOT / "book" / "references.bib")]}
+    settings["html"].pop("favicon")
+    (folder / "_config.yml").write_text(yaml.safe_dump(settings))
+    first, *others = pages
+    toc = {"format": "jb-book", "root": first, "chapters": [{"file": name} for name in others]}
+    (folder / "_toc.yml").write_text(yaml.safe_dump(toc))
+    for name, content in pages.items():
+        if isinstance(content, str):
+            (folder / f"{name}.md").write_text(content)
+        else:
+            (folder / f"{name}.ipynb").write_text(json.dumps(content))
+    return build(folder, folder, repository)
+
+
+def notebook(*cells, **metadata):
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}} | metadata
+    metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": list(cells)}
+
+
+def markdown(source):
+    return {"cell_type": "markdown", "id": "text", "metadata": {}, "source": source}
+
+
+def code(source="show()", outputs=(), id="code", **metadata):
+    cell = {"cell_type": "code", "id": id, "metadata": metadata, "source": source}
+    return cell | {"execution_count": None, "outputs": list(outputs)}
+
+
+def shown(**data):
+    names = {"svg": "image/svg+xml", "view": "application/vnd.jupyter.widget-view+json"}
+    return {"output_type": "display_data", "metadata": {}, "data": {names[key]: data[key] for key in data}}
+
+
+def shown_widget(model_id, **state):
+    """An output with a widget, and the widget's state."""
+    state = {"_esm": "export default {}", "_model_module": "anywidget", "_model_name": "AnyModel"} | state
+    model = {
+        "model_module": state["_model_module"],
+        "model_name": state["_model_name"],
+        "model_module_version": "*",
+        "state": state,
+    }
+    view = {"version_major": 2, "version_minor": 0, "model_id": model_id}
+    return shown(view=view), {model_id: model}
+
+
+def widgets(*states):
+    """Notebook metadata that holds the state of widgets."""
+    saved = {"version_major": 2, "version_minor": 0, "state": {}}
+    for state in states:
+        saved["state"] |= state
+    return {"widgets": {"application/vnd.jupyter.widget-state+json": saved}}
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """The built book: folder of its HTML, from the outputs that are committed."""
+    output = tmp_path_factory.mktemp("book")
+    done = build(ROOT, output)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output / "_build" / "html"
+
+
+def pages():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+
+
+# ---- reading ----
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        give_up = pytest.fail if os.environ.get("ADAKD_REQUIRE_BROWSER") == "1" else pytest.skip
+        give_up("the pages are tested in Chromium, and there is none: install Debian's package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def serve(folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_port}"
+
+
+@pytest.fixture(scope="module")
+def site(book):
+    server, address = serve(book)
+    yield address
+    server.shutdown()
+    server.server_close()
+
+
+class Visit:
+    """One page in a fresh browser profile, with everything that went wrong on it."""
+
+    def __init__(self, browser, url, **options):
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.problems, self.requests = [], []
+        self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
+        self.page.on("console", self.heard)
+        self.page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("response", self.answered)
+        self.page.goto(url, wait_until="load")
+        self.settle()
+
+    def heard(self, message):
+        if message.type in ("error", "warning"):
+            self.problems.append(f"console {message.type}: {message.text}")
+
+    def answered(self, response):
+        if response.status >= 400:
+            self.problems.append(f"{response.status}: {response.url}")
+
+    def settle(self):
+        """Until mathematics is set and every figure is live or has said why not."""
+        self.page.wait_for_function(
+            """() => document.readyState === "complete"
+                && [...document.querySelectorAll(".live-figure")].every(
+                    (box) => box.matches(".is-live, .is-broken"))
+                && (!document.querySelector("script[src*=mathjax]") || document.querySelector("mjx-container"))""",
+        )
+
+    def outside(self, origin):
+        return [url for url in self.requests if not url.startswith((origin, "blob:", "data:"))]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.context.close()
+
+
+@pytest.mark.parametrize("name", pages())
+def test_page_opens_quietly_alone_and_light(browser, site, book, name):
+    with Visit(browser, f"{site}/{name}.html") as visit:
+        assert visit.problems == []
+        assert visit.outside(site) == []
+        assert visit.page.locator(".bd-article h1").count() == 1
+        paths = {urlsplit(url).path.lstrip("/") for url in visit.requests if url.startswith(site)}
+    weight = sum((book / path).stat().st_size for path in paths)
+    assert weight < PAGE_BUDGET, f"{name} weighs {weight / 1e6:.2f} MB"
+
+
+@pytest.mark.parametrize("name", ["genindex", "search"])
+def test_made_pages_open_quietly_and_alone(browser, site, name):
+    with Visit(browser, f"{site}/{name}.html") as visit:
+        assert visit.problems == []
+        assert visit.outside(site) == []
+
+
+def test_front_door_leads_to_the_landing_page(browser, site):
+    with Visit(browser, f"{site}/index.html") as visit:
+        visit.page.wait_for_url("**/book/intro.html")
+
+
+def test_search_finds_a_page(browser, site):
+    with Visit(browser, f"{site}/search.html?q=notation") as visit:
+        visit.page.wait_for_selector("#search-results li a")
+        assert visit.page.locator("#search-results a[href*=notation]").count() >= 1
+
+
+@pytest.mark.parametrize("name", pages())
+def test_page_fits_a_phone(browser, site, name):
+    with Visit(browser, f"{site}/{name}.html", viewport=PHONE) as visit:
+        assert visit.problems == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def luminance(colour):
+    """Relative luminance (WCAG 2) of a computed CSS colour."""
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_and_figures_read_in_both_modes(browser, site, scheme):
+    with Visit(browser, f"{site}/{pages()[1]}.html", color_scheme=scheme) as visit:
+        colours = visit.page.evaluate(
+            """() => {
+                const of = (selector, property) => {
+                    const found = document.querySelector(selector);
+                    return found && getComputedStyle(found)[property];
+                };
+                const probe = document.createElement("i");
+                document.querySelector(".bd-article").append(probe);
+                probe.style.color = "var(--fig-ink)";
+                return {
+                    paper: of("body", "backgroundColor"), prose: of(".bd-article p", "color"),
+                    link: of(".bd-article a", "color") ?? of(".nav-link", "color"),
+                    ink: getComputedStyle(probe).color,
+                };
+            }"""
+        )
+    assert (luminance(colours["paper"]) > 0.5) == (scheme == "light")
+    for what in ("prose", "link", "ink"):
+        assert contrast(colours[what], colours["paper"]) >= 4.5, (what, colours)
+
+
+# ---- figures ----
+
+
+def live_pages():
+    return [name for name in pages() if _holds_widgets(ROOT / f"{name}.ipynb")]
+
+
+def _holds_widgets(path):
+    return path.is_file() and "widgets" in json.loads(path.read_text(encoding="utf8"))["metadata"]
+
+
+LARGEST = """(box) => Math.max(0, ...[...box.querySelectorAll("svg, canvas")].map((drawing) => {
+    const { width, height } = drawing.getBoundingClientRect();
+    return Math.min(width, height);
+}))"""
+
+
+@pytest.mark.parametrize("viewport", [{"width": 1280, "height": 900}, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", live_pages())
+def test_live_figures_draw_and_answer_the_keyboard(browser, site, name, viewport):
+    with Visit(browser, f"{site}/{name}.html", viewport=viewport) as visit:
+        boxes = visit.page.locator(".live-figure")
+        assert boxes.count() >= 1
+        for index in range(boxes.count()):
+            box = boxes.nth(index).locator(".live-figure-canvas")
+            assert box.evaluate(LARGEST) > 50
+            sliders = box.locator("input[type=range]:enabled:visible")
+            for number in range(sliders.count()):
+                before = box.inner_html()
+                sliders.nth(number).focus()
+                for key in ("ArrowLeft", "ArrowLeft", "ArrowRight", "ArrowLeft"):
+                    visit.page.keyboard.press(key)
+                visit.page.wait_for_timeout(50)
+                assert box.inner_html() != before, f"slider {number} of figure {index} changes nothing"
+        assert visit.problems == []
+
+
+@pytest.mark.parametrize("name", live_pages())
+def test_live_figures_start_without_a_server(browser, book, name):
+    with Visit(browser, (book / f"{name}.html").as_uri()) as visit:
+        assert visit.problems == []
+        assert visit.outside("file://") == []
+        assert visit.page.locator(".live-figure.is-live").count() == visit.page.locator(".live-figure").count()
+
+
+@pytest.mark.parametrize("name", live_pages())
+def test_print_shows_the_still_picture(browser, site, name):
+    with Visit(browser, f"{site}/{name}.html") as visit:
+        box = visit.page.locator(".live-figure:has(.figure)").first
+        assert not box.locator(".live-figure-still").is_visible()
+        visit.page.emulate_media(media="print")
+        assert box.locator(".live-figure-still svg").is_visible()
+        assert not box.locator(".live-figure-canvas").is_visible()
+
+
+@pytest.mark.parametrize("name", live_pages())
+def test_still_picture_shows_without_javascript(browser, site, name):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/{name}.html")
+    assert page.locator(".live-figure-still").first.is_visible()
+    context.close()
+
+
+LIVE = {
+    "counter": """
+        export default () => ({
+          initialize({ model }) { model.set("started", true); },
+          render({ model, el }) {
+            const button = document.createElement("button");
+            const show = () => { button.textContent = `${model.get("count")} ${model.get("started")}`; };
+            button.onclick = () => { model.set("count", model.get("count") + 1); model.save_changes(); };
+            model.on("change:count", show);
+            show();
+            el.append(button);
+            window.stopListening = () => model.off("change:count", show);
+            return () => { sessionStorage.left = "cleaned"; };
+          },
+        });""",
+    "broken": """export default { render() { throw new Error("no pencil"); } };""",
+}
+
+
+SVG = """<?xml version="1.0"?><svg viewBox="0 0 9 9" width="90" height="90" xmlns="http://www.w3.org/2000/svg">
+<title>A dot &amp; a line</title><metadata>long</metadata><style>*{fill: red}</style>
+<defs><clipPath id="p"><rect width="9" height="9"/></clipPath></defs>
+<g clip-path="url(#p)"><circle r="3" style="fill: #000000; stroke: #ffffff"/></g></svg>"""
+
+RECORDS = {
+    "b.json": {"kind": "student", "method": "kd", "result": {"last": 0.5}, "teacher": {"model": "big"}},
+    "a.json": {"kind": "student", "method": "ce", "result": {"last": 0.25}, "teacher": None},
+    "t.json": {"kind": "teacher", "method": "ce", "result": {"last": 0.75}, "teacher": None},
+}
+
+
+def write_records(folder):
+    (folder / "book" / "records").mkdir(parents=True)
+    for name, record in RECORDS.items():
+        (folder / "book" / "records" / name).write_text(json.dumps(record))
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A small book of everything that the extension does, built for a known repository."""
+    folder = tmp_path_factory.mktemp("good")
+    write_records(folder)
+    counter, its_state = shown_widget("a", _esm=LIVE["counter"], _css=".counted { color: red }", count=1)
+    broken, other_state = shown_widget("b", _esm=LIVE["broken"])
+    figures = notebook(
+        markdown("# Figures\n"),
+        code(outputs=[counter], id="one"),
+        code(outputs=[counter], id="two"),
+        code(outputs=[broken], id="three"),
+        code(outputs=[shown(svg=SVG), shown(svg=SVG)], id="four"),
+        markdown("**Figure 1.** A dot.\n\nNot a **Figure 2.** caption, of $x$, and ($y$) once."),
+        **widgets(its_state, other_state),
+    )
+    records = """# Records
+
+```{records} *.json
+:columns: Method = method; Last = result.last | .1%; Teacher = teacher.model?; Record = file
+:where: kind = student
+:sort: result.last
+```
+
+```{records} none/*.json
+:columns: Method = method
+:empty: Nothing yet.
+```
+
+It reached {record}`b.json result.last | .0%`.
+"""
+    done = small_book(folder, {"figures": figures, "records": records}, repository="someone/somewhere")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def figures(good):
+    server, address = serve(good)
+    yield f"{address}/figures.html"
+    server.shutdown()
+    server.server_close()
+
+
+def test_views_of_one_model_follow_each_other_until_they_stop(browser, figures):
+    with Visit(browser, figures) as visit:
+        one, two = (visit.page.locator(".live-figure button").nth(index) for index in (0, 1))
+        assert one.inner_text() == "1 true"  # initialize ran before render
+        one.click()
+        assert (one.inner_text(), two.inner_text()) == ("2 true", "2 true")
+        visit.page.evaluate("stopListening()")
+        one.click()
+        assert (one.inner_text(), two.inner_text()) == ("3 true", "2 true")
+        visit.page.goto(figures.replace("figures.html", "records.html"))
+        assert visit.page.evaluate("sessionStorage.left") == "cleaned"
+
+
+def test_figure_that_fails_says_why_and_leaves_the_others(browser, figures):
+    with Visit(browser, figures) as visit:
+        note = visit.page.locator(".live-figure.is-broken [role=alert]")
+        assert note.inner_text() == "This figure could not start: no pencil."
+        assert visit.page.locator(".live-figure.is-live").count() == 2
+        assert any("no pencil" in problem for problem in visit.problems)
+
+
+def test_svg_stands_in_the_page_with_its_own_ids_and_the_themes_colours(browser, figures):
+    with Visit(browser, figures) as visit:
+        svg = visit.page.locator(".figure svg")
+        assert svg.count() == 2
+        assert svg.first.get_attribute("aria-label") == "A dot & a line"
+        assert svg.first.locator("title, style, metadata").count() == 0
+        ids = visit.page.eval_on_selector_all("[id]", "(found) => found.map((one) => one.id)")
+        assert len(ids) == len(set(ids))
+        fill, expected = visit.page.evaluate(
+            """() => {
+                const of = (selector) => getComputedStyle(document.querySelector(selector));
+                return [of("circle").fill, of("html").getPropertyValue("--fig-ink").trim()];
+            }"""
+        )
+        assert re.findall(r"\d+", fill)[:3] == [str(int(expected[i : i + 2], 16)) for i in (1, 3, 5)]
+        captions = visit.page.locator(".figure-caption")
+        assert captions.all_inner_texts() == ["Figure 1. A dot."]
+
+
+def test_punctuation_stays_with_its_formula(good):
+    html = (good / "figures.html").read_text()
+    tied = re.findall(r'<span class="tied">(.*?)</span></span>|<span class="tied">(.*?</span>.)</span>', html)
+    texts = [re.sub(r"<[^>]+>", "", "".join(found)) for found in tied]
+    assert texts == ["\\(x\\),", "(\\(y\\))"]
+
+
+# ---- records and links ----
+
+
+def test_tables_and_numbers_are_made_from_records(good):
+    html = (good / "records.html").read_text()
+    text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
+    assert "Method Last Teacher Record ce 25.0% – a kd 50.0% big b" in text
+    assert "Nothing yet." in text
+    assert re.search(r"It reached 50% ?\.", text)
+    linked = [good / link for link in re.findall(r'href="(_downloads/[^"]*)"', html)]
+    assert [json.loads(path.read_text()) for path in linked] == [RECORDS["a.json"], RECORDS["b.json"]]
+
+
+def header_links(page):
+    header = page.read_text().partition("bd-header-article")[2].partition("<article")[0]
+    return re.findall(r'href="(https?://[^"]*)"', header)
+
+
+def test_buttons_point_at_the_repository_when_it_is_known(good):
+    links = header_links(good / "figures.html")
+    assert "https://github.com/someone/somewhere" in links
+    assert any(link.endswith("/github/someone/somewhere/blob/main/figures.ipynb") for link in links)
+
+
+def test_no_button_points_anywhere_when_it_is_not(book):
+    assert header_links(book / f"{pages()[1]}.html") == []
+
+
+# ---- what the build refuses ----
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """What the build says of a book in which everything is wrong."""
+    folder = tmp_path_factory.mktemp("bad")
+    write_records(folder)
+    core, core_state = shown_widget(
+        "a", _model_module="@jupyter-widgets/controls", _model_name="IntSliderModel"
+    )
+    stateless, _ = shown_widget("b")
+    chapter = notebook(
+        markdown("# Chapter\n"),
+        code(outputs=[core], id="one"),
+        code(outputs=[stateless], id="two"),
+        code(outputs=[shown(svg='<svg viewBox="0 0 9 9"></svg>')], id="three"),
+        code(outputs=[{"output_type": "stream", "name": "stderr", "text": "UserWarning: look out"}], id="four"),
+        **widgets(core_state),
+    )
+    prose = """# Prose
+
+{doc}`nowhere`
+
+```{records} *.json
+:columns: Seed = seed
+```
+
+```{records} *.json
+:columns: Seed
+```
+
+```{records} *.json
+:columns: Method = method | .1%
+```
+
+{record}`none.json seed`
+"""
+    done = small_book(folder, {"chapter": chapter, "prose": prose})
+    assert done.returncode != 0, "the build accepted it"
+    return " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "chapter, cell 2: IntSliderModel of @jupyter-widgets/controls is a core ipywidget",
+        "chapter, cell 3: the notebook does not hold this widget's state; run `make notebooks`",
+        "chapter, cell 4: a figure without alternative text",
+        "stderr was found in the cell outputs of cell 5",
+        "unknown document: 'nowhere'",
+        "no 'seed' in the record",
+        ":columns: is 'Seed'; expected Title = path",
+        "'method' is 'ce'",
+        "cannot read the record none.json",
+    ],
+)
+def test_build_refuses(refused, complaint):
+    assert complaint in refused
+
+
+# ---- running notebooks ----
+
+
+TINY = """import itertools, sys
+import anywidget, traitlets
+import matplotlib.pyplot as plt
+%config InlineBackend.figure_formats = ["svg"]
+class Dot(anywidget.AnyWidget):
+    _esm = "export default {}"
+    size = traitlets.Int(3).tag(sync=True)
+    def __repr__(self):
+        return f"Dot({self.size})"
+"""
+
+
+def run_notebooks(*arguments):
+    return subprocess.run(
+        [sys.executable, str(NOTEBOOKS), *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_two_runs_give_the_same_bytes_and_pass_the_check(tmp_path):
+    path = tmp_path / "tiny.ipynb"
+    cells = [
+        markdown("# Tiny\n"),
+        code(TINY, id="random1"),
+        code("Dot(size=2)\nDot(size=4)", id="random2", ExecuteTime={"start": "now"}),
+        code("for i in range(3):\n    print(i, flush=True)\nprint({'a', 'b', 'c'})", id="random3"),
+        code("_ = plt.figure(figsize=(2, 1)).add_subplot().plot([1, 2])", id="random4", tags=["keep"]),
+        code("from tqdm.auto import tqdm\nlen(list(tqdm(range(9))))", id="random5"),
+    ]
+    path.write_text(json.dumps(notebook(*cells, toc="an editor's")))
+    states = []
+    for _ in range(2):
+        done = run_notebooks("write", path)
+        assert done.returncode == 0, done.stderr
+        states.append(path.read_bytes())
+    assert states[0] == states[1]
+
+    written = json.loads(states[0])
+    assert set(written["metadata"]) == {"kernelspec", "language_info", "widgets"}
+    saved = written["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
+    shapes = [model["state"].get("size") for model in saved.values() if model["model_module"] == "anywidget"]
+    assert shapes == [4]  # the one that is shown, not the one that was only made
+    assert written["cells"][2]["metadata"] == {}
+    assert written["cells"][4]["metadata"] == {"tags": ["keep"]}
+    outputs = written["cells"][3]["outputs"]
+    assert [output["name"] for output in outputs] == ["stdout"]
+    assert written["cells"][5]["outputs"][0]["data"]["text/plain"] == ["9"]
+
+    checked = run_notebooks("check", path)
+    assert checked.returncode == 0, checked.stdout
+    assert "5 passed" in checked.stdout
+    path.write_text(states[0].decode().replace('"0\\n"', '"7\\n"'))
+    stale = run_notebooks("check", path)
+    assert stale.returncode != 0, "an output that nobody gets any more passed the check"
+
+
+def test_notebook_that_fails_is_reported_and_left_alone(tmp_path):
+    path = tmp_path / "wrong.ipynb"
+    path.write_text(json.dumps(notebook(code("assert 1 == 2, 'arithmetic'"))))
+    before = path.read_bytes()
+    done = run_notebooks("write", path)
+    assert done.returncode == 1
+    assert "arithmetic" in done.stderr
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# ---- make ----
+
+
+def test_make_names_the_python_that_is_too_old(tmp_path):
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    old = tmp_path / "python3.10"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "book", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert not (tmp_path / ".venv").exists()
