@@ -31,9 +31,11 @@ def standardize(x, ddof=0, eps=0.0):
 
 
 def pearson(a, b):
+    """Between two rows; 0 with a constant one, by decision."""
+    if np.all(a == a[0]) or np.all(b == b[0]):
+        return 0.0
     a, b = a - np.mean(a), b - np.mean(b)
-    norms = np.sqrt(np.sum(a**2)) * np.sqrt(np.sum(b**2))
-    return np.sum(a * b) / norms if norms > 0 else 0.0
+    return np.sum(a * b) / np.sqrt(np.sum(a**2) * np.sum(b**2))
 
 
 def kl(log_p, log_q):

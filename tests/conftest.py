@@ -1,0 +1,59 @@
+"""What several tests share: hypothesis settings, tiny data, and the demonstration on the embedded set, trained once."""
+
+import os
+import time
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import settings
+
+import adakd
+from adakd.data import load_gratings
+
+# The same examples in every run: a failure that comes and goes teaches people to run again.
+# HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=40, database=None)
+settings.register_profile(
+    "search", deadline=None, max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 2000))
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@pytest.fixture(scope="session")
+def tiny_data():
+    """60 training and 40 test gratings: an epoch of three steps takes a tenth of a second."""
+    return load_gratings(train_images=60, test_images=40)
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tiny_data, tmp_path_factory):
+    """A run of a teacher on the tiny data: it knows little, but it is a teacher."""
+    return adakd.train_teacher(
+        "resnet8x0.5",
+        tiny_data,
+        out=tmp_path_factory.mktemp("tiny"),
+        device="cpu",
+        precision="fp32",
+        progress=False,
+        epochs=2,
+        batch_size=20,
+    )
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """The commands a newcomer runs, with every default: one teacher, and students over three seeds."""
+    started, processor_started = time.perf_counter(), time.process_time()
+    out = tmp_path_factory.mktemp("demo") / "runs"
+    teacher = adakd.train_teacher(out=out, progress=False)
+    students = {
+        method: [adakd.distill(method=method, seed=seed, out=out, progress=False) for seed in range(3)]
+        for method in ("ce", "kd")
+    }
+    return SimpleNamespace(
+        out=out,
+        teacher=teacher,
+        students=students,
+        seconds=time.perf_counter() - started,
+        processor_seconds=time.process_time() - processor_started,
+    )

@@ -1,0 +1,410 @@
+"""The command line, as its users type it: train, distill, evaluate, mistakes, and Ctrl-C."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from archives import write_cifar
+
+from adakd import METHODS, MODELS, __version__, find_teacher, open_run
+from adakd.cli import _parser, main
+from adakd.methods import RULE_NAMES
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--epochs", "1", "--quiet", "--device", "cpu"]
+SMALL = [*TINY, "--train-images", "40"]
+
+
+@pytest.fixture
+def adakd(capsys):
+    """adakd("distill", ...) -> (exit status, stdout, stderr)."""
+
+    def run(*arguments):
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as exit:  # argparse's way to end
+            status = exit.code
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with one small teacher on the gratings, trained by the command."""
+    out = tmp_path_factory.mktemp("cli")
+    assert main(["teacher", "--model", "resnet8x0.5", "--out", str(out), *TINY]) == 0
+    return out
+
+
+def teacher_in(runs):
+    return find_teacher("resnet8x0.5", "gratings", runs)
+
+
+def commands():
+    parser = _parser()
+    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return subparsers.choices
+
+
+# ---- help --------------------------------------------------------------------------------------------------------
+
+
+def test_help_begins_with_what_to_type(adakd):
+    status, out, _ = adakd("--help")
+    assert status == 0
+    for part in ("Start here", "adakd distill", "--data cifar100", "Ctrl-C", *commands()):
+        assert part in out
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_of_each_command_explains_each_option(adakd, command):
+    status, out, _ = adakd(command, "--help")
+    assert status == 0
+    parser = commands()[command]
+    assert parser.description in re.sub(r"\s+", " ", out)
+    for action in parser._actions:
+        assert action.help, f"{command}: {action.dest} is not explained"
+        for option in action.option_strings:
+            assert option in out
+    assert "None" not in out
+
+
+def test_version(adakd):
+    assert adakd("--version") == (0, f"adakd {__version__}\n", "")
+
+
+def test_methods_lists_everything_there_is(adakd):
+    status, out, _ = adakd("methods")
+    assert status == 0
+    for name, row in METHODS.items():
+        (line,) = (line for line in out.splitlines() if line.split()[:1] == [name])
+        assert f"{row.ce_weight:g}" in line.split()
+        assert row.formula in line
+        assert row.paper in out
+    for suffix in RULE_NAMES:
+        assert f"+{suffix}" in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["destill"], ["distill", "--epochs", "many"], ["evaluate"], ["distill", "x"]]
+)
+def test_what_cannot_be_parsed_ends_with_2_and_the_usage(adakd, arguments):
+    status, out, err = adakd(*arguments)
+    assert status == 2
+    assert err.startswith("usage: adakd")
+    assert out == ""
+
+
+# ---- the whole way -----------------------------------------------------------------------------------------------
+
+
+def test_teacher_distill_evaluate(adakd, runs):
+    arguments = ["distill", "--teacher", "resnet8x0.5", "--method", "zkd+mlt", "--set", "kd_weight=18", "--set"]
+    arguments += [
+        "reference=teacher",
+        "--seed",
+        "3",
+        "--lr",
+        "0.02",
+        "--batch-size",
+        "16",
+        "--out",
+        runs,
+        *SMALL,
+    ]
+    status, out, err = adakd(*arguments)
+    assert status == 0, err
+    assert "resnet8x0.5 from resnet8x0.5 by zkd+mlt on gratings" in out
+    folder = out.splitlines()[-1].strip()
+    record = open_run(folder).record
+    assert record["config"]["method_options"] == {"kd_weight": 18, "reference": "teacher"}
+    assert record["seed"] == 3
+    recipe = record["config"]["recipe"]
+    assert (recipe["epochs"], recipe["lr"], recipe["batch_size"], recipe["train_images"]) == (1, 0.02, 16, 40)
+    assert record["teacher"]["sha256"] == teacher_in(runs).record["weights_sha256"]
+    assert f"test accuracy {record['result']['last']:.2f} %" in out
+
+    status, out, err = adakd("evaluate", folder, "--device", "cpu")
+    assert status == 0, err
+    measured, recorded = map(float, re.findall(r"([\d.]+) %", out))
+    assert measured == pytest.approx(recorded, abs=0.051)
+
+
+def test_a_repeated_command_opens_what_is_finished(adakd, runs, caplog):
+    arguments = ["distill", "--teacher", "resnet8x0.5", "--out", runs, "--seed", "7", *SMALL]
+    first = adakd(*arguments)
+    with caplog.at_level("INFO"):
+        second = adakd(*arguments)
+    assert first[0] == second[0] == 0
+    assert first[1] == second[1]
+    assert "is finished already" in caplog.text
+
+
+def test_fresh_forgets_it(adakd, runs):
+    arguments = ["distill", "--method", "ce", "--out", runs, "--seed", "8", *SMALL]
+    _, out, _ = adakd(*arguments)
+    record = Path(out.splitlines()[-1].strip()) / "record.json"
+    before = record.stat().st_mtime_ns
+    assert adakd(*arguments, "--fresh")[0] == 0
+    assert record.stat().st_mtime_ns > before
+
+
+def test_without_a_method_or_teacher_the_defaults_are_told(adakd, demo, tmp_path):
+    """`adakd distill` alone, short: the gratings' usual teacher is found, the student is the usual one."""
+    shutil.copytree(demo.out / "gratings" / "resnet14", tmp_path / "gratings" / "resnet14")
+    status, out, err = adakd("distill", "--out", tmp_path, "--epochs", 1, "--quiet")
+    assert status == 0, err
+    assert "resnet8x0.5 from resnet14 by zkd+mlt on gratings" in out
+
+
+@pytest.mark.parametrize("weights", ["weights.safetensors", "published.pth"])
+def test_a_teacher_by_folder_or_by_published_weights(adakd, runs, weights, tmp_path):
+    teacher = teacher_in(runs).folder
+    status, out, err = adakd("distill", "--teacher", teacher, "--out", tmp_path, *SMALL)
+    assert status == 0, err
+    path = teacher / weights
+    if weights == "published.pth":
+        path = tmp_path / weights
+        torch.save({"model": open_run(teacher).model().state_dict()}, path)
+    named = ["--teacher", "resnet8x0.5", "--teacher-weights", path]
+    status, out, err = adakd("distill", *named, "--method", "kd", "--out", tmp_path, *SMALL)
+    assert status == 0, err
+    assert "resnet8x0.5 from resnet8x0.5 by kd" in out
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_from_an_unofficial_archive(adakd, name, tmp_path):
+    write_cifar(tmp_path, name)
+    data = ["--data", name, "--root", tmp_path, "--unofficial-archive", "--out", tmp_path / "runs"]
+    status, out, err = adakd("teacher", *data, "--model", "resnet8", *TINY)
+    assert status == 0, err
+    teacher = Path(out.splitlines()[-1].strip())
+    assert open_run(teacher).record["data"]["official"] is False
+    short = ["--train-images", "20", "--batch-size", "10"]
+    status, out, err = adakd("distill", *data, "--teacher", "resnet8", "--method", "kd", *TINY, *short)
+    assert status == 0, err
+    assert f"resnet8 from resnet8 by kd on {name}" in out
+    status, out, err = adakd("evaluate", teacher, "--root", tmp_path)
+    assert status == 0, err
+
+
+def test_bench_compares_losses_with_kd(adakd, tmp_path):
+    status, out, err = adakd("bench", "losses", "--methods", "zkd", "--json", tmp_path / "bench.json")
+    assert status == 0, err
+    (line,) = (line for line in out.splitlines() if line.startswith("kd "))
+    assert set(line.split()[1:]) == {"1.00"}
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert {row["method"] for row in rows} == {"kd", "zkd"}
+    for row in rows:
+        for ratio in row["ratio"].values():
+            assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"]
+
+
+# ---- mistakes ----------------------------------------------------------------------------------------------------
+
+
+def assert_one_line(result, *parts):
+    status, out, err = result
+    assert status == 1, err
+    assert out == ""
+    assert err.startswith("adakd: ")
+    assert err.count("\n") == 1, "an error is one line"
+    for part in parts:
+        assert part in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--method", "zkd+mtl"], ["unknown method 'zkd+mtl'", "Did you mean 'zkd+mlt'"]),
+        (["--method", "hinton"], ["unknown method", "Known: ce, kd, "]),
+        (["--student", "resnet9"], ["unknown model 'resnet9'", "'resnet8'"]),
+        (["--student", "wrn-16-2"], ["'wrn_16_2'"]),
+        (["--teacher", "resnet15"], ["unknown model 'resnet15'", "'resnet14'", "folder of a finished run"]),
+        (["--data", "cifar-100"], ["unknown data set 'cifar-100'", "'cifar100'"]),
+        (["--recipe", "papr"], ["unknown recipe 'papr'", "'paper'"]),
+        (["--set", "kd_wieght=18"], ["unknown option of zkd+mlt: 'kd_wieght'", "Did you mean 'kd_weight'"]),
+        (["--set", "tau=4"], ["unknown option of zkd+mlt: 'tau'"]),
+        (["--set", "kd_weight=nine"], ["nine"]),
+        (["--set", "kd_weight=-1"], ["kd_weight: expected a finite number of at least 0, got -1"]),
+        (["--set", "magnitude=max"], ["'signed', 'absolute' or 'two-sided', got 'max'"]),
+        (["--method", "kd", "--set", "tau=four"], ["four"]),
+        (["--method", "kd", "--set", "tau=0"], ["tau: expected a temperature above 0, got 0"]),
+        (["--method", "dkd", "--set", "alpha=None"], ["dkd"]),
+        (["--epochs", "0"], ["epochs", "at least 1, got 0"]),
+        (["--batch-size", "0"], ["batch_size"]),
+        (["--lr", "-1"], ["-1"]),
+        (["--train-images", "4001", "--method", "ce"], ["expected 1 to 4000", "got 4001"]),
+        (["--train-images", "0", "--method", "ce"], ["expected 1 to 4000", "got 0"]),
+        (["--precision", "fp16", "--device", "cpu"], ["fp16 needs a GPU"]),
+        (["--precision", "fp8"], ["expected 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"]),
+        (["--device", "gpu"], ["expected 'cuda', 'cpu' or 'auto', got 'gpu'"]),
+        (["--teacher", "resnet14", "--teacher-weights", "nowhere.pth"], ["no weights at nowhere.pth"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(adakd, arguments, parts, runs, tmp_path):
+    defaults = [] if "--teacher" in arguments else ["--teacher", teacher_in(runs).folder]
+    defaults += [] if "--epochs" in arguments else ["--epochs", "1"]
+    assert_one_line(adakd("distill", "--out", tmp_path, "--quiet", *defaults, *arguments), *parts)
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize("text", ["kd_weight", "=3", "kd weight=3", ""])
+def test_a_setting_that_is_no_setting(adakd, text):
+    status, _, err = adakd("distill", "--set", text)
+    assert status == 2
+    assert "expected name=value (for example kd_weight=18)" in err
+
+
+def test_unknown_models_of_a_teacher(adakd, tmp_path):
+    result = adakd("teacher", "--model", "resnet18", "--out", tmp_path)
+    assert_one_line(result, "unknown model 'resnet18'", *sorted(MODELS)[:3])
+
+
+def test_offline(adakd, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise urllib.error.URLError("Temporary failure in name resolution")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    result = adakd("teacher", "--data", "cifar100", "--root", tmp_path / "data", "--out", tmp_path)
+    assert_one_line((result[0], "", result[2]), "could not be downloaded", "ADAKD_DATA", "gratings")
+
+
+def test_an_unofficial_archive_without_the_switch(adakd, tmp_path):
+    write_cifar(tmp_path, "cifar10")
+    result = adakd("teacher", "--data", "cifar10", "--root", tmp_path, "--out", tmp_path)
+    assert_one_line(result, "do not match the official checksums", "--unofficial-archive")
+
+
+def test_no_teacher_for_cifar(adakd, tmp_path):
+    write_cifar(tmp_path, "cifar10")
+    result = adakd(
+        "distill", "--data", "cifar10", "--root", tmp_path, "--unofficial-archive", "--out", tmp_path
+    )
+    assert_one_line(result, "Train it first: adakd teacher --model wrn_16_2 --data cifar10")
+
+
+def test_a_teacher_of_other_classes(adakd, runs, tmp_path):
+    write_cifar(tmp_path, "cifar100")
+    teacher = teacher_in(runs).folder
+    data = ["--data", "cifar100", "--root", tmp_path, "--unofficial-archive"]
+    result = adakd("distill", *data, "--teacher", teacher, "--out", tmp_path)
+    assert_one_line(result, "knows 10 classes (gratings), cifar100 has 100")
+    weights = ["--teacher", "resnet8x0.5", "--teacher-weights", teacher / "weights.safetensors"]
+    result = adakd("distill", *data, *weights, "--out", tmp_path)
+    assert_one_line(result, "fc.weight is (10, 32), expected (100, 32)", "number of classes")
+
+
+def test_runs_that_cannot_be_evaluated(adakd, runs, tmp_path):
+    assert_one_line(adakd("evaluate", tmp_path), "holds no finished run")
+    assert_one_line(adakd("evaluate", tmp_path / "nowhere"), "holds no finished run")
+    run = shutil.copytree(teacher_in(runs).folder, tmp_path / "run")
+    weights = (run / "weights.safetensors").read_bytes()
+    (run / "weights.safetensors").write_bytes(weights[:5000])
+    assert_one_line(adakd("evaluate", run), "cannot be read as weights")
+    (run / "weights.safetensors").unlink()
+    assert_one_line(adakd("evaluate", run), "no weights at")
+    (run / "record.json").write_text("{")
+    assert_one_line(adakd("evaluate", run), "record.json is damaged")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_folder_that_cannot_be_written(adakd, tmp_path):
+    tmp_path.chmod(0o500)
+    assert_one_line(adakd("distill", "--method", "ce", "--out", tmp_path / "runs", *SMALL), "runs")
+
+
+def test_an_out_that_is_a_file(adakd, tmp_path):
+    (tmp_path / "runs").write_text("")
+    assert_one_line(adakd("distill", "--method", "ce", "--out", tmp_path / "runs", *SMALL), "runs")
+
+
+# ---- as a process ------------------------------------------------------------------------------------------------
+
+
+def python_m_adakd(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "adakd", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def test_python_m_adakd_ends_with_the_status_of_the_command(tmp_path):
+    process = python_m_adakd("distill", "--method", "zkd+mtl", cwd=tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert_one_line((process.returncode, out, err), "Did you mean 'zkd+mlt'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_saves_and_the_same_command_continues(adakd, tmp_path, caplog):
+    arguments = [
+        "distill",
+        "--method",
+        "ce",
+        "--epochs",
+        80,
+        "--train-images",
+        60,
+        "--quiet",
+        "--device",
+        "cpu",
+    ]
+    process = python_m_adakd(*arguments, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.rglob("checkpoint.pt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "ce resnet8x0.5 on cpu in" in err, "what it does and in which number format is said at the start"
+    assert re.search(
+        r"stopped (in|after) epoch \d+; saved in .*checkpoint.pt\nRepeat the command to continue.", err
+    )
+    assert "Traceback" not in err
+    assert out == ""
+    (checkpoint,) = tmp_path.rglob("checkpoint.pt")
+    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
+    with caplog.at_level("INFO"):
+        status, out, err = adakd(*arguments, "--out", tmp_path / "runs")
+    assert status == 0, err
+    assert f"continuing ce resnet8x0.5 from epoch {epoch}" in caplog.text
+    record = open_run(checkpoint.parent).record
+    assert [row["epoch"] for row in record["history"]] == list(range(1, 81))
+
+
+def test_ctrl_c_before_training(adakd, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adakd.cli.distill", stopped)
+    assert adakd("distill") == (130, "", "\nstopped\n")
+
+
+def test_progress_is_shown_unless_quiet(adakd, tmp_path):
+    arguments = ["distill", "--method", "ce", "--epochs", 1, "--train-images", 40, "--out", tmp_path]
+    _, out, err = adakd(*arguments)
+    assert "100%" in err
+    assert "step" in err
+    assert "%" in out
+    _, _, err = adakd(*arguments, "--seed", 1, "--quiet")
+    assert err == ""

@@ -1,0 +1,57 @@
+"""On a CUDA GPU everything is what it is on a CPU; skipped where there is none."""
+
+import math
+
+import pytest
+import torch
+
+import adakd
+from adakd.data import Views
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+
+
+@pytest.mark.parametrize(
+    "method", ["ce", "kd", "zkd", "dkd", "zdkd", "zkd+mlt", "zkd+mlt-abs", "zdkd+mlt-teacher"]
+)
+def test_losses_are_those_of_the_cpu(method):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(16, 100, generator=generator) for _ in range(2))
+    target = torch.arange(16)
+    results = {}
+    for device in ("cpu", "cuda"):
+        logits = student.to(device, copy=True).requires_grad_()
+        total = adakd.create_method(method).to(device)(logits, teacher.to(device), target.to(device)).total
+        total.backward()
+        results[device] = (total.detach().cpu(), logits.grad.cpu())
+    torch.testing.assert_close(results["cuda"], results["cpu"], rtol=1e-4, atol=1e-6)
+
+
+def test_views_are_those_of_the_cpu():
+    data = adakd.load_data("gratings")
+    data = type(data)(**{**vars(data), "padding": 2, "flip": True})
+    for (images, labels), (expected, expected_labels) in zip(
+        Views(data.to("cuda"), seed=3).batches(2, 512), Views(data, seed=3).batches(2, 512), strict=True
+    ):
+        assert torch.equal(labels.cpu(), expected_labels)
+        torch.testing.assert_close(images.cpu(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "fp16"])
+def test_a_run_on_the_gpu(precision, tiny_data, tiny_teacher, tmp_path):
+    run = adakd.distill(
+        tiny_teacher,
+        "resnet8x0.5",
+        "zkd+mlt",
+        tiny_data,
+        out=tmp_path,
+        device="cuda",
+        precision=precision,
+        progress=False,
+        epochs=2,
+        batch_size=20,
+        train_images=60,
+    )
+    assert run.record["hardware"]["gpu"]
+    assert all(math.isfinite(row["loss"]) for row in run.history)
+    assert {p.device.type for p in run.model().parameters()} == {"cpu"}

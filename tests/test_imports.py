@@ -1,0 +1,186 @@
+"""The direction of imports, what `import adakd` brings along, and what every public name says of itself."""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import adakd
+
+PACKAGE = Path(adakd.__file__).parent
+
+# A room imports from lower floors only. A new room gets its floor here.
+FLOORS = {
+    "_version": 0,
+    "_check": 0,
+    "_hash": 0,
+    "series": 0,
+    "logits": 0,
+    "data": 1,
+    "models": 1,
+    "feature": 1,
+    "temperature": 1,
+    "divergence": 2,
+    "objective": 3,
+    "teacher": 3,
+    "methods": 4,
+    "distiller": 5,
+    "training": 5,
+    "bench": 6,
+    "explore": 6,
+    "study": 6,
+    "cli": 7,
+    "__main__": 8,
+    "adakd": 8,  # the package itself, that is its __init__
+}
+HEAVY = (
+    "torchvision",
+    "matplotlib",
+    "anywidget",
+    "ipywidgets",
+    "traitlets",
+    "pandas",
+    "sympy",
+    "ray",
+    "IPython",
+)
+ROOMS = [
+    "",
+    "temperature",
+    "divergence",
+    "data",
+    "models",
+    "training",
+    "series",
+    "logits",
+    "methods",
+    "objective",
+]
+
+
+def room_of(module):
+    """adakd.data.views -> data; the package itself -> adakd."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imported(path):
+    """Modules of adakd that a file imports, wherever in the file it does."""
+    parts = ["adakd", *path.relative_to(PACKAGE).with_suffix("").parts]
+    package = parts[:-1]  # also of an __init__, whose own name is the last part
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "adakd")
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+            else:
+                base = (node.module or "").split(".")
+            base = [part for part in base if part]
+            if base[:1] != ["adakd"]:
+                continue
+            # `from . import series` names modules, `from ._check import near_names` names things in one.
+            for alias in node.names:
+                inside = PACKAGE.joinpath(*base[1:], alias.name)
+                is_module = inside.with_suffix(".py").is_file() or inside.is_dir()
+                yield ".".join([*base, alias.name] if is_module else base)
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    here = "adakd" if first == "__init__" else first
+    assert here in FLOORS, f"{here} has no floor yet: add it to FLOORS"
+    upward = [
+        module
+        for module in imported(path)
+        if room_of(module) != here and FLOORS[room_of(module)] >= FLOORS[here]
+    ]
+    assert upward == []
+
+
+def test_the_walk_sees_every_kind_of_import(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "cli.py").touch()
+    (tmp_path / "data" / "views.py").write_text(
+        "import adakd.cli\n"
+        "from . import images\n"
+        "from .. import cli\n"
+        "from .._check import near_names\n"
+        "from ..training.fit import fit\n"
+        "from adakd import distill\n"
+        "import os, torch\n"
+        "def later():\n    from ..methods import METHODS\n"
+    )
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    found = [room_of(module) for module in imported(tmp_path / "data" / "views.py")]
+    assert sorted(found) == sorted(["cli", "data", "cli", "_check", "training", "adakd", "methods"])
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    """What a new interpreter finds before and after `import adakd`."""
+    script = f"""
+import json, random, sys, threading
+import numpy, torch
+torch.manual_seed(5); numpy.random.seed(5); random.seed(5)
+def state():
+    return [torch.get_rng_state().tolist(), torch.get_num_threads(), str(torch.get_default_dtype()),
+            torch.is_grad_enabled(), str(numpy.random.get_state()), str(random.getstate()), threading.active_count(),
+            torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled(),
+            torch.get_float32_matmul_precision()]
+before = state()
+import adakd, adakd.cli
+after = state()
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+print(json.dumps({{"same": before == after, "loaded": loaded}}))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_import_needs_no_heavy_package(fresh):
+    assert fresh["loaded"] == []
+
+
+def test_import_has_no_side_effects(fresh):
+    assert fresh["same"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_public_names_exist_and_are_explained(room):
+    module = importlib.import_module(f"adakd.{room}" if room else "adakd")
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert module.__doc__
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            # A class's own words: neither its parent's, nor what dataclasses and named tuples make up.
+            text = (thing.__dict__.get("__doc__") if inspect.isclass(thing) else thing.__doc__) or ""
+            assert text, f"{name} has no docstring"
+            assert not text.startswith(f"{name}("), f"{name} has a made-up docstring"
+            assert text.strip().split("\n\n")[0].endswith((".", ":")), f"{name} does not begin with a sentence"
+
+
+@pytest.mark.parametrize("name", adakd.__all__)
+def test_public_functions_are_typed(name):
+    thing = getattr(adakd, name)
+    if not inspect.isfunction(thing):
+        return
+    signature = inspect.signature(thing)
+    untyped = [p.name for p in signature.parameters.values() if p.annotation is p.empty]
+    assert untyped == []
+    assert signature.return_annotation is not signature.empty

@@ -1,0 +1,62 @@
+"""Every committed record is complete evidence for the numbers that are read from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adakd import create_model, load_weights
+from adakd.training import REQUIRED_FIELDS
+
+RECORDS = Path(__file__).parents[1] / "book" / "records"
+FILES = sorted(RECORDS.rglob("*.json"))
+WEIGHTS = sorted(RECORDS.rglob("*.safetensors"))
+CLASSES = {"gratings": 10, "cifar10": 10, "cifar100": 100}
+# What is measured on no network has no data, no history and no accuracy.
+OF_NO_RUN = {"data", "history", "result", "seed", "seconds"}
+
+
+def refuse(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECORDS)))
+def test_record(path):
+    record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    is_run = record["kind"] in ("teacher", "student")
+    needed = set(REQUIRED_FIELDS) - (set() if is_run else OF_NO_RUN)
+    assert sorted(field for field in needed if record.get(field) is None) == []
+    assert record["status"] == "complete"
+    if not is_run:
+        return
+    history, result, recipe = record["history"], record["result"], record["config"]["recipe"]
+    assert [row["epoch"] for row in history] == list(range(1, recipe["epochs"] + 1))
+    assert result["last"] == history[-1]["test_accuracy"]
+    best = history[result["best_epoch"] - 1]["test_accuracy"]
+    assert result["best"] == best == max(row["test_accuracy"] for row in history if "test_accuracy" in row)
+    assert result["test_images"] == record["data"]["test_images"]
+    assert record["seed"] == record["config"]["seed"]
+    assert record["config"]["data"]["sha256"] == record["data"]["sha256"]
+    assert record["seconds"] > 0
+    if record["kind"] == "student" and record["config"]["method"] != "ce":
+        assert record["teacher"]["sha256"] == record["config"]["teacher"]["sha256"]
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.name)
+def test_kept_weights_are_of_the_network_they_are_named_after(path):
+    model, data, *_ = path.stem.split("-")
+    load_weights(create_model(model, CLASSES[data]), path)
+    assert path.stat().st_size < 16e6
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in FILES]
+    teachers = [(run["config"]["model"], run["data"]["name"]) for run in runs if run["kind"] == "teacher"]
+    assert (model, data) in teachers, "weights without a record"
+
+
+def test_records_of_one_table_are_of_one_set_of_images():
+    """Accuracies on different pixels must not stand side by side."""
+    checksums = {}
+    for path in FILES:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "data" in record:
+            checksums.setdefault(record["data"]["name"], set()).add(record["data"]["sha256"])
+    assert {name: len(found) for name, found in checksums.items() if len(found) > 1} == {}
