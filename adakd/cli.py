@@ -67,6 +67,10 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _images(text: str) -> int | str:
+    return text if text == "all" else int(text)
+
+
 def _add_training_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -95,7 +99,10 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--batch-size", type=int, metavar="N", help="other batch size")
     length.add_argument("--lr", type=float, metavar="X", help="other learning rate")
     length.add_argument(
-        "--train-images", type=int, metavar="N", help="train on N images, the classes in equal parts"
+        "--train-images",
+        type=_images,
+        metavar="N",
+        help="train on N images, the classes in equal parts, or on all",
     )
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")

@@ -1,6 +1,8 @@
 """Every committed record is complete evidence for the numbers that are read from it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,8 @@ def test_records_of_one_table_are_of_one_set_of_images():
         if "data" in record:
             checksums.setdefault(record["data"]["name"], set()).add(record["data"]["sha256"])
     assert {name: len(found) for name, found in checksums.items() if len(found) > 1} == {}
+
+
+def test_the_readmes_table_is_made_from_the_records():
+    tool = RECORDS.parent / "_tools" / "readme.py"
+    assert subprocess.run([sys.executable, tool, "--check"]).returncode == 0, "run book/_tools/readme.py"

@@ -126,9 +126,9 @@ def test_fixed_is_one_temperature_in_the_logits_dtype(batch, tau):
     assert temperatures.teacher.dtype == teacher.dtype
 
 
-@pytest.mark.parametrize("tau", [0, -1.0, math.nan])
+@pytest.mark.parametrize("tau", [0, -1.0, math.nan, math.inf])
 def test_fixed_refuses_what_is_not_above_0(tau):
-    with pytest.raises(ValueError, match="tau: expected a temperature above 0"):
+    with pytest.raises(ValueError, match="tau: expected a finite number above 0"):
         Fixed(tau)
 
 

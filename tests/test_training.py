@@ -372,6 +372,11 @@ def test_methods_are_paired(tiny_data, tmp_path):
         assert other_images == images
 
 
+def test_history_gives_the_rate_that_was_used(tiny_data, tmp_path):
+    history = run_fit(tiny_data, tmp_path, recipe="multistep").history
+    assert [row["lr"] for row in history] == pytest.approx([0.1, 0.01, 0.001])
+
+
 def test_history_says_what_happened(whole):
     for name, run in whole.items():
         assert [row["epoch"] for row in run.history] == [1, 2, 3]
@@ -469,6 +474,7 @@ def test_recipes_have_both_roles_and_can_be_changed():
             assert get_recipe(name, role) == recipe
             assert get_recipe(name, role, epochs=3, lr=None) == dataclasses.replace(recipe, epochs=3)
             assert json.loads(json.dumps(recipe.describe())) == recipe.describe()
+    assert get_recipe("demo", train_images="all").train_images is None
     own = Recipe("own", epochs=2)
     assert get_recipe(own, lr=0.3) == dataclasses.replace(own, lr=0.3)
 
@@ -744,6 +750,12 @@ def test_without_a_trained_teacher_the_command_is_named(tiny_data, tmp_path):
     with pytest.raises(TeacherError, match="adakd teacher --model wrn_16_2 --data cifar10; or name the folder"):
         small_student(data, "wrn_16_2", tmp_path)
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_missing_teacher_is_noticed_before_data_are_looked_for(tmp_path):
+    with pytest.raises(TeacherError, match="Train it first"):
+        adakd.distill("wrn_16_2", "resnet8", data="cifar100", out=tmp_path, root=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_teachers_that_are_none(tiny_data, tiny_teacher, tmp_path):

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ._options import check_positive
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["Fixed"]
@@ -14,13 +15,12 @@ class Fixed(TemperatureRule):
         tau: temperature, > 0; 4 in Hinton's and Zhao's CIFAR settings, 2 on standardized logits (Sun 2024).
 
     Raises:
-        ValueError: if tau is not positive.
+        ValueError: if tau is not a finite number above 0.
     """
 
     def __init__(self, tau: float = 4.0):
         super().__init__()
-        if not tau > 0:
-            raise ValueError(f"tau: expected a temperature above 0, got {tau!r}")
+        check_positive(tau=tau)
         self.tau = float(tau)
 
     def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:

@@ -218,6 +218,7 @@ def fit(
                 scaler.scale(terms.total).backward()
                 scaler.step(optimizer)
                 scaler.update()
+                lr = scheduler.get_last_lr()[0]
                 scheduler.step()
                 meter.add(terms, logits, teacher_logits, labels)
                 step += 1
@@ -228,7 +229,7 @@ def fit(
                     saved_at = time.perf_counter()
                     if stop:
                         raise Interrupted(f"stopped in epoch {epoch}; saved in {checkpoint}")
-            row = {"epoch": epoch, "lr": scheduler.get_last_lr()[0], **meter.read()}
+            row = {"epoch": epoch, "lr": lr, **meter.read()}  # the rate of the epoch's last step
             _refuse_divergence(row["loss"], model, epoch, checkpoint)
             if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
                 row["test_accuracy"] = evaluate_model(model, data, precision)

@@ -90,7 +90,8 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
     Args:
         name: "paper", "quick", "demo", or a `Recipe` of your own.
         role: "teacher" or "student".
-        changes: e.g. ``epochs=10``, ``lr=0.01``; None values are ignored.
+        changes: e.g. ``epochs=10``, ``lr=0.01``; None values are ignored. ``train_images="all"`` takes the whole
+            training set where the recipe takes a part.
 
     Raises:
         ValueError: for an unknown name or setting.
@@ -105,4 +106,6 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
     for key in changes:
         if key not in Recipe.__dataclass_fields__:
             raise ValueError(near_names("recipe setting", key, Recipe.__dataclass_fields__))
+    if changes.get("train_images") == "all":
+        changes["train_images"] = None
     return replace(recipe, **changes)

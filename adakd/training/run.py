@@ -110,6 +110,11 @@ def _seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
         return create_model(name, num_classes)
 
 
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: expected an integer from 0 to 2^63 - 1, got {seed}")
+
+
 def _digest(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -287,6 +292,7 @@ def train_teacher(
     name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
         _check_name("data set", data, DATASETS)
+    _check_seed(seed)
     model = model or DEFAULT_TEACHER.get(name, "wrn_16_2")
     _check_name("model", model, MODELS)
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "teacher", **recipe_changes)
@@ -329,18 +335,17 @@ def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run 
     return runs[0] if runs else None
 
 
-def _teacher_run(teacher: str | os.PathLike | Run, data: ImageData, out, **settings: Any) -> Run:
+def _teacher_run(teacher: str | os.PathLike | Run, data: str, out: str | os.PathLike) -> Run | None:
+    """The teacher's finished run; None for a model of the embedded set that is still to be trained."""
     if isinstance(teacher, Run):
         return teacher
     if teacher in MODELS:
-        found = find_teacher(str(teacher), data.name, out)
-        if found:
+        found = find_teacher(str(teacher), data, out)
+        if found or data == "gratings":  # seconds: no reason to ask for a command of its own
             return found
-        if data.name == "gratings":  # seconds: no reason to ask for a command of its own
-            return train_teacher(str(teacher), data, out=out, **settings)
         raise TeacherError(
-            f"no trained {teacher} for {data.name} under {Path(out).resolve()}. Train it first: "
-            f"adakd teacher --model {teacher} --data {data.name}; or name the folder of a finished run."
+            f"no trained {teacher} for {data} under {Path(out).resolve()}. Train it first: "
+            f"adakd teacher --model {teacher} --data {data}; or name the folder of a finished run."
         )
     if Path(teacher).is_dir():
         return open_run(teacher)
@@ -410,19 +415,22 @@ def distill(
     name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
         _check_name("data set", data, DATASETS)
+    _check_seed(seed)
     student = student or DEFAULT_STUDENT.get(name, "resnet8")
     _check_name("model", student, MODELS)
     method_options = dict(method_options or {})
-    get_method(method)  # refuses an unknown name before data are looked for
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
     device = resolve_device(device)
+    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
+    taught = get_method(method).divergence is not None
+    # Before data are downloaded for nothing.
+    run = _teacher_run(teacher, name, out) if taught and teacher_weights is None else None
     data = _load(data, root, official).to(device)
     resolved = choose_precision(precision, device, _size(student, data.num_classes))
     criterion = _criterion(method, method_options, recipe, data, seed)
-    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
 
     teacher_model, identity, fields = None, None, None
-    if criterion.needs_teacher:
+    if taught:
         if teacher_weights is not None:
             _check_name("model", str(teacher), MODELS)
             path = Path(teacher_weights)
@@ -430,8 +438,9 @@ def distill(
             identity = {"model": str(teacher), "sha256": sha256_of(path)}
             fields = dict(identity)
         else:
-            settings = {"device": device, "precision": precision, "progress": progress}
-            run = _teacher_run(teacher, data, out, **settings)
+            run = run or train_teacher(
+                str(teacher), data, out=out, device=device, precision=precision, progress=progress
+            )
             _refuse_other_data(run, data)
             teacher_model = run.model()
             identity = {
