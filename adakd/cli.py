@@ -4,7 +4,7 @@ import argparse
 import ast
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +276,10 @@ def _bench(arguments: argparse.Namespace) -> None:
         print(f"{row['method']:16}" + "".join(f"{row['ratio'][shape]['median']:>12.2f}" for shape in shapes))
 
 
+def _assignments(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
 def _methods(arguments: argparse.Namespace) -> None:
     print(f"{'method':16} {'λ_CE':>5} {'λ_KD':>5}  formula")
     for row in METHODS.values():
@@ -287,7 +291,9 @@ def _methods(arguments: argparse.Namespace) -> None:
         defaults = {**row.divergence_options, **row.rule_options}
         if defaults or row.warmup_epochs:
             shown = {**defaults, **({"warmup_epochs": row.warmup_epochs} if row.warmup_epochs else {})}
-            print(f"{'':30}{', '.join(f'{key}={value}' for key, value in shown.items())}")
+            print(f"{'':30}{_assignments(shown)}")
+        if row.table3:
+            print(f"{'':30}Table 3 of 2503.09030: {_assignments(row.table3)}")
     print("\nAny method with a teacher takes another temperature rule, <method>+<rule>:")
     for suffix, rule in RULE_NAMES.items():
         print(f"  +{suffix:14} τ = {rule.formula}")

@@ -206,3 +206,21 @@ def test_rows_are_data():
     with pytest.raises(dataclasses.FrozenInstanceError):
         row.kd_weight = 2.0
     assert dataclasses.replace(row, kd_weight=2.0).kd_weight == 2.0
+
+
+def test_table_3_of_the_paper():
+    """Its seven columns, as printed: weights of cross entropy and distillation, and tau (for TTM, gamma = 1 / tau)."""
+    printed = {
+        "ttm": (1, 1, 1 / 0.2),
+        "wttm": (1, 1, 1 / 0.2),
+        "zkd": (0.1, 9, 2),
+        "zctkd": (0.1, 9, None),
+        "zkd+mlt": (0.1, 9, None),
+        "zdkd": (1, 1, 4),
+        "zdkd+mlt": (1, 9, None),
+    }
+    assert {name for name, row in METHODS.items() if row.table3} == set(printed)
+    for name, (ce_weight, kd_weight, tau) in printed.items():
+        criterion = create_method(name, **METHODS[name].table3)
+        assert (criterion.ce_weight, criterion.kd_weight) == (ce_weight, kd_weight)
+        assert tau is None or criterion.temperature.tau == pytest.approx(tau)

@@ -372,6 +372,25 @@ def test_methods_are_paired(tiny_data, tmp_path):
         assert other_images == images
 
 
+def test_ctkd_with_dkd_trains_and_the_record_shows_how(tiny_data, tiny_teacher, tmp_path):
+    """The trap: with the released mask of -1000 this is NaN as soon as the temperature has a gradient."""
+    run = adakd.distill(
+        tiny_teacher,
+        "resnet8x0.5",
+        "dkd+ctkd",
+        tiny_data,
+        out=tmp_path,
+        **{**SMALL, "epochs": 70, "batch_size": 20, "eval_every": 70},
+    )
+    temperatures = [row["temperature"] for row in run.history]
+    gradients = [row["rule_gradient"] for row in run.history]
+    assert 70 * 3 >= 200  # steps
+    assert all(map(math.isfinite, [*temperatures, *gradients]))
+    assert all(gradient > 0 for gradient in gradients)
+    assert all(1 < tau < 21 for tau in temperatures)
+    assert abs(temperatures[-1] - temperatures[0]) > 0.01
+
+
 def test_history_gives_the_rate_that_was_used(tiny_data, tmp_path):
     history = run_fit(tiny_data, tmp_path, recipe="multistep").history
     assert [row["lr"] for row in history] == pytest.approx([0.1, 0.01, 0.001])

@@ -39,21 +39,29 @@ class CheckpointError(RuntimeError):
 class Meter:
     """Sums over an epoch, kept on the device as one tensor: reading them is the epoch's only wait."""
 
-    FIELDS = ("images", "loss", "ce", "kd", "correct", "tau", "correlation")
+    FIELDS = ("images", "loss", "ce", "kd", "correct", "tau", "correlation", "rule_gradient")
 
     def __init__(self, device: torch.device):
         # float64: sums over 50 000 images must not depend on where a run was interrupted.
         self.sums = torch.zeros(len(self.FIELDS), dtype=torch.float64, device=device)
 
     @torch.no_grad()
-    def add(self, terms: Terms, logits: Tensor, teacher_logits: Tensor | None, labels: Tensor) -> None:
+    def add(
+        self,
+        terms: Terms,
+        logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor,
+        rule_gradient: Tensor | None = None,
+    ) -> None:
         size = len(labels)
         tau = correlation = torch.zeros((), device=logits.device)
         if terms.temperature is not None:
             tau = terms.temperature.teacher.mean()
             correlation = pearson(logits.float(), teacher_logits.float()).mean()  # bf16 has two digits
         correct = (logits.argmax(dim=1) == labels).float().mean()
-        means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation]).double()
+        gradient = torch.zeros_like(tau) if rule_gradient is None else rule_gradient
+        means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation, gradient]).double()
         self.sums[0] += size
         self.sums[1:] += means * size
 
@@ -68,6 +76,7 @@ class Meter:
             "train_accuracy": 100 * means["correct"],
             "temperature": means["tau"],
             "correlation": means["correlation"],
+            "rule_gradient": means["rule_gradient"],
         }
 
 
@@ -144,8 +153,9 @@ def fit(
         progress: whether to show it.
 
     Returns:
-        One row an epoch (means over the epoch, test accuracy where measured), and the seconds of training and
-        measuring, over all continuations.
+        One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
+        epoch: losses, accuracy, the teacher's temperature, the correlation of the logits, the norm of the gradient
+        by what the temperature rule learns (0 where it learns nothing); and the test accuracy where measured.
 
     Raises:
         Interrupted: on SIGINT or SIGTERM, after saving.
@@ -161,7 +171,8 @@ def fit(
     teacher = _frozen(teacher).to(device, memory_format=torch.channels_last) if teacher else None
     views = Views(data, seed, balanced_subset(data.train.labels, recipe.train_images, seed))
     steps = math.ceil(len(views) / recipe.batch_size)
-    optimizer = recipe.optimizer([*model.parameters(), *criterion.parameters()])
+    learned = list(criterion.parameters())
+    optimizer = recipe.optimizer([*model.parameters(), *learned])
     scheduler = recipe.scheduler(optimizer, steps)
     scaler = precision.scaler(device)
     meter = Meter(device)
@@ -216,11 +227,15 @@ def fit(
                 terms = criterion(logits, teacher_logits, labels, epoch=epoch)
                 optimizer.zero_grad(set_to_none=True)
                 scaler.scale(terms.total).backward()
+                rule_gradient = None
+                if learned:
+                    scaler.unscale_(optimizer)
+                    rule_gradient = torch.cat([p.grad.flatten() for p in learned]).norm()
                 scaler.step(optimizer)
                 scaler.update()
                 lr = scheduler.get_last_lr()[0]
                 scheduler.step()
-                meter.add(terms, logits, teacher_logits, labels)
+                meter.add(terms, logits, teacher_logits, labels, rule_gradient)
                 step += 1
                 bar.update()
                 if step < steps and (stop or _due(saved_at)):
