@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -51,6 +52,32 @@ def _step(method: str, batch: int, classes: int, device: torch.device, compiled:
     return step
 
 
+def _ratios(
+    names: list[str], device: torch.device, compiled: bool, rounds: int, progress: bool
+) -> dict[str, dict[str, dict[str, float]]]:
+    measured: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
+    for batch, classes in SHAPES:
+        steps = {name: _step(name, batch, classes, device, compiled) for name in names}
+        for step in tqdm(steps.values(), desc=f"warm-up {batch}x{classes}", disable=not progress):
+            for _ in range(3):
+                step()
+        # Enough steps in a turn for 5 ms of the reference: long against the clock, short against a disturbance.
+        once = _seconds(steps[_REFERENCE], device, 5) / 5
+        repeats = max(1, round(0.005 / once))
+        ratios: dict[str, list[float]] = {name: [] for name in names}
+        for _ in tqdm(range(rounds), desc=f"losses {batch}x{classes}", disable=not progress):
+            spent = {name: _seconds(step, device, repeats) for name, step in steps.items()}
+            for name in names:
+                ratios[name].append(spent[name] / spent[_REFERENCE])
+        for name, values in ratios.items():
+            measured[name][f"{batch}x{classes}"] = {
+                "median": statistics.median(values),
+                "lowest": min(values),
+                "highest": max(values),
+            }
+    return measured
+
+
 def bench_losses(
     methods: Sequence[str] | None = None,
     *,
@@ -80,29 +107,10 @@ def bench_losses(
     """
     device = torch.device(device)
     names = list(dict.fromkeys([_REFERENCE, *(methods or METHODS)]))
-    measured: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
-    if compiled:
-        # All methods are calls of one function, LogitObjective.forward, of which dynamo keeps 8 versions by default.
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(names))
-    for batch, classes in SHAPES:
-        steps = {name: _step(name, batch, classes, device, compiled) for name in names}
-        for step in tqdm(steps.values(), desc=f"warm-up {batch}x{classes}", disable=not progress):
-            for _ in range(3):
-                step()
-        # Enough steps in a turn for 5 ms of the reference: long against the clock, short against a disturbance.
-        once = _seconds(steps[_REFERENCE], device, 5) / 5
-        repeats = max(1, round(0.005 / once))
-        ratios: dict[str, list[float]] = {name: [] for name in names}
-        for _ in tqdm(range(rounds), desc=f"losses {batch}x{classes}", disable=not progress):
-            spent = {name: _seconds(step, device, repeats) for name, step in steps.items()}
-            for name in names:
-                ratios[name].append(spent[name] / spent[_REFERENCE])
-        for name, values in ratios.items():
-            measured[name][f"{batch}x{classes}"] = {
-                "median": statistics.median(values),
-                "lowest": min(values),
-                "highest": max(values),
-            }
+    # All methods are calls of one function, LogitObjective.forward, of which dynamo keeps 8 versions by default.
+    limit = torch._dynamo.config.patch(recompile_limit=4 * len(names)) if compiled else nullcontext()
+    with limit:
+        measured = _ratios(names, device, compiled, rounds, progress)
     return {
         "schema": 1,
         "kind": "bench-losses",

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import inspect
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 from ._version import __version__
 from .bench import bench_losses
 from .data import DATASETS, DataError
-from .methods import METHODS, RULE_NAMES
+from .divergence import DIVERGENCES
+from .methods import METHODS, RULE_NAMES, Method
 from .models import MODELS
+from .temperature import RULES
 from .training import (
     RECIPES,
     CheckpointError,
@@ -107,18 +110,22 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("run")
     run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
     run.add_argument("--out", default="runs", metavar="FOLDER", help="results go under it (default: runs)")
-    run.add_argument("--fresh", action="store_true", help="forget an earlier run of the same settings")
+    run.add_argument(
+        "--fresh", action="store_true", help="forget an earlier run of the same settings, finished or not"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_device_options(run)
 
 
-def _add_device_options(group) -> None:
+def _add_device_options(
+    group, precision: str = "what the hardware does fastest, with the reason shown"
+) -> None:
     group.add_argument("--device", default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)")
     group.add_argument(
         "--precision",
         default=None,
         metavar="NAME",
-        help="fp32, bf16, fp16 or auto (default: what the hardware does fastest, with the reason shown)",
+        help=f"fp32, bf16, fp16 or auto (default: {precision})",
     )
 
 
@@ -182,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     measure.add_argument("run", metavar="FOLDER", help="folder of a finished run")
     measure.add_argument("--root", metavar="FOLDER", help="where CIFAR lies")
-    _add_device_options(measure)
+    _add_device_options(measure, precision="the run's own")
 
     bench = commands.add_parser(
         "bench",
@@ -280,6 +287,23 @@ def _assignments(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in values.items())
 
 
+def _defaults(component: type) -> dict[str, Any]:
+    parameters = inspect.signature(component).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def _settings(row: Method) -> dict[str, Any]:
+    """Every setting of a row, its own and those its parts come with."""
+    return {
+        "standardize": row.standardize,
+        "warmup_epochs": row.warmup_epochs,
+        **_defaults(DIVERGENCES[row.divergence]),
+        **row.divergence_options,
+        **_defaults(RULES[row.rule]),
+        **row.rule_options,
+    }
+
+
 def _methods(arguments: argparse.Namespace) -> None:
     print(f"{'method':16} {'λ_CE':>5} {'λ_KD':>5}  formula")
     for row in METHODS.values():
@@ -288,15 +312,18 @@ def _methods(arguments: argparse.Namespace) -> None:
         print(f"{'':30}{row.paper}")
         if row.note:
             print(f"{'':30}{row.note}")
-        defaults = {**row.divergence_options, **row.rule_options}
-        if defaults or row.warmup_epochs:
-            shown = {**defaults, **({"warmup_epochs": row.warmup_epochs} if row.warmup_epochs else {})}
-            print(f"{'':30}{_assignments(shown)}")
+        if row.divergence:
+            print(f"{'':30}{_assignments(_settings(row))}")
         if row.table3:
             print(f"{'':30}Table 3 of 2503.09030: {_assignments(row.table3)}")
     print("\nAny method with a teacher takes another temperature rule, <method>+<rule>:")
     for suffix, rule in RULE_NAMES.items():
+        defaults = {**_defaults(RULES[rule.rule]), **rule.options}
         print(f"  +{suffix:14} τ = {rule.formula}")
+        print(f"{'':18}{rule.paper}")
+        if rule.note:
+            print(f"{'':18}{rule.note}")
+        print(f"{'':18}{_assignments(defaults)}")
 
 
 _COMMANDS = {
@@ -315,7 +342,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _COMMANDS[arguments.command](arguments)
     except Interrupted as interrupted:
-        print(f"\n{interrupted}\nRepeat the command to continue.", file=sys.stderr)
+        without = " without --fresh" if getattr(arguments, "fresh", False) else ""
+        print(f"\n{interrupted}\nRepeat the command{without} to continue.", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)

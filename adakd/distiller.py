@@ -1,5 +1,6 @@
 """Distillation inside somebody else's loop: your own, Lightning's, or the Hugging Face Trainer's."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -85,8 +86,26 @@ class Distiller(nn.Module):
                 teacher_logits = _logits(self.teacher(*inputs, **named))
         return _logits(self.student(*inputs, **named)), teacher_logits
 
+    def _replicate_for_data_parallel(self):
+        raise RuntimeError(
+            "nn.DataParallel would leave the teacher on one device and lose the state of temperature rules; "
+            "use torchrun with one process a GPU (DistributedDataParallel)"
+        )
+
+    def _check_epoch(self) -> None:
+        """A schedule that nobody drives would silently count as over."""
+        rule = self.criterion.temperature
+        scheduled = self.criterion.warmup_epochs > 0 or (rule is not None and rule.reads_epoch)
+        if self.training and self.epoch is None and scheduled:
+            warnings.warn(
+                "this method has a warm-up or a schedule; set distiller.epoch (from 1) as epochs begin, "
+                "or it counts as over",
+                stacklevel=3,
+            )
+
     def forward(self, inputs: Any, target: Tensor) -> Terms:
         """Terms of the loss; ``terms.total`` is what to call ``backward()`` on."""
+        self._check_epoch()
         student_logits, teacher_logits = self.logits(inputs)
         return self.criterion(student_logits, teacher_logits, target, epoch=self.epoch)
 
@@ -105,6 +124,7 @@ class TrainerDistiller(Distiller):
         """Logits, and the loss where labels are given."""
         if labels is None:
             return {"logits": _logits(self.student(**inputs))}
+        self._check_epoch()
         student_logits, teacher_logits = self.logits(**inputs)
         terms = self.criterion(student_logits, teacher_logits, labels, epoch=self.epoch)
         return {"loss": terms.total, "logits": student_logits}

@@ -3,6 +3,8 @@
 All functions take (B, K), work per sample (per row) and keep the gradient. B = batch, K = classes.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,9 +19,10 @@ STANDARDIZATIONS = {
 
 
 def _is_constant(logits: Tensor) -> Tensor:
-    """(B, 1): rows without spread, found exactly, where a computed std may be rounding noise."""
+    """(B, 1): rows without spread, found from the values, where a computed std may be rounding noise."""
     low, high = logits.detach().aminmax(dim=-1, keepdim=True)
-    return low == high
+    # A spread whose square underflows counts as none: nothing could be divided by it.
+    return high - low <= 8 * math.sqrt(torch.finfo(logits.dtype).tiny)
 
 
 def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
@@ -57,7 +60,7 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
         z = F.layer_norm(logits, logits.shape[-1:], eps=tiny)
         return z.masked_fill(_is_constant(logits), 0.0)
     variance, mean = torch.var_mean(logits, dim=-1, correction=ddof, keepdim=True)  # (B, 1)
-    constant = _is_constant(logits) | (variance == 0)  # the square of a spread below 1e-23 underflows
+    constant = _is_constant(logits)
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
     sigma = variance.masked_fill(constant, 1.0).sqrt()
     return ((logits - mean) / (sigma + eps)).masked_fill(constant, 0.0)

@@ -61,6 +61,8 @@ class RuleName:
     paper: str
     options: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    standardize: str | None = None
+    """How the rule's source standardizes; a row that standardizes then does it so."""
 
 
 RULE_NAMES: dict[str, RuleName] = {
@@ -69,6 +71,7 @@ RULE_NAMES: dict[str, RuleName] = {
         "c₂·max(max z_t, max z_s)",
         MATSUYAMA,
         note="Algorithms 1-3 as printed: signed maximum, population deviation.",
+        standardize="population",
     ),
     "mlt-abs": RuleName(
         "maxlogit",
@@ -76,6 +79,7 @@ RULE_NAMES: dict[str, RuleName] = {
         MATSUYAMA,
         {"magnitude": "absolute"},
         "As the authors' released code: absolute maximum, sample deviation.",
+        "sample",
     ),
     "mlt-teacher": RuleName(
         "maxlogit",
@@ -83,6 +87,7 @@ RULE_NAMES: dict[str, RuleName] = {
         MATSUYAMA,
         {"reference": "teacher"},
         "As the abstract says: the teacher's maximum only.",
+        "population",
     ),
     "mlt-two-sided": RuleName(
         "maxlogit",
@@ -90,6 +95,7 @@ RULE_NAMES: dict[str, RuleName] = {
         "this book",
         {"magnitude": "two-sided"},
         "Both ends of the interval of convergence; the paper states the upper one.",
+        "population",
     ),
     "ctkd": RuleName(
         "ctkd",
@@ -169,6 +175,7 @@ def _with_rule(row: Method, suffix: str, **changes: Any) -> Method:
         "rule_options": rule.options,
         "formula": f"{row.formula.split(', τ =')[0]}, τ = {rule.formula}",
         "note": rule.note,
+        "standardize": row.standardize and (rule.standardize or row.standardize),
         "table3": None,
     }
     return dataclasses.replace(row, **{**settings, **changes})
@@ -241,7 +248,7 @@ _WTTM = dataclasses.replace(
 _DTKD = Method(
     "dtkd",
     WEI,
-    "α·τ_s·τ_t·KL at DTKD's temperatures + β·KD at 4",
+    "α·τ_s·τ_t·KL + β·KD at 4, τ = 2·4·(m_s, m_t)/(m_s + m_t), m = logsumexp",
     "anchored",
     {"alpha": 3.0, "beta": 1.0, "anchor": 4.0},
     "dtkd",
@@ -290,8 +297,6 @@ _TAYLOR = dataclasses.replace(
     note="The approximation that 2503.09030 reasons with (Eqs. 4-7), to train with.",
     table3=None,
 )
-_PRINTED = {"standardize": "population"}
-
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
@@ -300,12 +305,12 @@ METHODS: dict[str, Method] = {
         _ZKD,
         _DKD,
         _ZDKD,
-        _with_rule(_ZKD, "mlt", **_PRINTED, table3={"ce_weight": 0.1, "kd_weight": 9.0}),
+        _with_rule(_ZKD, "mlt", table3={"ce_weight": 0.1, "kd_weight": 9.0}),
         _with_rule(_ZKD, "mlt-abs"),
-        _with_rule(_ZKD, "mlt-teacher", **_PRINTED),
-        _with_rule(_ZDKD, "mlt", **_PRINTED, table3={"ce_weight": 1.0, "kd_weight": 9.0}),
+        _with_rule(_ZKD, "mlt-teacher"),
+        _with_rule(_ZDKD, "mlt", table3={"ce_weight": 1.0, "kd_weight": 9.0}),
         _with_rule(_ZDKD, "mlt-abs"),
-        _with_rule(_ZDKD, "mlt-teacher", **_PRINTED),
+        _with_rule(_ZDKD, "mlt-teacher"),
         _with_rule(_KD, "ctkd", name="ctkd"),
         _with_rule(
             _ZKD,
@@ -326,6 +331,7 @@ METHODS: dict[str, Method] = {
             _DTKD,
             name="dtkd-max",
             rule_options={"magnitude": "max"},
+            formula="α·τ_s·τ_t·KL + β·KD at 4, τ = 2·4·(m_s, m_t)/(m_s + m_t), m = max",
             note=RULE_NAMES["dtkd-max"].note,
         ),
         _with_rule(_KD, "dts", name="dts"),
@@ -419,14 +425,15 @@ def create_method(name: str, **overrides: Any) -> LogitObjective:
     divergence_options, rule_options = dict(row.divergence_options), dict(row.rule_options)
     objective_options = {key: getattr(row, key) for key in _OBJECTIVE_OPTIONS}
     for key, value in overrides.items():
+        if key not in options_of(name):
+            raise ValueError(near_names(f"option of {name}:", key, options_of(name)))
+        # An option that two parts share, such as the order of a Taylor polynomial, is set in both.
         if key in objective_options:
             objective_options[key] = value
-        elif key in _parameters(divergence):
+        if key in _parameters(divergence):
             divergence_options[key] = value
-        elif key in _parameters(rule):
+        if key in _parameters(rule):
             rule_options[key] = value
-        else:
-            raise ValueError(near_names(f"option of {name}:", key, options_of(name)))
     try:
         return LogitObjective(
             divergence(**divergence_options) if divergence else None,

@@ -121,7 +121,13 @@ class LogitObjective(nn.Module):
         if epoch is not None and epoch < 1:
             raise ValueError(f"epoch: epochs are counted from 1, got {epoch}")
         check_logits(student_logits, teacher_logits, target)
+        # Inside a caller's autocast, matrix products of a divergence or a rule would fall back to half precision.
+        with torch.autocast(student_logits.device.type, enabled=False):
+            return self._terms(student_logits, teacher_logits, target, epoch)
 
+    def _terms(
+        self, student_logits: Tensor, teacher_logits: Tensor | None, target: Tensor, epoch: int | None
+    ) -> Terms:
         student = _at_least_fp32(student_logits)
         ce = F.cross_entropy(student, target)
         total = self.ce_weight * ce

@@ -33,7 +33,8 @@ class Facts:
 
     method: str
     agreeing: int
-    comparable: int
+    in_part: int
+    wrong: int
     gradcheck: bool
     learned: tuple[str, ...]
     state: tuple[str, ...]
@@ -53,19 +54,15 @@ _FILES = tuple(HERE / "golden" / f"golden_dev.{kind}" for kind in ("npz", "json"
 
 
 @cache
-def _verdicts() -> list[tuple[tuple, bool]]:
+def _verdicts() -> list[tuple[tuple, str]]:
     built = ((case, golden.build(case)) for case in golden.read(*_FILES))
-    return [
-        (_kind(criterion), golden.compare(case)[0] in ("agrees", "differs"))
-        for case, criterion in built
-        if criterion is not None
-    ]
+    return [(_kind(criterion), golden.compare(case)[0]) for case, criterion in built if criterion is not None]
 
 
 @cache
-def _trajectories() -> list[tuple[str, bool]]:
+def _trajectories() -> list[tuple[str, str]]:
     return [
-        (name, bool(np.allclose(ours, theirs, rtol=golden.RTOL, atol=golden.ATOL)))
+        (name, "agrees" if np.allclose(ours, theirs, rtol=golden.RTOL, atol=golden.ATOL) else "WRONG")
         for name, ours, theirs in golden.trajectories(*_FILES)
     ]
 
@@ -120,12 +117,13 @@ def _one_graph(name: str) -> bool:
 def facts(name: str) -> Facts:
     """Measure one method."""
     criterion = create_method(name)
-    agrees = [verdict for kind, verdict in _verdicts() if kind == _kind(criterion)]
-    agrees += [verdict for path, verdict in _trajectories() if path.startswith(METHODS[name].rule or "–")]
+    verdicts = [verdict for kind, verdict in _verdicts() if kind == _kind(criterion)]
+    verdicts += [verdict for path, verdict in _trajectories() if path.startswith(METHODS[name].rule or "–")]
     return Facts(
         method=name,
-        agreeing=sum(agrees),
-        comparable=len(agrees),
+        agreeing=verdicts.count("agrees"),
+        in_part=verdicts.count("differs"),
+        wrong=verdicts.count("WRONG"),
         gradcheck=_gradcheck(name),
         learned=tuple(n.rpartition(".")[2] for n, _ in criterion.named_parameters()),
         state=tuple(n.rpartition(".")[2] for n, _ in criterion.named_buffers()),
@@ -137,7 +135,9 @@ def markdown(rows: list[Facts]) -> str:
     """The table."""
 
     def cells(row: Facts) -> list[str]:
-        peers = f"{row.agreeing} of {row.comparable}" if row.comparable else "no public values"
+        peers = f"{row.agreeing} agree" if row.agreeing else "no public values"
+        peers += f", {row.in_part} in part" if row.in_part else ""
+        peers += f", {row.wrong} disagree" if row.wrong else ""
         yes = {True: "yes", False: "no"}
         return [
             f"`{row.method}`",

@@ -69,6 +69,32 @@ def test_the_epoch_reaches_the_method(pair, batch):
     torch.testing.assert_close(after.total - after.ce, 20 * (early.total - early.ce))
 
 
+def test_a_schedule_that_nobody_drives_is_said(pair, batch):
+    for method in ("dkd", "ctkd", "dts"):
+        with pytest.warns(UserWarning, match="set distiller.epoch"):
+            adakd.Distiller(*pair, method)(*batch)
+
+
+def test_data_parallel_is_refused(pair):
+    with pytest.raises(RuntimeError, match="torchrun"):
+        adakd.Distiller(*pair, "kd")._replicate_for_data_parallel()
+
+
+@pytest.mark.parametrize("method", ["mlkd", "zmlkd", "zkd+mlt", "dist"])
+def test_autocast_around_the_loss_changes_nothing(method):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(16, 10, generator=generator) for _ in range(2))
+    target = torch.arange(16) % 10
+    gradients = []
+    for enabled in (False, True):
+        leaf = student.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            total = adakd.create_method(method)(leaf, teacher, target).total
+        total.backward()
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
+
+
 def test_outputs_that_carry_logits(batch):
     class Output:
         def __init__(self, logits):

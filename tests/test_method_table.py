@@ -13,7 +13,7 @@ def rows():
 
 def test_every_method_agrees_differentiates_and_compiles(rows):
     for row in rows:
-        assert row.agreeing == row.comparable, row
+        assert row.wrong == 0, row
         assert row.gradcheck, row
         assert row.one_graph, row
 
@@ -23,7 +23,7 @@ def test_what_is_compared_with_peers(rows):
     ours = {"correlation", "ztaylor"}  # the book's own
     without_code = {"cswt", "adakd", "meta", "itkd"}
     other_combinations = {"zkd+mlt-teacher", "zdkd+mlt", "zdkd+mlt-teacher", "dtkd"}
-    uncompared = {row.method for row in rows if not row.comparable}
+    uncompared = {row.method for row in rows if not row.agreeing}
     assert uncompared == ours | without_code | other_combinations
 
 

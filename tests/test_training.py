@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ fit_module = importlib.import_module(
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 3, "batch_size": 20}
-TIMES = {"seconds", "started", "finished"}
+TIMES = {"seconds", "started", "finished", "sessions"}
 
 
 # ---- a small run, interrupted in every way -----------------------------------------------------------------------
@@ -391,6 +392,45 @@ def test_ctkd_with_dkd_trains_and_the_record_shows_how(tiny_data, tiny_teacher, 
     assert abs(temperatures[-1] - temperatures[0]) > 0.01
 
 
+@pytest.mark.parametrize("options", [{"order": math.inf}, {"kd_weight": numpy.float64(3)}])
+def test_options_of_every_number_type_are_recorded(options, tiny_data, tiny_teacher, tmp_path):
+    run = adakd.distill(
+        tiny_teacher,
+        "resnet8x0.5",
+        "zkd+mlt",
+        tiny_data,
+        seed=numpy.int64(1),
+        method_options=options,
+        out=tmp_path,
+        **{**SMALL, "epochs": 1, "train_images": 20, "lr": numpy.float64(0.1)},
+    )
+    assert json.loads((run.folder / "record.json").read_text())["seed"] == 1
+
+
+def test_options_that_no_record_can_hold_are_refused_before_training(tiny_data, tiny_teacher, tmp_path):
+    with pytest.raises(ValueError, match="that a record can hold"):
+        adakd.distill(
+            tiny_teacher, "resnet8x0.5", "kd", tiny_data, method_options={"tau": math.nan}, out=tmp_path
+        )
+
+
+def test_a_learned_temperature_that_the_divergence_does_not_read(tiny_data, tiny_teacher, tmp_path):
+    run = adakd.distill(
+        tiny_teacher,
+        "resnet8x0.5",
+        "correlation+ctkd",
+        tiny_data,
+        out=tmp_path,
+        **{**SMALL, "epochs": 1, "train_images": 20},
+    )
+    assert run.history[0]["rule_gradient"] == 0
+
+
+def test_a_continued_run_names_its_sessions(student, tiny_data, tiny_teacher):
+    assert len(student.record["sessions"]) == 1
+    assert student.record["sessions"][0]["commit"] == student.record["commit"]
+
+
 def test_history_gives_the_rate_that_was_used(tiny_data, tmp_path):
     history = run_fit(tiny_data, tmp_path, recipe="multistep").history
     assert [row["lr"] for row in history] == pytest.approx([0.1, 0.01, 0.001])
@@ -491,7 +531,9 @@ def test_recipes_have_both_roles_and_can_be_changed():
         for role, recipe in roles.items():
             assert recipe.name == name
             assert get_recipe(name, role) == recipe
-            assert get_recipe(name, role, epochs=3, lr=None) == dataclasses.replace(recipe, epochs=3)
+            shorter = tuple(round(milestone * 3 / recipe.epochs) for milestone in recipe.milestones)
+            expected = dataclasses.replace(recipe, epochs=3, milestones=shorter)
+            assert get_recipe(name, role, epochs=3, lr=None) == expected
             assert json.loads(json.dumps(recipe.describe())) == recipe.describe()
     assert get_recipe("demo", train_images="all").train_images is None
     own = Recipe("own", epochs=2)

@@ -23,6 +23,9 @@ class TemperatureRule(nn.Module):
     parameters and state are ordinary parameters and buffers: ``state_dict()`` and the optimizer find them.
     """
 
+    reads_epoch = False
+    """Whether the rule follows a schedule, and so needs to be told the epoch."""
+
     def forward(
         self,
         student: Tensor,

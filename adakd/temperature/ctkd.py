@@ -80,6 +80,8 @@ class CTKD(TemperatureRule):
     Source: arXiv 2211.16231; code: zhengli97/CTKD.
     """
 
+    reads_epoch = True
+
     def __init__(
         self,
         start: float = 1.0,

@@ -22,8 +22,7 @@ class DTKD(TemperatureRule):
     The paper measures sharpness by logsumexp; the released code by the maximum, ``magnitude="max"``. Both can be 0
     or negative, for logits that a bias shifts down, and then a temperature is negative, the loss is negative or the
     quotient explodes: the published formula has no guard. Here m is at least ``floor``; a row below it has a constant
-    temperature. Standardized logits never get there by logsumexp (it is at least log K), nor, but for constant rows,
-    by the maximum up to 101 classes.
+    temperature. Standardized logits never get there by logsumexp, which is at least log K.
 
     Args:
         tau: the mean of the two temperatures, > 0; 4 in the paper.

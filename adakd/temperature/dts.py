@@ -70,6 +70,8 @@ class DTS(TemperatureRule):
     Source: arXiv 2511.13767; code: Sibgat-Ul/DATS_enhanced, its predecessor.
     """
 
+    reads_epoch = True
+
     def __init__(
         self,
         initial: float = 4.0,

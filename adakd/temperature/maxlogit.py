@@ -1,5 +1,7 @@
 """The maximum logit as temperature (arXiv 2503.09030, Algorithms 1-3)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,8 @@ class MaxLogit(TemperatureRule):
     Args:
         reference: whose peak counts, ``"both"`` or ``"teacher"``.
         magnitude: ``"signed"``, ``"absolute"`` or ``"two-sided"``.
-        order: n of the Taylor polynomial, an integer of at least 1 or ``math.inf``; see `adakd.series`.
+        order: n of the Taylor polynomial, an integer of at least 1 or ``math.inf`` (also as the text
+            "inf"); see `adakd.series`.
 
     Raises:
         ValueError: for another reference, magnitude or order.
@@ -49,6 +52,7 @@ class MaxLogit(TemperatureRule):
 
     def __init__(self, reference: str = "both", magnitude: str = "signed", order: float = 2):
         super().__init__()
+        order = math.inf if order == "inf" else order  # JSON, and so a record, has no infinity
         if reference not in ("both", "teacher"):
             raise ValueError(f"reference: expected 'both' or 'teacher', got {reference!r}")
         if magnitude not in ("signed", "absolute", "two-sided"):

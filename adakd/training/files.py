@@ -100,6 +100,7 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     Raises:
         WeightsError: if the file is missing or damaged, or its tensors do not fit the network.
     """
+    path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights at {path}")
     try:

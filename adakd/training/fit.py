@@ -1,4 +1,4 @@
-"""The training loop: one function, resumable at any step, that reads the device once an epoch."""
+"""The training loop: one function, resumable at any step, in which no step waits for the device."""
 
 import contextlib
 import logging
@@ -6,7 +6,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class CheckpointError(RuntimeError):
 
 
 class Meter:
-    """Sums over an epoch, kept on the device as one tensor: reading them is the epoch's only wait."""
+    """Sums over an epoch, kept on the device as one tensor: no step waits for them."""
 
     FIELDS = ("images", "loss", "ce", "kd", "correct", "tau", "correlation", "rule_gradient")
 
@@ -95,6 +96,15 @@ def evaluate_model(model: nn.Module, data: ImageData, precision: Precision) -> f
 
 
 @contextlib.contextmanager
+def _quiet_about_skipped_steps(scaler: torch.amp.GradScaler) -> Iterator[None]:
+    """fp16's scaler skips its first steps by design; the schedule then seems to run ahead of the optimizer."""
+    with warnings.catch_warnings():
+        if scaler.is_enabled():
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        yield
+
+
+@contextlib.contextmanager
 def _stop_requests() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of them; a second one ends the process at once."""
     received: list[int] = []
@@ -137,7 +147,8 @@ def fit(
 
     Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), and
     the checkpoint holds everything else, so that a run stopped at any moment and continued is, on one machine, bit
-    for bit the run that was never stopped.
+    for bit the run that was never stopped. (On a CPU, and for networks that draw no random numbers while training, as
+    all of `adakd.models`; a GPU's kernels may sum in another order.)
 
     Args:
         model: on the device of `data`.
@@ -163,6 +174,7 @@ def fit(
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
         ValueError: if the criterion needs a teacher and there is none, or (on a CPU) refuses the logits of a step.
     """
+    checkpoint = Path(checkpoint)
     if criterion.needs_teacher and teacher is None:
         raise ValueError("this method distills from a teacher, and none was given")
     device = data.device
@@ -213,7 +225,7 @@ def fit(
     if history:
         bar.set_postfix(_shown(history, recipe))
     saved_at = time.perf_counter()
-    with bar, _stop_requests() as stop:
+    with bar, _quiet_about_skipped_steps(scaler), _stop_requests() as stop:
         while epoch <= recipe.epochs:
             model.train()
             criterion.train()
@@ -230,7 +242,7 @@ def fit(
                 rule_gradient = None
                 if learned:
                     scaler.unscale_(optimizer)
-                    rule_gradient = torch.cat([p.grad.flatten() for p in learned]).norm()
+                    rule_gradient = _norm(learned)
                 scaler.step(optimizer)
                 scaler.update()
                 lr = scheduler.get_last_lr()[0]
@@ -239,13 +251,13 @@ def fit(
                 step += 1
                 bar.update()
                 if step < steps and (stop or _due(saved_at)):
-                    _refuse_divergence(meter.read()["loss"], model, epoch, checkpoint)
+                    _refuse_divergence(meter.read()["loss"], (model, criterion), epoch, checkpoint)
                     save()
                     saved_at = time.perf_counter()
                     if stop:
                         raise Interrupted(f"stopped in epoch {epoch}; saved in {checkpoint}")
             row = {"epoch": epoch, "lr": lr, **meter.read()}  # the rate of the epoch's last step
-            _refuse_divergence(row["loss"], model, epoch, checkpoint)
+            _refuse_divergence(row["loss"], (model, criterion), epoch, checkpoint)
             if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
                 row["test_accuracy"] = evaluate_model(model, data, precision)
             history.append(row)
@@ -259,16 +271,26 @@ def fit(
     return history, time.perf_counter() - clock
 
 
-def _refuse_divergence(loss: float, model: nn.Module, epoch: int, checkpoint: Path) -> None:
+def _refuse_divergence(loss: float, modules: Iterable[nn.Module], epoch: int, checkpoint: Path) -> None:
     """Before anything is saved: a checkpoint must never hold a state that cannot be continued."""
     # The loss is of before the last update, which may have ruined the weights without being seen in it.
-    if math.isfinite(loss) and all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+    finite = [tensor.isfinite().all() for module in modules for tensor in module.state_dict().values()]
+    if math.isfinite(loss) and torch.stack(finite).all():  # one wait for all of them
         return
     what = "weights became infinite or NaN" if math.isfinite(loss) else f"the loss became {loss}"
     last = f"the last good state is in {checkpoint}" if checkpoint.is_file() else "nothing was saved yet"
     raise FloatingPointError(
         f"{what} in epoch {epoch}; {last}. Lower the learning rate or the weight of the distillation term."
     )
+
+
+def _norm(parameters: list[nn.Parameter]) -> Tensor | None:
+    """Norm of the gradient; 0 in a step that the scaler skips, None where the divergence reads no temperature."""
+    gradients = [p.grad.flatten() for p in parameters if p.grad is not None]
+    if not gradients:
+        return None
+    norm = torch.cat(gradients).norm()
+    return torch.where(norm.isfinite(), norm, 0.0)
 
 
 def _due(saved_at: float) -> bool:

@@ -1,5 +1,6 @@
 """How long and how to train: frozen settings with names, so that a record says all of it in one word."""
 
+import operator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -35,6 +36,11 @@ class Recipe:
     """Epochs between measurements on the test set; the last epoch is always measured."""
 
     def __post_init__(self):
+        # Numbers of NumPy's types would make a checkpoint that torch refuses to read.
+        for name in ("epochs", "batch_size", "eval_every"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        for name in ("lr", "momentum", "weight_decay", "gamma"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.epochs < 1 or self.batch_size < 1 or self.eval_every < 1:
             raise ValueError(
                 "recipe: epochs, batch_size and eval_every must be at least 1, got "
@@ -91,7 +97,8 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
         name: "paper", "quick", "demo", or a `Recipe` of your own.
         role: "teacher" or "student".
         changes: e.g. ``epochs=10``, ``lr=0.01``; None values are ignored. ``train_images="all"`` takes the whole
-            training set where the recipe takes a part.
+            training set where the recipe takes a part. With another number of epochs the milestones move in
+            proportion.
 
     Raises:
         ValueError: for an unknown name or setting.
@@ -108,4 +115,8 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
             raise ValueError(near_names("recipe setting", key, Recipe.__dataclass_fields__))
     if changes.get("train_images") == "all":
         changes["train_images"] = None
+    if "epochs" in changes and "milestones" not in changes:
+        # A shorter run of the same shape: the rate must fall in it at the same places.
+        scale = changes["epochs"] / recipe.epochs
+        changes["milestones"] = tuple(round(milestone * scale) for milestone in recipe.milestones)
     return replace(recipe, **changes)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import math
+import operator
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ log = logging.getLogger("adakd")
 
 SCHEMA = 1
 RECORD, CHECKPOINT, WEIGHTS = "record.json", "checkpoint.pt", "weights.safetensors"
+SESSIONS = "sessions.json"  # when, where and by which commit an unfinished run was worked on
 # What trains on each set when nobody says otherwise: fits two CPU cores, except the paper's own pair.
 DEFAULT_TEACHER = {"gratings": "resnet14", "cifar10": "wrn_16_2", "cifar100": "wrn_16_2"}
 DEFAULT_STUDENT = {"gratings": "resnet8x0.5", "cifar10": "resnet8", "cifar100": "resnet8"}
@@ -110,9 +113,22 @@ def _seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
         return create_model(name, num_classes)
 
 
-def _check_seed(seed: int) -> None:
+def _checked_seed(seed: int) -> int:
+    seed = operator.index(seed)
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: expected an integer from 0 to 2^63 - 1, got {seed}")
+    return seed
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """The same options in JSON's own types, so that what trains can also be recorded; infinity becomes "inf"."""
+    text = {name: "inf" if value == math.inf else value for name, value in options.items()}
+    try:
+        return json.loads(json.dumps(text, allow_nan=False, default=lambda value: value.item()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"method_options: expected numbers and texts that a record can hold, got {options}"
+        ) from error
 
 
 def _digest(config: dict[str, Any]) -> str:
@@ -155,6 +171,15 @@ def _criterion(
     return create_method(method, **{**wanted, **options})
 
 
+def _sessions(folder: Path, device: torch.device) -> list[dict[str, Any]]:
+    """Earlier sessions of an unfinished run and this one, which begins: a run may change commit and machine."""
+    path = folder / SESSIONS
+    earlier = read_json(path) if path.is_file() and (folder / CHECKPOINT).is_file() else []
+    sessions = [*earlier, {"started": now(), **environment(device)}]
+    write_json(path, sessions)
+    return sessions
+
+
 def _carry_out(
     config: dict[str, Any],
     criterion: LogitObjective,
@@ -173,7 +198,7 @@ def _carry_out(
     """Train as `config` says, in the folder that belongs to it; a finished run is opened and not repeated."""
     folder = _folder(out, config)
     if fresh:
-        for name in (RECORD, CHECKPOINT, WEIGHTS):
+        for name in (RECORD, CHECKPOINT, WEIGHTS, SESSIONS):
             (folder / name).unlink(missing_ok=True)
     if (folder / RECORD).is_file():
         log.info("%s is finished already: %s", label, folder)
@@ -181,7 +206,7 @@ def _carry_out(
     # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
     folder.mkdir(parents=True, exist_ok=True)
     log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
-    started = now()
+    sessions = _sessions(folder, data.device)
     model = _seeded_model(config["model"], data.num_classes, config["seed"])
     history, seconds = fit(
         model,
@@ -208,8 +233,9 @@ def _carry_out(
         "data": data.describe(),
         "teacher": teacher_fields,
         **environment(data.device),
-        "started": started,
+        "started": sessions[0]["started"],
         "finished": now(),
+        "sessions": sessions,
         "seconds": seconds,
         "result": {
             "last": measured[-1]["test_accuracy"],
@@ -221,8 +247,9 @@ def _carry_out(
         "history": history,
     }
     write_json(folder / RECORD, record)
-    # The checkpoint's work is done: the weights and the record are all that is left to know.
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    # Their work is done: the weights and the record are all that is left to know.
+    for name in (CHECKPOINT, SESSIONS):
+        (folder / name).unlink(missing_ok=True)
     return Run(folder, record)
 
 
@@ -292,7 +319,7 @@ def train_teacher(
     name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
         _check_name("data set", data, DATASETS)
-    _check_seed(seed)
+    seed = _checked_seed(seed)
     model = model or DEFAULT_TEACHER.get(name, "wrn_16_2")
     _check_name("model", model, MODELS)
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "teacher", **recipe_changes)
@@ -415,10 +442,10 @@ def distill(
     name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
         _check_name("data set", data, DATASETS)
-    _check_seed(seed)
+    seed = _checked_seed(seed)
     student = student or DEFAULT_STUDENT.get(name, "resnet8")
     _check_name("model", student, MODELS)
-    method_options = dict(method_options or {})
+    method_options = _plain(method_options or {})
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
     device = resolve_device(device)
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
