@@ -9,21 +9,27 @@ from .style import Picture
 __all__ = ["LiveFigure", "asset"]
 
 
-def asset(name: str) -> str:
-    """Text of a file in ``adakd/explore/static``.
+def asset(*names: str) -> str:
+    """Text of the files of these names in ``adakd/explore/static``, one after the other.
 
     anywidget is given the text and not the path: a path starts a file watcher and ties a notebook to a machine.
+    One text, because a module in a page without a server cannot import another.
     """
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+    return "\n".join(files(__package__).joinpath("static", name).read_text(encoding="utf-8") for name in names)
 
 
 class LiveFigure(anywidget.AnyWidget):
     """A figure whose JavaScript computes everything in the page, and whose traits follow it where a kernel runs.
 
-    A subclass gives ``_esm``, ``_css``, its controls as traits named in ``controls``, ``describe`` and ``still``.
+    A subclass gives ``_esm`` and ``_css`` (``kit`` first, which all share, then its own), its controls as traits named
+    in ``controls``, ``values``, ``describe`` and ``still``.
     """
 
     controls: tuple[str, ...] = ()
+
+    def values(self) -> dict:
+        """Every number the figure shows, computed by adakd; the page computes the same in JavaScript."""
+        raise NotImplementedError
 
     def describe(self) -> str:
         """The state in words, for readers and machines that do not see the picture."""

@@ -64,8 +64,8 @@ class TemperatureExplorer(LiveFigure):
     """
 
     controls = ("peak", "second", "ruled_out", "agreement", "classes", "tau", "rule")
-    _esm = asset("temperature.js")
-    _css = asset("temperature.css")
+    _esm = asset("kit.js", "temperature.js")
+    _css = asset("kit.css", "temperature.css")
 
     peak = traitlets.Float(8.0, min=0.0, max=20.0).tag(sync=True)
     second = traitlets.Float(4.0, min=0.0, max=20.0).tag(sync=True)

@@ -8,7 +8,6 @@ import pytest
 import traitlets
 
 from adakd.explore import TemperatureExplorer
-from adakd.explore.live import asset
 from adakd.series import lower_factor, upper_factor
 
 STATES = [
@@ -158,51 +157,7 @@ def test_it_says_what_it_shows(open_figure):
     assert page.evaluate("[...document.querySelectorAll('svg')].every((s) => s.getAttribute('aria-label'))")
 
 
-def test_a_trait_set_elsewhere_redraws_and_stop_stops(open_figure):
-    page = open_figure(TemperatureExplorer())
-    before = shown(page)
-    page.evaluate("model.set('classes', 100)")
-    after = shown(page)
-    assert after != before
-    page.evaluate("stop(); model.set('classes', 10)")
-    assert shown(page) == after
-
-
-def test_colours_follow_the_page(open_figure):
-    page = open_figure(TemperatureExplorer())
-    page.add_style_tag(content=":root { --pst-color-text-base: rgb(1, 2, 3) }")
-    assert page.evaluate("getComputedStyle(document.querySelector('.title')).fill") == "rgb(1, 2, 3)"
-
-
-def test_print_shows_the_picture_without_its_controls(open_figure):
-    page = open_figure(TemperatureExplorer())
-    page.emulate_media(media="print")
-    assert not page.locator("input").first.is_visible()
-    assert page.locator("svg").first.is_visible()
-
-
-def test_repr_and_output_are_the_same_on_every_run():
-    figure, again = TemperatureExplorer(classes=100), TemperatureExplorer(classes=100)
-    assert repr(figure) == repr(again)
-    assert "0x" not in repr(figure)
-    bundles = [widget._repr_mimebundle_() for widget in (figure, again)]
-    data = [bundle[0] if isinstance(bundle, tuple) else bundle for bundle in bundles]
-    assert data[0]["text/plain"] == data[1]["text/plain"]
-    assert data[0]["image/svg+xml"] == data[1]["image/svg+xml"]
-    assert "1 − ρ = 0.200" in data[0]["text/plain"]
-    assert data[0]["application/vnd.jupyter.widget-view+json"]["model_id"] == figure.model_id
-
-
 @pytest.mark.parametrize("wrong", [{"classes": 5}, {"agreement": 1.1}, {"rule": "mlt"}, {"tau": 0.0}])
 def test_wrong_states_are_refused(wrong):
     with pytest.raises(traitlets.TraitError):
         TemperatureExplorer(**wrong)
-
-
-def test_the_files_are_small_and_name_no_host():
-    source = asset("temperature.js")
-    assert len(source.encode()) < 20_000
-    for text in (source, asset("temperature.css")):
-        assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("// ", "")
-        assert "@import" not in text
-        assert "url(h" not in text

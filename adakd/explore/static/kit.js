@@ -1,0 +1,213 @@
+// What every live figure is made of: small mathematics, words, drawing, controls and a stage. No kernel, no framework,
+// no request. adakd.explore.live puts this text before each figure's own; both are one module.
+
+// ---- mathematics ----------------------------------------------------------------------------------------------
+// A second statement of adakd's formulas: tests/explore compares the two to 1e-6.
+
+export const C_UPPER = (1 + Math.sqrt(3)) / 2; // c2+, Eq. 20
+export const C_LOWER = (Math.sqrt(3) - 1) / 2; // c2-, the end the paper leaves out
+
+const sum = (v) => v.reduce((a, b) => a + b, 0);
+const mean = (v) => sum(v) / v.length;
+const dot = (a, b) => mean(a.map((x, k) => x * b[k])); // a mean of products, as in Pearson's correlation
+const highest = (v) => v.reduce((a, b) => Math.max(a, b), -Infinity);
+const lowest = (v) => v.reduce((a, b) => Math.min(a, b), Infinity);
+
+export function standardize(v) { // population standard deviation
+  const m = mean(v), c = v.map((x) => x - m), s = Math.sqrt(dot(c, c));
+  return c.map((x) => x / s);
+}
+
+export function logSoftmax(z, tau) {
+  const top = highest(z), total = Math.log(sum(z.map((x) => Math.exp((x - top) / tau))));
+  return z.map((x) => (x - top) / tau - total);
+}
+
+export const softmax = (z, tau) => logSoftmax(z, tau).map(Math.exp);
+export const entropy = (z, tau) => -sum(logSoftmax(z, tau).map((l) => Math.exp(l) * l));
+
+export function loss(student, teacher, tau, tauTeacher = tau) { // tau_s tau_t KL(teacher || student)
+  const p = logSoftmax(teacher, tauTeacher), q = logSoftmax(student, tau);
+  return tau * tauTeacher * sum(p.map((l, k) => Math.exp(l) * (l - q[k])));
+}
+
+// A made-up teacher: classes 0 peak, 1 second peak, 2 the student's slip, 3.. a ramp of unit spread, K - 1 ruled out.
+export function teacherLogits({ peak, second, ruled_out, classes }) {
+  const rest = classes - 4;
+  return Array.from({ length: classes }, (_, k) =>
+    k === 0 ? peak : k === 1 ? second : k === 2 ? 0 : k === classes - 1 ? ruled_out
+      : Math.sqrt(3) * (1 - (2 * (k - 3) + 1) / rest));
+}
+
+// The teacher turned by an error of its own: the correlation of the two is exactly `agreement`.
+export function studentLogits(zTeacher, agreement) {
+  const slip = zTeacher.map((_, k) => (k === 2 ? 4 : Math.sqrt(12) * (((k + 1) * 0.6180339887498949) % 1 - 0.5)));
+  const centred = slip.map((x) => x - mean(slip)), along = dot(centred, zTeacher);
+  const error = standardize(centred.map((x, k) => x - along * zTeacher[k]));
+  return zTeacher.map((z, k) => agreement * z + Math.sqrt(1 - agreement * agreement) * error[k]);
+}
+
+// ---- words and numbers ----------------------------------------------------------------------------------------
+
+const signed = (text) => text.replace("-", "−");
+
+function num(x) { // about three digits
+  const a = Math.abs(x), digits = a >= 100 ? 0 : a >= 10 ? 1 : a >= 1 ? 2 : 3;
+  if (a < 5e-5) return "0";
+  return signed(a < 0.01 ? String(Number(x.toPrecision(2))) : x.toFixed(digits));
+}
+
+// ---- drawing --------------------------------------------------------------------------------------------------
+
+function node(space, tag, attributes, children) {
+  const e = space ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes || {})) {
+    e.setAttribute(key, typeof value === "number" ? Math.round(value * 100) / 100 : value);
+  }
+  e.append(...[].concat(children ?? []));
+  return e;
+}
+const html = (tag, attributes, children) => node(false, tag, attributes, children);
+const svg = (tag, attributes, children) => node(true, tag, attributes, children);
+const label = (x, y, words, kind = "", anchor = "start") => svg("text", { x, y, class: kind, "text-anchor": anchor }, words);
+const line = (x1, y1, x2, y2, kind) => svg("line", { x1, y1, x2, y2, class: kind });
+const path = (points, kind) => // points that are not finite break the line
+  svg("path", { class: kind, d: points.reduce(([d, pen], [x, y]) =>
+    Number.isFinite(x + y) ? [`${d}${pen}${x.toFixed(2)} ${y.toFixed(2)}`, "L"] : [d, "M"], ["", "M"])[0] });
+
+function ticks(top) { // two to four round values in (0, top]
+  const power = 10 ** Math.floor(Math.log10(top));
+  const step = [0.2, 0.5, 1, 2].map((m) => m * power).find((s) => top / s < 4.5) || 5 * power;
+  return Array.from({ length: Math.floor(top / step + 1e-9) }, (_, i) => (i + 1) * step);
+}
+const tickText = (t) => signed(String(Number(t.toPrecision(6))));
+
+// A picture says in one sentence what it shows; `parts` may hold falsy ones.
+function picture(width, height, sentence, parts) {
+  return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": sentence }, parts.filter(Boolean));
+}
+
+// ---- controls -------------------------------------------------------------------------------------------------
+
+// JupyterLab takes the arrow keys for its cells, and the book's theme for its pages: handle them here.
+const KEYS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10, Home: -1e9, End: 1e9 };
+
+// Each control is an element with refresh(), which takes it to the state it shows.
+function slider(name, hint, low, high, step, read, write, show) {
+  const input = html("input", { type: "range", min: low, max: high, step });
+  const output = html("output", {}), row = html("label", { title: hint, class: "ak-slider" }, [html("span", {}, name), input, output]);
+  input.addEventListener("input", () => write(Number(input.value)));
+  input.addEventListener("keydown", (event) => {
+    if (!(event.key in KEYS) || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    input.value = Math.min(high, Math.max(low, Number(input.value) + KEYS[event.key] * step));
+    write(Number(input.value));
+  });
+  row.refresh = () => {
+    if (Math.abs(Number(input.value) - read()) > step / 2) input.value = read();
+    output.textContent = show();
+    input.setAttribute("aria-valuetext", show());
+  };
+  return row;
+}
+
+function choice(legend, options, read, choose) { // options: { key: [text, hint] }
+  const keys = Object.keys(options), group = "ak" + Math.random().toString(36).slice(2);
+  const radios = keys.map((key) => {
+    const [text, hint] = options[key], input = html("input", { type: "radio", name: group, value: key });
+    input.addEventListener("change", () => choose(key));
+    input.addEventListener("keydown", (event) => {
+      if (!/^Arrow/.test(event.key)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const next = (keys.indexOf(key) + KEYS[event.key] + keys.length) % keys.length;
+      radios[next].firstChild.focus();
+      choose(keys[next]);
+    });
+    return html("label", { title: hint }, [input, html("span", {}, text)]);
+  });
+  const row = html("fieldset", { class: "ak-choice" }, [html("legend", {}, legend), ...radios]);
+  row.refresh = () => radios.forEach(({ firstChild }) => { firstChild.checked = firstChild.value === read(); });
+  return row;
+}
+
+function scenes(name, settings, write) { // settings: { text: changes }
+  const buttons = Object.entries(settings).map(([text, changes]) => {
+    const button = html("button", { type: "button" }, text);
+    button.addEventListener("click", () => write(changes));
+    return button;
+  });
+  return Object.assign(html("div", { class: "ak-scenes" }, [html("span", {}, name), ...buttons]), { refresh() {} });
+}
+
+// ---- stage ----------------------------------------------------------------------------------------------------
+
+// What a figure does with its model: state() reads all traits, write(changes) sets some.
+function traits(model, names) {
+  return {
+    state: () => Object.fromEntries(names.map((name) => [name, model.get(name)])),
+    write(changes) {
+      for (const [name, value] of Object.entries(changes)) model.set(name, value);
+      model.save_changes();
+    },
+  };
+}
+
+// Pictures between controls, then numbers and a sentence; redrawn when a trait or the width changes.
+//   above, below: arrays of controls; `below` may hold arrays, whose sliders stand in columns
+//   paint(width, two) -> { pictures, numbers: [[name, value]], words }, `two` where two pictures fit side by side
+//   dragged(index, x, y): the pointer is held down on a picture of class ak-drags, at these coordinates of it
+// Returns the function that takes it all down.
+function stage({ model, el, kind, title, names, above, below, paint, dragged }) {
+  const pictures = html("div", { class: "ak-pictures" }), numbers = html("div", { class: "ak-numbers" });
+  const caption = html("p", { class: "ak-words" }), spoken = html("p", { class: "ak-spoken", "aria-live": "polite" });
+  const columns = (part) => (Array.isArray(part) ? html("div", { class: "ak-sliders" }, part) : part);
+  const root = html("div", { class: `ak ak-${kind}`, role: "group", "aria-label": title },
+    [...above.map(columns), pictures, numbers, caption, spoken, ...below.map(columns)]);
+  const controls = [...above, ...below].flat();
+  el.replaceChildren(root);
+
+  let held = -1; // each redraw replaces the pictures, so the one that is held is known by its number
+  const move = (event) => {
+    const drawing = pictures.children[held], box = drawing.getBoundingClientRect(), unit = drawing.viewBox.baseVal.width / box.width;
+    dragged(held, (event.clientX - box.left) * unit, (event.clientY - box.top) * unit);
+  };
+  const release = () => { held = -1; removeEventListener("pointermove", move); };
+  if (dragged) {
+    pictures.addEventListener("pointerdown", (event) => {
+      held = [...pictures.children].findIndex((drawing) => drawing.matches(".ak-drags") && drawing.contains(event.target));
+      if (event.button || held < 0) return;
+      move(event);
+      addEventListener("pointermove", move);
+      for (const end of ["pointerup", "pointercancel"]) addEventListener(end, release, { once: true });
+    });
+  }
+
+  let waiting = 0, speaking = 0, known = 0, first = true;
+  function draw() {
+    waiting = 0;
+    known = root.clientWidth;
+    const room = known || 680, two = room >= 640;
+    const shown = paint(Math.floor(two ? (room - 24) / 2 : room), two);
+    controls.forEach((control) => control.refresh());
+    pictures.replaceChildren(...shown.pictures);
+    numbers.replaceChildren(...shown.numbers.map(([name, value]) => html("div", {}, [html("span", {}, name), html("b", {}, value)])));
+    caption.textContent = shown.words;
+    clearTimeout(speaking);
+    if (!first) speaking = setTimeout(() => { spoken.textContent = caption.textContent; }, 600); // a page that opens does not talk
+    first = false;
+  }
+  const schedule = () => { waiting ||= requestAnimationFrame(draw); };
+  names.forEach((name) => model.on("change:" + name, schedule));
+  const watcher = new ResizeObserver(() => { if (root.clientWidth !== known) schedule(); });
+  watcher.observe(root);
+  draw();
+  return () => {
+    release();
+    watcher.disconnect();
+    cancelAnimationFrame(waiting);
+    clearTimeout(speaking);
+    names.forEach((name) => model.off("change:" + name, schedule));
+  };
+}

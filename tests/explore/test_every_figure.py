@@ -1,0 +1,159 @@
+"""What every live figure promises, whatever it shows."""
+
+import pytest
+
+from adakd import explore
+from adakd.explore.live import LiveFigure, asset
+
+FIGURES = [
+    figure
+    for name in explore.__all__
+    if isinstance(figure := getattr(explore, name), type) and issubclass(figure, LiveFigure)
+]
+every_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.__name__)
+CONTROLS = ".ak input, .ak button, .ak select"
+
+
+def redrawn(page):
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return page.inner_html(".ak-pictures")
+
+
+def output(widget):
+    bundle = widget._repr_mimebundle_()
+    return bundle[0] if isinstance(bundle, tuple) else bundle
+
+
+@every_figure
+@pytest.mark.parametrize("width", [390, 800])
+def test_it_fits_and_every_slider_changes_the_picture(open_figure, figure, width):
+    page = open_figure(figure(), width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    sliders = page.locator("input[type=range]")
+    assert sliders.count() >= 1
+    for index in range(sliders.count()):
+        before = redrawn(page)
+        sliders.nth(index).focus()
+        at_top = sliders.nth(index).evaluate("(input) => input.value === input.max")
+        page.keyboard.press("Home" if at_top else "End")
+        assert redrawn(page) != before, f"slider {index}"
+
+
+@every_figure
+def test_every_choice_and_button_answers(open_figure, figure):
+    page = open_figure(figure())
+    for index in range(page.locator(".ak button").count()):
+        page.locator(".ak button").nth(index).click()
+        assert page.locator(".ak-pictures svg").count() >= 1
+    choices = page.locator(".ak-choice")
+    for group in range(choices.count()):
+        radios = choices.nth(group).locator("input")
+        seen = set()
+        for index in range(radios.count()):
+            radios.nth(index).check()
+            seen.add(redrawn(page) + page.inner_text(".ak-words"))
+        assert len(seen) == radios.count()
+
+
+@every_figure
+def test_keys_stay_in_the_figure(open_figure, figure):
+    page = open_figure(figure())
+    page.evaluate("window.leaked = 0; document.addEventListener('keydown', () => leaked++)")
+    for control in page.locator("input").all():
+        control.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowLeft")
+    assert page.evaluate("leaked") == 0
+
+
+@every_figure
+def test_every_control_has_a_name_and_every_picture_a_sentence(open_figure, figure):
+    page = open_figure(figure())
+    assert page.evaluate("[...document.querySelectorAll('input, select')].every((i) => i.labels.length === 1)")
+    assert page.evaluate(
+        "[...document.querySelectorAll('.ak-pictures svg')].every((s) => s.getAttribute('aria-label'))"
+    )
+    assert len(page.inner_text(".ak-words")) > 40
+
+
+@every_figure
+def test_it_speaks_after_a_change_and_not_before(open_figure, figure):
+    page = open_figure(figure())
+    assert page.locator("[aria-live=polite]").inner_text() == ""
+    page.locator("input[type=range]").first.focus()
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('[aria-live]').textContent !== ''")
+    assert page.locator("[aria-live=polite]").text_content() == page.inner_text(".ak-words")
+
+
+@every_figure
+def test_it_stops_when_told(open_figure, figure):
+    page = open_figure(figure())
+    before = redrawn(page)
+    page.evaluate("stop()")
+    page.locator("input[type=range]").first.focus()
+    page.keyboard.press("End")
+    assert redrawn(page) == before
+
+
+@every_figure
+def test_colours_follow_the_page(open_figure, figure):
+    page = open_figure(figure())
+    page.add_style_tag(content=":root { --pst-color-text-base: rgb(1, 2, 3) }")
+    assert page.evaluate("getComputedStyle(document.querySelector('.title')).fill") == "rgb(1, 2, 3)"
+
+
+@every_figure
+def test_print_shows_the_picture_without_its_controls(open_figure, figure):
+    page = open_figure(figure())
+    page.emulate_media(media="print")
+    assert page.locator(f"{CONTROLS} >> visible=true").count() == 0
+    assert page.locator(".ak-pictures svg").first.is_visible()
+
+
+@every_figure
+def test_a_trait_set_elsewhere_redraws(open_figure, figure):
+    page = open_figure(figure())
+    before = redrawn(page)
+    first = page.locator("input[type=range]").first
+    first.focus()
+    page.keyboard.press("End")
+    changed = redrawn(page)
+    values = page.evaluate(
+        "(names) => Object.fromEntries(names.map((name) => [name, model.get(name)]))", list(figure.controls)
+    )
+    start = {name: getattr(figure(), name) for name in figure.controls}
+    page.evaluate(
+        "(values) => Object.entries(values).forEach(([name, value]) => model.set(name, value))", start
+    )
+    assert redrawn(page) == before != changed
+    page.evaluate(
+        "(values) => Object.entries(values).forEach(([name, value]) => model.set(name, value))", values
+    )
+    assert redrawn(page) == changed
+
+
+@every_figure
+def test_output_is_the_same_on_every_run_and_has_words_and_a_picture(figure):
+    one, two = figure(), figure()
+    first, second = output(one), output(two)
+    assert repr(one) == repr(two)
+    assert "0x" not in repr(one)
+    for kind in ("text/plain", "image/svg+xml"):
+        assert first[kind] == second[kind]
+    assert one.describe() in first["text/plain"]
+    assert first["application/vnd.jupyter.widget-view+json"]["model_id"] == one.model_id
+    assert all(name in repr(one) for name in figure.controls)
+
+
+@every_figure
+def test_its_files_are_small_and_name_no_host(figure):
+    own = figure._esm.removeprefix(asset("kit.js")), figure._css.removeprefix(asset("kit.css"))
+    assert len(asset("kit.js").encode()) < 14_000
+    assert len(asset("kit.css").encode()) < 7_000
+    assert len(own[0].encode()) < 16_000
+    assert len(own[1].encode()) < 3_000
+    for text in (figure._esm, figure._css):
+        assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("// ", "").replace("//  ", "")
+        assert "@import" not in text
+        assert "url(h" not in text
