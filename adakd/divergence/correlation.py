@@ -15,7 +15,7 @@ class Correlation(Divergence):
     .. math:: \ell_i = 1 - \rho(s_i, t_i) = \lim_{\tau \to \infty} \tau^2\,\mathrm{KL}_i(\tau)
               \quad\text{on standardized logits}
 
-    The paper's Eq. 12 drops a term and a sign on the way here; taken literally, minimizing it would lower the
+    The paper loses a square and a sign on the way, in Eq. 11; to minimize its Eq. 12 as printed would lower the
     correlation. No temperature is read. DIST compares probabilities in this way, not logits.
 
     Shapes: student, teacher (B, K). Returns (B,), between 0 and 2; 1 where a row is constant.
