@@ -392,8 +392,8 @@ def partition_zero(logits: Sequence[float]) -> complex:
         logits: the row z, in the units of tau; any K of at least 2, not necessarily standardized.
 
     Returns:
-        The zero, in the units of 1 / tau: found by Newton's method, and no other is nearer by more than 1e-6 of
-        its modulus, by the argument principle. A multiple zero has fewer digits.
+        The zero, in the units of 1 / tau. Newton's method finds it; by the argument principle no other is nearer by
+        more than 1e-6 of its modulus. A multiple zero has fewer digits.
 
     Raises:
         ValueError: for anything but one row of at least 2 finite numbers, or if they are all equal (Z has no zero).
