@@ -3,7 +3,19 @@
 Nothing else in adakd imports this package.
 """
 
+from .gradient import GradientExplorer
 from .style import COLORS, log_axis, picture, use_style
+from .taylor import TaylorExplorer
 from .temperature import TemperatureExplorer
+from .zoo import ZooExplorer
 
-__all__ = ["COLORS", "TemperatureExplorer", "log_axis", "picture", "use_style"]
+__all__ = [
+    "COLORS",
+    "GradientExplorer",
+    "TaylorExplorer",
+    "TemperatureExplorer",
+    "ZooExplorer",
+    "log_axis",
+    "picture",
+    "use_style",
+]

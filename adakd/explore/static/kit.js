@@ -71,6 +71,10 @@ const html = (tag, attributes, children) => node(false, tag, attributes, childre
 const svg = (tag, attributes, children) => node(true, tag, attributes, children);
 const label = (x, y, words, kind = "", anchor = "start") => svg("text", { x, y, class: kind, "text-anchor": anchor }, words);
 const line = (x1, y1, x2, y2, kind) => svg("line", { x1, y1, x2, y2, class: kind });
+const circle = (cx, cy, r, kind) => svg("circle", { cx, cy, r, class: kind });
+const rect = (x, y, right, bottom, kind = "", more = {}) => svg("rect", { x, y, width: right - x, height: bottom - y, class: kind, ...more });
+const hatching = (id) => // to fill with url(#id)
+  svg("pattern", { id, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, line(0, 0, 0, 6, "hatch"));
 const path = (points, kind) => // points that are not finite break the line
   svg("path", { class: kind, d: points.reduce(([d, pen], [x, y]) =>
     Number.isFinite(x + y) ? [`${d}${pen}${x.toFixed(2)} ${y.toFixed(2)}`, "L"] : [d, "M"], ["", "M"])[0] });
@@ -132,10 +136,45 @@ function choice(legend, options, read, choose) { // options: { key: [text, hint]
   return row;
 }
 
-function scenes(name, settings, write) { // settings: { text: changes }
+function menu(name, groups, read, choose) { // groups: { heading: { key: text } }
+  const entries = (part, make) => Object.entries(part).map(make);
+  const select = html("select", { "aria-label": name }, entries(groups, ([heading, options]) =>
+    html("optgroup", { label: heading }, entries(options, ([value, text]) => html("option", { value }, text)))));
+  select.addEventListener("change", () => choose(select.value));
+  select.addEventListener("keydown", (event) => { if (event.key !== "Tab") event.stopPropagation(); });
+  const row = html("label", { class: "ak-menu" }, [html("span", {}, name), select]);
+  row.refresh = () => { select.value = read(); };
+  return row;
+}
+
+function classSlider(model, write) {
+  const steps = [6, 10, 20, 50, 100, 200, 1000], far = (k) => Math.abs(Math.log(k / model.get("classes")));
+  return slider("classes K", "Number of classes", 0, steps.length - 1, 1, () => steps.reduce((best, k, i) => (far(k) < far(steps[best]) ? i : best), 0),
+    (i) => write({ classes: steps[i] }), () => String(model.get("classes")));
+}
+
+// The controls of the made-up pair: traits peak, second, ruled_out, agreement and classes.
+function pairSliders(model, write) {
+  const one = (name, text, hint, low, high, step) => slider(text, hint, low, high, step, () => model.get(name),
+    (value) => write({ [name]: value }), () => signed(model.get(name).toFixed(step < 0.1 ? 2 : 1)));
+  return [
+    one("peak", "peak", "The teacher’s logit of its first class, in spreads of the other classes", 0, 20, 0.1),
+    one("second", "second peak", "The teacher’s logit of its second class", 0, 20, 0.1),
+    one("ruled_out", "ruled-out class", "The teacher’s logit of its last class", -20, 0, 0.1),
+    one("agreement", "agreement ρ", "Correlation of the student’s logits with the teacher’s", 0, 1, 0.01),
+    classSlider(model, write),
+  ];
+}
+
+const logSlider = (model, write, name, text, hint) => slider(text, hint, -1, 2, 0.01, () => Math.log10(model.get(name)),
+  (x) => write({ [name]: Number((10 ** x).toPrecision(4)) }), () => num(model.get(name)));
+const scaleSliders = (model, write) => ["teacher", "student"].map((who) =>
+  logSlider(model, write, who + "_scale", who + "’s scale", `Standard deviation of the ${who}’s logits`));
+
+function scenes(name, settings, write) { // settings: { text: changes, or a function that gives them }
   const buttons = Object.entries(settings).map(([text, changes]) => {
     const button = html("button", { type: "button" }, text);
-    button.addEventListener("click", () => write(changes));
+    button.addEventListener("click", () => write(typeof changes === "function" ? changes() : changes));
     return button;
   });
   return Object.assign(html("div", { class: "ak-scenes" }, [html("span", {}, name), ...buttons]), { refresh() {} });

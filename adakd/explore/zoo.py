@@ -1,0 +1,242 @@
+"""The live figure of chapter 7: one pair of logits, and where every temperature rule puts its τ."""
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+import traitlets
+
+from ..divergence import KL
+from ..logits import peak as highest
+from ..logits import standardize
+from ..methods import METHODS, RULE_NAMES
+from ..temperature import DTKD, DTS, RULES, TemperatureRule, Temperatures
+from .live import LiveFigure, asset
+from .style import COLORS, Picture, log_axis, picture, use_style
+from .temperature import student_logits, teacher_logits
+
+__all__ = ["ZooExplorer"]
+
+_ROWS = {  # group: {rule: name}; those of _STANDARDIZED are published for standardized logits
+    "fixed": {"kd": "KD", "zkd": "zKD"},
+    "from the height of the logits": {
+        "mlt-teacher": "MLT, teacher",
+        "mlt": "MLT, both",
+        "mlt-abs": "MLT, absolute",
+        "mlt-two-sided": "MLT, two-sided",
+        "dtkd": "DTKD",
+        "dtkd-max": "DTKD, max",
+    },
+    "from how alike the two are": {"cswt": "CSWT, batch", "cswt-unit": "CSWT, alone", "adakd": "AdaKD"},
+    "by schedule and loss gap": {"dts": "DTS"},
+    "learned, at the start": {"ctkd": "CTKD", "meta": "Meta", "itkd": "ITKD"},
+}
+_NAMES = functools.reduce(dict.__or__, _ROWS.values())
+_STANDARDIZED = {"zkd", "mlt-teacher", "mlt", "mlt-abs", "mlt-two-sided"}
+_COMPANIONS = (0.5, 0.75, 0.95)  # agreement of the other students in the batch
+_LABELS = {"peak": 0, "second": 1, "slip": 2}
+
+
+def _rule(name: str) -> TemperatureRule:
+    """The rule of that row as `adakd.methods` has it, in float64 and in evaluation mode."""
+    if name in RULE_NAMES:
+        rule, options = RULE_NAMES[name].rule, RULE_NAMES[name].options
+    else:
+        rule, options = METHODS[name].rule, METHODS[name].rule_options
+    return RULES[rule](**options).double().eval()
+
+
+class ZooExplorer(LiveFigure):
+    """Where fifteen temperature rules put τ for one pair of logits, and the softmax that each of them makes of it.
+
+    The teacher's logits are ``teacher_scale`` times standardized ones, the student's ``student_scale`` times
+    standardized ones plus ``shift``. A rule reads these raw logits, or the standardized ones, as its paper has it.
+    The standard deviation is the population's throughout.
+
+    Rules that read a batch (CSWT, AdaKD) get the pair and three more students of the same teacher, scale and
+    shift, with agreements 0.5, 0.75 and 0.95. DTS is shown where its running mean would settle if every batch were
+    this pair. Learned rules are shown at their start.
+
+    Args:
+        peak: the teacher's logit of its first class, 0 to 20, in spreads of the ordinary classes.
+        second: the same of its second class, 0 to 20.
+        ruled_out: the same of its last class, -20 to 0.
+        agreement: correlation ρ of the student's logits with the teacher's, 0 to 1.
+        classes: K, 6 to 1000.
+        teacher_scale: standard deviation of the teacher's logits, 0.1 to 100.
+        student_scale: the same of the student's.
+        shift: added to all of the student's logits, -20 to 20.
+        label: the labelled class, ``"peak"``, ``"second"`` or ``"slip"``.
+        epoch: 1 to 240.
+        logits: which logits the rules read: ``"published"`` (each as its paper has it), ``"raw"`` or
+            ``"standardized"``.
+        rule: whose softmax is shown; a name of `adakd.methods`.
+
+    Raises:
+        traitlets.TraitError: for a value out of its range.
+    """
+
+    controls = (
+        *("peak", "second", "ruled_out", "agreement", "classes"),
+        *("teacher_scale", "student_scale", "shift", "label", "epoch", "logits", "rule"),
+    )
+    _esm = asset("kit.js", "zoo.js")
+    _css = asset("kit.css", "zoo.css")
+
+    peak = traitlets.Float(8.0, min=0.0, max=20.0).tag(sync=True)
+    second = traitlets.Float(4.0, min=0.0, max=20.0).tag(sync=True)
+    ruled_out = traitlets.Float(-3.0, min=-20.0, max=0.0).tag(sync=True)
+    agreement = traitlets.Float(0.8, min=0.0, max=1.0).tag(sync=True)
+    classes = traitlets.Int(10, min=6, max=1000).tag(sync=True)
+    teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)
+    student_scale = traitlets.Float(2.5, min=0.1, max=100.0).tag(sync=True)
+    shift = traitlets.Float(0.0, min=-20.0, max=20.0).tag(sync=True)
+    label = traitlets.Enum([*_LABELS], default_value="peak").tag(sync=True)
+    epoch = traitlets.Int(1, min=1, max=240).tag(sync=True)
+    logits = traitlets.Enum(["published", "raw", "standardized"], default_value="published").tag(sync=True)
+    rule = traitlets.Enum([*_NAMES], default_value="mlt").tag(sync=True)
+
+    def reads_standardized(self, name: str) -> bool:
+        """Whether the rule of that row reads standardized logits here."""
+        return name in _STANDARDIZED if self.logits == "published" else self.logits == "standardized"
+
+    def batch(self, standardized: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of student and teacher, each (4, K), float64: the pair first, then its three companions."""
+        teacher = standardize(teacher_logits(self.peak, self.second, self.ruled_out, self.classes))
+        student = torch.cat([student_logits(teacher, rho) for rho in (self.agreement, *_COMPANIONS)])
+        teacher = teacher.expand_as(student)
+        if standardized:
+            return standardize(student), teacher
+        return self.student_scale * student + self.shift, self.teacher_scale * teacher
+
+    def temperatures(self, name: str) -> Temperatures:
+        """What the rule of that row says of the pair, each (1, 1)."""
+        student, teacher = self.batch(self.reads_standardized(name))
+        rule, target = _rule(name), torch.full((1,), _LABELS[self.label])
+        if isinstance(rule, DTS):
+            rule.momentum = 0.0  # so that one step is where the running mean settles
+            rule.train()(student[:1], teacher[:1], target, self.epoch)
+            rule.eval()
+        with torch.no_grad():
+            return Temperatures(*(tau[:1] for tau in rule(student, teacher, None, self.epoch)))
+
+    def published_dtkd(self, name: str) -> list[float]:
+        """DTKD's two temperatures as its formula has them, without the floor that adakd puts under the sharpness."""
+        student, teacher = (rows[:1] for rows in self.batch(self.reads_standardized(name)))
+        rule = _rule(name)
+        assert isinstance(rule, DTKD)
+        m_s, m_t = (
+            highest(rows) if rule.magnitude == "max" else rows.logsumexp(dim=-1, keepdim=True)
+            for rows in (student, teacher)
+        )
+        return [(2 * rule.tau * m / (m_s + m_t)).item() for m in (m_s, m_t)]
+
+    def _gap(self) -> float:
+        target = torch.full((1,), _LABELS[self.label])
+        student, teacher = (
+            F.cross_entropy(rows[:1], target) for rows in self.batch(self.reads_standardized("dts"))
+        )
+        return (student - teacher).item()
+
+    def refused(self, name: str) -> bool:
+        """Whether the published formula gives this pair a temperature that is not above 0."""
+        return name.startswith("dtkd") and min(self.published_dtkd(name)) <= 0
+
+    def values(self) -> dict[str, float | list[float]]:
+        """Every number the figure shows, computed by adakd; the page computes the same in JavaScript.
+
+        Keys: for each rule its name: [τ of the student, τ of the teacher]; ``peaks``: the teacher's probability of
+        its peak class by each rule; ``published_dtkd``, ``published_dtkd-max``: [student, teacher] without a guard;
+        ``gap``: by how much the student's cross entropy exceeds the teacher's, as DTS sees it. Of the chosen rule:
+        tau_student, tau_teacher, entropy (of the teacher, in nats), loss (τ_s·τ_t·KL), p and q (probabilities of peak,
+        second, slip, all others, ruled out, by teacher and student).
+        """
+        result, peaks = {}, []
+        for name in _NAMES:
+            tau = self.temperatures(name)
+            _, teacher = self.batch(self.reads_standardized(name))
+            peaks.append(torch.softmax(teacher[:1] / tau.teacher, dim=-1)[0, 0].item())
+            result[name] = [tau.student.item(), tau.teacher.item()]
+            if name.startswith("dtkd"):
+                result[f"published_{name}"] = self.published_dtkd(name)
+        student, teacher = (rows[:1] for rows in self.batch(self.reads_standardized(self.rule)))
+        tau = self.temperatures(self.rule)
+        log_p = torch.log_softmax(teacher / tau.teacher, dim=-1)
+        p, q = log_p.exp()[0], torch.softmax(student / tau.student, dim=-1)[0]
+        return result | {
+            "peaks": peaks,
+            "gap": self._gap(),
+            "tau_student": tau.student.item(),
+            "tau_teacher": tau.teacher.item(),
+            "entropy": -(log_p.exp() * log_p).sum().item(),
+            "loss": KL()(student, teacher, None, tau).item(),
+            "p": [*p[:3].tolist(), p[3:-1].sum().item(), p[-1].item()],
+            "q": [*q[:3].tolist(), q[3:-1].sum().item(), q[-1].item()],
+        }
+
+    def describe(self) -> str:
+        v = self.values()
+        lowest, top = (pick(v[name][1] for name in _NAMES if not self.refused(name)) for pick in (min, max))
+        refused = [_NAMES[name] for name in _NAMES if self.refused(name)]
+        one = math.isclose(v["tau_student"], v["tau_teacher"])
+        tau = (
+            f"τ = {v['tau_teacher']:.2f}"
+            if one
+            else f"τ = {v['tau_teacher']:.2f} (teacher), {v['tau_student']:.2f} (student)"
+        )
+        return (
+            f"For this pair fifteen rules put the teacher's τ between {lowest:.2f} and {top:.2f}. "
+            f"{_NAMES[self.rule]}: {tau}, the teacher's peak class gets {v['p'][0]:.2f}, τ²·KL = {v['loss']:.3f}."
+            + (f" Refused: {' and '.join(refused)}, whose formula gives a τ below 0." if refused else "")
+        )
+
+    def still(self) -> Picture:
+        import matplotlib.pyplot as plt
+
+        use_style()
+        v = self.values()
+        figure, (zoo, bars) = plt.subplots(1, 2, figsize=(7.2, 4.4), width_ratios=(3, 2))
+        y, ticks = 0.0, {}
+        beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+        for group, names in _ROWS.items():
+            zoo.text(0.11, y, group, va="center", fontsize=9, style="italic")
+            for name in names:
+                y -= 1
+                student, teacher = v[name]
+                ticks[y] = _NAMES[name]
+                if self.refused(name):
+                    zoo.text(
+                        0.12,
+                        y,
+                        "refused: a temperature below 0",
+                        va="center",
+                        color=COLORS["student"],
+                        fontsize=9,
+                    )
+                elif math.isclose(student, teacher):
+                    zoo.plot(teacher, y, "o", color=COLORS["mark"], clip_on=False)
+                    zoo.annotate(f"{teacher:.2f}", (teacher, y), **beside)
+                else:
+                    zoo.plot(teacher, y + 0.2, "v", color=COLORS["teacher"], clip_on=False)
+                    zoo.plot(student, y - 0.2, "^", color=COLORS["student"], clip_on=False)
+                    zoo.annotate(f"{teacher:.2f}, {student:.2f}", (max(teacher, student), y), **beside)
+            y -= 1
+        log_axis(zoo, "temperature τ", 0.1, 1, 10, 100)
+        zoo.set_yticks(list(ticks), list(ticks.values()), fontsize=9)
+        for tick, name in zip(zoo.get_yticklabels(), _NAMES, strict=True):
+            tick.set_weight("bold" if name == self.rule else "normal")
+        zoo.set(title="Where the rules put τ", ylim=(y + 0.6, 0.6))
+
+        rows = range(5)
+        bars.barh([row - 0.2 for row in rows], v["p"], height=0.36, color=COLORS["teacher"])
+        bars.barh([row + 0.2 for row in rows], v["q"], height=0.36, color=COLORS["student"])
+        for row, (p, q) in enumerate(zip(v["p"], v["q"], strict=True)):
+            for value, place, who in ((p, row - 0.2, "teacher"), (q, row + 0.2, "student")):
+                text = f"{value:.2f} {who}" if row == 0 else f"{value:.2f}"
+                bars.text(value, place, f" {text}", va="center", fontsize=9, color=COLORS[who])
+        bars.set_yticks(rows, ["peak", "2nd", "slip", "others", "ruled out"])
+        bars.set(title=f"Softmax by {_NAMES[self.rule]}", xlim=(0, 1.6 * max(v["p"] + v["q"])), xticks=[])
+        bars.grid(False)
+        bars.invert_yaxis()
+        return picture(figure, self.describe())
