@@ -1,4 +1,4 @@
-"""The command line: `adakd teacher | distill | evaluate | bench | methods`, also as `python -m adakd`."""
+"""The command line: `adakd teacher | distill | evaluate | temperatures | bench | methods`, also as `python -m adakd`."""
 
 import argparse
 import ast
@@ -13,6 +13,7 @@ from ._version import __version__
 from .bench import bench_losses
 from .data import DATASETS, DataError
 from .divergence import DIVERGENCES
+from .measure import measure_temperatures
 from .methods import METHODS, RULE_NAMES, Method
 from .models import MODELS
 from .temperature import RULES
@@ -70,11 +71,19 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _order(text: str) -> int | str:
+    """A number as `adakd.series` has it; infinity stays a text, as in a record."""
+    try:
+        return text if text == "inf" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer or inf, got {text!r}") from None
+
+
 def _images(text: str) -> int | str:
     return text if text == "all" else int(text)
 
 
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -92,6 +101,10 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept CIFAR files that do not match the published checksums; the record says so",
     )
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(parser)
     length = parser.add_argument_group("length")
     length.add_argument(
         "--recipe",
@@ -191,6 +204,42 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--root", metavar="FOLDER", help="where CIFAR lies")
     _add_device_options(measure, precision="the run's own")
 
+    temperatures = commands.add_parser(
+        "temperatures",
+        help="measure what temperatures a teacher's logits ask for",
+        description="The maximum logit as temperature on all training and test images, under each definition, "
+        "as distributions.",
+    )
+    networks = temperatures.add_argument_group("networks")
+    networks.add_argument(
+        "--teacher",
+        metavar="NAME|FOLDER",
+        help="a model trained by `adakd teacher`, or the folder of its run (default: the data set's usual one)",
+    )
+    networks.add_argument(
+        "--teacher-weights",
+        metavar="FILE",
+        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
+    )
+    networks.add_argument(
+        "--student",
+        metavar="FOLDER",
+        help="folder of a student's run, for the definitions that read the student too",
+    )
+    networks.add_argument("--out", default="runs", metavar="FOLDER", help="where runs lie (default: runs)")
+    _add_data_options(temperatures)
+    run = temperatures.add_argument_group("run")
+    run.add_argument(
+        "--order",
+        type=_order,
+        default=2,
+        metavar="N",
+        help="of the Taylor polynomial, at least 1, or inf (default: 2)",
+    )
+    run.add_argument("--device", default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)")
+    run.add_argument("--json", metavar="FILE", help="also write the record there")
+    run.add_argument("--quiet", action="store_true", help="no progress bar")
+
     bench = commands.add_parser(
         "bench",
         help="measure what losses cost",
@@ -268,6 +317,32 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(f"test accuracy {accuracy:.2f} % (record: {run.accuracy:.2f} %)")
 
 
+def _temperatures(arguments: argparse.Namespace) -> None:
+    record = measure_temperatures(
+        arguments.teacher,
+        arguments.student,
+        arguments.data,
+        teacher_weights=arguments.teacher_weights,
+        out=arguments.out,
+        order=arguments.order,
+        device=arguments.device,
+        root=arguments.root,
+        official=not arguments.unofficial_archive,
+        progress=not arguments.quiet,
+    )
+    if arguments.json:
+        write_json(Path(arguments.json), record)
+    student = f" and {record['student']['model']}" if record["student"] else ""
+    low, high = record["bounds"]["tau"]
+    print(f"{record['teacher']['model']}{student} on {record['data']['name']}")
+    print(f"with {record['data']['classes']} classes, τ = c · max z is between {low:.3f} and {high:.3f}")
+    print(f"{'images':7}{'rule':19}" + "".join(f"{title:>9}" for title in ("5 %", "median", "95 %", "6 to 10")))
+    for split, found in record["result"].items():
+        for rule, tau in found["tau"].items():
+            quantiles = "".join(f"{tau[name]:>9.2f}" for name in ("q5", "q50", "q95"))
+            print(f"{split:7}{rule:19}{quantiles}{100 * tau['in_6_to_10']:>7.1f} %")
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     record = bench_losses(
         arguments.methods, device=resolve_device(arguments.device), compiled=arguments.compiled
@@ -330,6 +405,7 @@ _COMMANDS = {
     "teacher": _teacher,
     "distill": _distill,
     "evaluate": _evaluate,
+    "temperatures": _temperatures,
     "bench": _bench,
     "methods": _methods,
 }

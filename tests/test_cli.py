@@ -213,6 +213,36 @@ def test_bench_compares_losses_with_kd(adakd, tmp_path):
             assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"]
 
 
+@pytest.mark.parametrize("with_student", [False, True])
+def test_temperatures_of_a_teacher(adakd, runs, with_student, tmp_path):
+    teacher = teacher_in(runs)
+    arguments = ["temperatures", "--teacher", "resnet8x0.5", "--out", runs, "--quiet", "--device", "cpu"]
+    arguments += ["--student", teacher.folder] if with_student else []
+    status, out, err = adakd(*arguments, "--json", tmp_path / "temperatures.json")
+    assert status == 0, err
+    assert err == "", "--quiet"
+    record = json.loads((tmp_path / "temperatures.json").read_text())
+    assert record["kind"] == "temperatures"
+    assert record["config"]["teacher"]["sha256"] == teacher.record["weights_sha256"]
+    assert "with 10 classes, τ = c · max z is between 0.455 and 4.098" in out
+    rows = [line.split() for line in out.splitlines() if line.startswith(("train", "test"))]
+    rules = list(record["result"]["test"]["tau"])
+    assert [row[:2] for row in rows] == [[split, rule] for split in ("train", "test") for rule in rules]
+    assert ("both-absolute" in rules) is with_student
+    for split, rule, *numbers in rows:
+        tau = record["result"][split]["tau"][rule]
+        assert numbers == [f"{tau[name]:.2f}" for name in ("q5", "q50", "q95")] + ["0.0", "%"]
+
+
+def test_temperatures_of_published_weights_at_another_order(adakd, runs):
+    weights = teacher_in(runs).folder / "weights.safetensors"
+    arguments = ["temperatures", "--teacher", "resnet8x0.5", "--teacher-weights", weights]
+    status, out, err = adakd(*arguments, "--order", "inf", "--device", "cpu")
+    assert status == 0, err
+    assert "between 0.481 and 4.328" in out  # 1/(3 ln 2) and 3/ln 2
+    assert "100%" in err
+
+
 # ---- mistakes ----------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +350,39 @@ def test_runs_that_cannot_be_evaluated(adakd, runs, tmp_path):
     assert_one_line(adakd("evaluate", run), "no weights at")
     (run / "record.json").write_text("{")
     assert_one_line(adakd("evaluate", run), "record.json is damaged")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--data", "cifar-100"], ["unknown data set 'cifar-100'", "'cifar100'"]),
+        (["--teacher", "resnet15"], ["unknown model 'resnet15'", "'resnet14'", "folder of a finished run"]),
+        ([], ["no trained resnet14 for gratings", "Train it first: adakd teacher --model resnet14"]),
+        (["--teacher", "."], ["holds no finished run"]),
+        (["--student", "nowhere"], ["nowhere holds no finished run"]),
+        (["--teacher", "resnet14", "--teacher-weights", "nowhere.pth"], ["no weights at nowhere.pth"]),
+        (["--order", "0"], ["order: expected an integer of at least 1", "got 0"]),
+        (["--device", "gpu"], ["expected 'cuda', 'cpu' or 'auto', got 'gpu'"]),
+    ],
+)
+def test_temperatures_that_cannot_be_measured(adakd, arguments, parts, tmp_path):
+    assert_one_line(adakd("temperatures", "--out", tmp_path, "--quiet", *arguments), *parts)
+
+
+def test_temperatures_of_networks_of_other_data(adakd, runs, tmp_path):
+    write_cifar(tmp_path, "cifar100")
+    teacher = teacher_in(runs).folder
+    data = ["--data", "cifar100", "--root", tmp_path, "--unofficial-archive", "--quiet"]
+    result = adakd("temperatures", *data, "--teacher", teacher)
+    assert_one_line(result, "was trained on gratings (10 classes), not on cifar100 (100 classes)")
+    weights = ["--teacher", "resnet8x0.5", "--teacher-weights", teacher / "weights.safetensors"]
+    assert_one_line(adakd("temperatures", *data, *weights), "fc.weight is (10, 32), expected (100, 32)")
+
+
+def test_an_order_that_is_no_number(adakd):
+    status, _, err = adakd("temperatures", "--order", "second")
+    assert status == 2
+    assert "expected an integer or inf, got 'second'" in err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")

@@ -33,6 +33,7 @@ FLOORS = {
     "distiller": 5,
     "training": 5,
     "bench": 6,
+    "measure": 6,
     "explore": 6,
     "study": 6,
     "cli": 7,
@@ -61,6 +62,7 @@ ROOMS = [
     "logits",
     "methods",
     "objective",
+    "measure",
 ]
 
 

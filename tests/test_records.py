@@ -1,6 +1,7 @@
 """Every committed record is complete evidence for the numbers that are read from it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,47 @@ def test_record(path):
     assert record["seconds"] > 0
     if record["kind"] == "student" and record["config"]["method"] != "ce":
         assert record["teacher"]["sha256"] == record["config"]["teacher"]["sha256"]
+
+
+TEMPERATURES = [path for path in FILES if path.parent.name == "temperatures"]
+
+
+def quantiles(summary):
+    """Every distribution in it, from its smallest to its largest value."""
+    for value in summary.values():
+        if isinstance(value, dict) and "q50" in value:
+            yield [entry for name, entry in value.items() if re.fullmatch(r"q\d+", name)]
+        elif isinstance(value, dict):
+            yield from quantiles(value)
+
+
+@pytest.mark.parametrize("path", TEMPERATURES, ids=lambda path: path.stem)
+def test_temperatures(path):
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert record["kind"] == "temperatures"
+    assert path.stat().st_size < 30_000
+    assert record["seconds"] > 0
+    assert record["config"]["data"]["sha256"] == record["data"]["sha256"]
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in FILES]
+    trained = {run["weights_sha256"]: run for run in runs if "weights_sha256" in run}
+    for role in ("teacher", "student"):
+        if record[role] is None:
+            continue
+        run = trained[record[role]["sha256"]]  # a network without a record of its training is no evidence
+        assert record[role]["model"] == run["config"]["model"]
+        assert record["data"]["sha256"] == run["data"]["sha256"]
+        # Measured in fp32, where the run may have measured itself in bf16.
+        assert abs(record["result"]["test"]["accuracy"][role] - run["result"]["last"]) < 0.3
+    low, high = record["bounds"]["tau"]
+    for split, found in record["result"].items():
+        assert found["images"] == record["data"][f"{split}_images"]
+        for values in quantiles(found):
+            assert values == sorted(values)
+            assert len(values) == 9
+        for tau in found["tau"].values():
+            assert low <= tau["q0"]
+            assert tau["q100"] <= high
+            assert sum(tau["histogram"]["counts"]) == found["images"]
 
 
 @pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.name)
