@@ -1,4 +1,4 @@
-"""The command line: `adakd teacher | distill | evaluate | bench | methods`, also as `python -m adakd`."""
+"""The command line: `adakd teacher | distill | compare | cache | evaluate | bench | methods`, also as `python -m adakd`."""
 
 import argparse
 import ast
@@ -15,14 +15,18 @@ from .data import DATASETS, DataError
 from .divergence import DIVERGENCES
 from .methods import METHODS, RULE_NAMES, Method
 from .models import MODELS
+from .study import format_table, summarize
 from .temperature import RULES
 from .training import (
     RECIPES,
+    CacheError,
     CheckpointError,
     Interrupted,
     Run,
     TeacherError,
     WeightsError,
+    cache_teacher,
+    compare,
     distill,
     evaluate,
     open_run,
@@ -35,6 +39,7 @@ __all__ = ["main"]
 
 # What a user can mend: shown as one line, without a traceback.
 _USER_ERRORS = (
+    CacheError,
     CheckpointError,
     DataError,
     FileNotFoundError,
@@ -50,6 +55,7 @@ _EPILOG = """\
 Start here (embedded data, no download, under a minute on two CPU cores):
   adakd distill                                   teacher, then a student by zkd+mlt
   adakd distill --method ce                       the same student without a teacher
+  adakd compare --methods ce kd zkd+mlt           several methods on the same views, and a table
 
 CIFAR-100 (downloaded and verified on first use):
   adakd teacher --data cifar100 --model resnet32x4 --recipe paper
@@ -70,11 +76,17 @@ def _option(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _method(text: str) -> tuple[str, dict[str, Any]]:
+    """`name` or `name:setting=value,setting=value`."""
+    name, _, settings = text.partition(":")
+    return name, dict(_option(part) for part in settings.split(",") if part)
+
+
 def _images(text: str) -> int | str:
     return text if text == "all" else int(text)
 
 
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
+def _add_training_options(parser: argparse.ArgumentParser, seeds: bool = False) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
@@ -107,14 +119,58 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train on N images, the classes in equal parts, or on all",
     )
-    run = parser.add_argument_group("run")
-    run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    run.add_argument("--out", default="runs", metavar="FOLDER", help="results go under it (default: runs)")
-    run.add_argument(
-        "--fresh", action="store_true", help="forget an earlier run of the same settings, finished or not"
+    length.add_argument(
+        "--views",
+        type=int,
+        metavar="N",
+        help="show each image in N crops and flips only (default: all, 162 for CIFAR)",
     )
+    run = parser.add_argument_group("run")
+    if seeds:
+        run.add_argument(
+            "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)"
+        )
+    else:
+        run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    run.add_argument("--out", default="runs", metavar="FOLDER", help="results go under it (default: runs)")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_device_options(run)
+
+
+def _add_fresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget an earlier run of the same settings, finished or not"
+    )
+
+
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--capture",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="compile the step, on a GPU into CUDA graphs (default: on a GPU only)",
+    )
+
+
+def _add_teacher_options(group) -> None:
+    group.add_argument(
+        "--teacher",
+        metavar="NAME|FOLDER",
+        help="a model trained by `adakd teacher`, or the folder of its run",
+    )
+    group.add_argument(
+        "--teacher-weights",
+        metavar="FILE",
+        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
+    )
+
+
+def _add_no_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="let the teacher run along, instead of asking it about all views first and keeping the answers",
+    )
 
 
 def _add_device_options(
@@ -150,6 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one of {', '.join(MODELS)} (default: resnet14 for gratings, wrn_16_2 for CIFAR)",
     )
     _add_training_options(teacher)
+    _add_fresh(teacher)
+    _add_capture(teacher)
 
     student = commands.add_parser(
         "distill",
@@ -158,16 +216,7 @@ def _parser() -> argparse.ArgumentParser:
         "where there is none.",
     )
     models = student.add_argument_group("models and method")
-    models.add_argument(
-        "--teacher",
-        metavar="NAME|FOLDER",
-        help="a model trained by `adakd teacher`, or the folder of its run",
-    )
-    models.add_argument(
-        "--teacher-weights",
-        metavar="FILE",
-        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
-    )
+    _add_teacher_options(models)
     models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
     models.add_argument(
         "--method", default="zkd+mlt", metavar="NAME", help="see `adakd methods` (default: zkd+mlt)"
@@ -181,6 +230,39 @@ def _parser() -> argparse.ArgumentParser:
         help="another value for a setting of the method, e.g. --set kd_weight=18 (repeatable)",
     )
     _add_training_options(student)
+    _add_fresh(student)
+    _add_no_cache(student)
+    _add_capture(student)
+
+    several = commands.add_parser(
+        "compare",
+        help="distill by several methods and seeds, and show a table",
+        description="Several methods and seeds from one teacher: the same initial weights, images and views within a "
+        "seed, one cache of the teacher's answers. Differences in the table are to the first method, paired by seed.",
+    )
+    models = several.add_argument_group("models and methods")
+    models.add_argument(
+        "--methods",
+        nargs="+",
+        type=_method,
+        required=True,
+        metavar="NAME[:SETTING=VALUE,…]",
+        help="see `adakd methods`, e.g. ce kd kd:kd_weight=9 zkd+mlt",
+    )
+    _add_teacher_options(models)
+    models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
+    _add_training_options(several, seeds=True)
+    _add_no_cache(several)
+    _add_capture(several)
+
+    cache = commands.add_parser(
+        "cache",
+        help="ask a teacher about all views beforehand",
+        description="Fill the cache of a teacher's answers for the views that students of these seeds will see. "
+        "`distill` and `compare` do it by themselves; this is for another time or machine.",
+    )
+    _add_teacher_options(cache.add_argument_group("teacher"))
+    _add_training_options(cache, seeds=True)
 
     measure = commands.add_parser(
         "evaluate",
@@ -219,18 +301,17 @@ def _training_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "data": arguments.data,
         "recipe": arguments.recipe,
-        "seed": arguments.seed,
         "out": arguments.out,
         "device": arguments.device,
         "precision": arguments.precision or "auto",
         "root": arguments.root,
         "official": not arguments.unofficial_archive,
         "progress": not arguments.quiet,
-        "fresh": arguments.fresh,
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,
         "lr": arguments.lr,
         "train_images": arguments.train_images,
+        "views": arguments.views,
     }
 
 
@@ -246,7 +327,15 @@ def _report(run: Run) -> None:
 
 
 def _teacher(arguments: argparse.Namespace) -> None:
-    _report(train_teacher(arguments.model, **_training_arguments(arguments)))
+    _report(
+        train_teacher(
+            arguments.model,
+            seed=arguments.seed,
+            fresh=arguments.fresh,
+            capture=arguments.capture,
+            **_training_arguments(arguments),
+        )
+    )
 
 
 def _distill(arguments: argparse.Namespace) -> None:
@@ -257,9 +346,39 @@ def _distill(arguments: argparse.Namespace) -> None:
             arguments.method,
             teacher_weights=arguments.teacher_weights,
             method_options=dict(arguments.set),
+            seed=arguments.seed,
+            fresh=arguments.fresh,
+            cache=not arguments.no_cache,
+            capture=arguments.capture,
             **_training_arguments(arguments),
         )
     )
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    runs = compare(
+        arguments.methods,
+        arguments.seeds,
+        arguments.teacher,
+        arguments.student,
+        teacher_weights=arguments.teacher_weights,
+        cache=not arguments.no_cache,
+        capture=arguments.capture,
+        **_training_arguments(arguments),
+    )
+    config = runs[0].record["config"]
+    print(f"{config['model']} on {config['data']['name']}, last epoch, mean ± standard error over seeds")
+    print(format_table(summarize(runs)))
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    cache = cache_teacher(
+        arguments.teacher,
+        seeds=arguments.seeds,
+        teacher_weights=arguments.teacher_weights,
+        **_training_arguments(arguments),
+    )
+    print(f"{cache}\n  {cache.folder}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -329,6 +448,8 @@ def _methods(arguments: argparse.Namespace) -> None:
 _COMMANDS = {
     "teacher": _teacher,
     "distill": _distill,
+    "compare": _compare,
+    "cache": _cache,
     "evaluate": _evaluate,
     "bench": _bench,
     "methods": _methods,
