@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
-from .bench import bench_losses
+from .bench import bench_losses, bench_step
 from .data import DATASETS, DataError
 from .divergence import DIVERGENCES
 from .methods import METHODS, RULE_NAMES, Method
@@ -275,18 +275,38 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="measure what losses cost",
+        help="measure what losses and steps cost",
+        description="Time each method's loss as a ratio to plain KD, or a training step and its parts.",
+    )
+    kinds = bench.add_subparsers(dest="what", metavar="WHAT", required=True, help="losses or step")
+    losses = kinds.add_parser(
+        "losses",
+        help="forward and backward of each method's loss, as ratios to plain KD from one run",
         description="Time forward and backward of each method's loss, as ratios to plain KD from one run.",
     )
-    bench.add_argument("what", choices=["losses"], help="what to measure")
-    bench.add_argument(
+    losses.add_argument(
         "--methods", nargs="+", metavar="NAME", help="only these (default: all of `adakd methods`)"
     )
-    bench.add_argument(
+    losses.add_argument(
         "--compiled", action="store_true", help="through torch.compile (each method compiles first)"
     )
-    bench.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
-    bench.add_argument("--json", metavar="FILE", help="also write the record there")
+    step = kinds.add_parser(
+        "step",
+        help="a training step, split into its parts, beside what the hardware could do",
+        description="Time a training step on random pixels in CIFAR-100's shape, split into data, teacher, student, "
+        "loss and optimizer, beside the peak and the per-layer roofline of the device.",
+    )
+    step.add_argument("--teacher", default="resnet32x4", metavar="NAME", help="(default: resnet32x4)")
+    step.add_argument("--student", default="resnet8x4", metavar="NAME", help="(default: resnet8x4)")
+    step.add_argument("--method", default="zkd+mlt", metavar="NAME", help="(default: zkd+mlt)")
+    step.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: 64)")
+    step.add_argument(
+        "--precision", default="auto", metavar="NAME", help="fp32, bf16, fp16 or auto (default: auto)"
+    )
+    _add_capture(step)
+    for kind in (losses, step):
+        kind.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default: auto)")
+        kind.add_argument("--json", metavar="FILE", help="also write the record there")
 
     commands.add_parser(
         "methods",
@@ -388,18 +408,56 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    record = bench_losses(
-        arguments.methods, device=resolve_device(arguments.device), compiled=arguments.compiled
-    )
+    device = resolve_device(arguments.device)
+    if arguments.what == "losses":
+        record = bench_losses(arguments.methods, device=device, compiled=arguments.compiled)
+        show = _show_losses
+    else:
+        record = bench_step(
+            arguments.teacher,
+            arguments.student,
+            arguments.method,
+            batch_size=arguments.batch_size,
+            device=device,
+            precision=arguments.precision,
+            capture=arguments.capture,
+        )
+        show = _show_step
     if arguments.json:
         write_json(Path(arguments.json), record)
+    show(record)
+
+
+def _show_losses(record: dict[str, Any]) -> None:
     rows = record["rows"]
     shapes = list(rows[0]["ratio"])
-    how = "compiled" if arguments.compiled else "eager"
+    how = "compiled" if record["config"]["compiled"] else "eager"
     print(f"forward + backward, {how}, median ratio to kd of the same run")
     print(f"{'method':16}" + "".join(f"{shape:>12}" for shape in shapes))
     for row in rows:
         print(f"{row['method']:16}" + "".join(f"{row['ratio'][shape]['median']:>12.2f}" for shape in shapes))
+
+
+def _show_step(record: dict[str, Any]) -> None:
+    config, limit = record["config"], record["ceiling"]
+    print(
+        f"{config['teacher']} → {config['student']} by {config['method']}, batch {config['batch_size']}, "
+        f"{config['precision']} ({config['precision_reason']}), "
+        f"{'captured' if config['captured'] else 'not captured'} ({config['captured_reason']})"
+    )
+    print(f"{'part':12}{'ms':>9}{'share of the live step':>26}")
+    for name, seconds in record["seconds"].items():
+        print(f"{name:12}{1000 * seconds['median']:>9.2f}{100 * record['share'][name]['median']:>24.1f} %")
+    print(
+        f"adaptive to fixed temperature, whole cached step: {record['adaptive_to_fixed']['median']:.3f}\n"
+        f"peak {limit['flops'] / 1e12:.2f} TFLOP/s, {limit['bandwidth'] / 1e9:.0f} GB/s ({limit['source']})"
+    )
+    for name in ("live", "cached"):
+        print(
+            f"{name:8}{record['images_per_second'][name]:>9.0f} images/s, "
+            f"{100 * record['fraction_of_peak'][name]:.0f} % of peak, "
+            f"{100 * record['fraction_of_roofline'][name]:.0f} % of the roofline"
+        )
 
 
 def _assignments(values: Mapping[str, Any]) -> str:

