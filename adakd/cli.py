@@ -1,4 +1,4 @@
-"""The command line: `adakd teacher | distill | evaluate | temperatures | bench | methods`, also as `python -m adakd`."""
+"""The command line, also as `python -m adakd`: teachers, students, comparisons, measurements."""
 
 import argparse
 import ast
@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
-from .bench import bench_losses
+from .bench import bench_losses, bench_step
 from .data import DATASETS, DataError
 from .divergence import DIVERGENCES
 from .measure import measure_temperatures
 from .methods import METHODS, RULE_NAMES, Method
 from .models import MODELS
+from .study import format_table, summarize
 from .temperature import RULES
 from .training import (
     RECIPES,
+    CacheError,
     CheckpointError,
     Interrupted,
     Run,
     TeacherError,
     WeightsError,
+    cache_teacher,
+    compare,
     distill,
     evaluate,
     open_run,
@@ -36,6 +40,7 @@ __all__ = ["main"]
 
 # What a user can mend: shown as one line, without a traceback.
 _USER_ERRORS = (
+    CacheError,
     CheckpointError,
     DataError,
     FileNotFoundError,
@@ -51,6 +56,7 @@ _EPILOG = """\
 Start here (embedded data, no download, under a minute on two CPU cores):
   adakd distill                                   teacher, then a student by zkd+mlt
   adakd distill --method ce                       the same student without a teacher
+  adakd compare --methods ce kd zkd+mlt           several methods on the same views, and a table
 
 CIFAR-100 (downloaded and verified on first use):
   adakd teacher --data cifar100 --model resnet32x4 --recipe paper
@@ -79,6 +85,12 @@ def _order(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"expected an integer or inf, got {text!r}") from None
 
 
+def _method(text: str) -> tuple[str, dict[str, Any]]:
+    """`name` or `name:setting=value,setting=value`."""
+    name, _, settings = text.partition(":")
+    return name, dict(_option(part) for part in settings.split(",") if part)
+
+
 def _images(text: str) -> int | str:
     return text if text == "all" else int(text)
 
@@ -103,7 +115,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
+def _add_training_options(parser: argparse.ArgumentParser, seeds: bool = False) -> None:
     _add_data_options(parser)
     length = parser.add_argument_group("length")
     length.add_argument(
@@ -120,14 +132,58 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="train on N images, the classes in equal parts, or on all",
     )
-    run = parser.add_argument_group("run")
-    run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
-    run.add_argument("--out", default="runs", metavar="FOLDER", help="results go under it (default: runs)")
-    run.add_argument(
-        "--fresh", action="store_true", help="forget an earlier run of the same settings, finished or not"
+    length.add_argument(
+        "--views",
+        type=int,
+        metavar="N",
+        help="show each image in N crops and flips only (default: all, 162 for CIFAR)",
     )
+    run = parser.add_argument_group("run")
+    if seeds:
+        run.add_argument(
+            "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)"
+        )
+    else:
+        run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
+    run.add_argument("--out", default="runs", metavar="FOLDER", help="results go under it (default: runs)")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_device_options(run)
+
+
+def _add_fresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget an earlier run of the same settings, finished or not"
+    )
+
+
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--capture",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="compile the step, on a GPU into CUDA graphs (default: on a GPU only)",
+    )
+
+
+def _add_teacher_options(group) -> None:
+    group.add_argument(
+        "--teacher",
+        metavar="NAME|FOLDER",
+        help="a model trained by `adakd teacher`, or the folder of its run",
+    )
+    group.add_argument(
+        "--teacher-weights",
+        metavar="FILE",
+        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
+    )
+
+
+def _add_no_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="let the teacher run along, instead of asking it about all views first and keeping the answers",
+    )
 
 
 def _add_device_options(
@@ -163,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"one of {', '.join(MODELS)} (default: resnet14 for gratings, wrn_16_2 for CIFAR)",
     )
     _add_training_options(teacher)
+    _add_fresh(teacher)
+    _add_capture(teacher)
 
     student = commands.add_parser(
         "distill",
@@ -171,16 +229,7 @@ def _parser() -> argparse.ArgumentParser:
         "where there is none.",
     )
     models = student.add_argument_group("models and method")
-    models.add_argument(
-        "--teacher",
-        metavar="NAME|FOLDER",
-        help="a model trained by `adakd teacher`, or the folder of its run",
-    )
-    models.add_argument(
-        "--teacher-weights",
-        metavar="FILE",
-        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
-    )
+    _add_teacher_options(models)
     models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
     models.add_argument(
         "--method", default="zkd+mlt", metavar="NAME", help="see `adakd methods` (default: zkd+mlt)"
@@ -194,6 +243,39 @@ def _parser() -> argparse.ArgumentParser:
         help="another value for a setting of the method, e.g. --set kd_weight=18 (repeatable)",
     )
     _add_training_options(student)
+    _add_fresh(student)
+    _add_no_cache(student)
+    _add_capture(student)
+
+    several = commands.add_parser(
+        "compare",
+        help="distill by several methods and seeds, and show a table",
+        description="Several methods and seeds from one teacher: the same initial weights, images and views within a "
+        "seed, one cache of the teacher's answers. Differences in the table are to the first method, paired by seed.",
+    )
+    models = several.add_argument_group("models and methods")
+    models.add_argument(
+        "--methods",
+        nargs="+",
+        type=_method,
+        required=True,
+        metavar="NAME[:SETTING=VALUE,…]",
+        help="see `adakd methods`, e.g. ce kd kd:kd_weight=9 zkd+mlt",
+    )
+    _add_teacher_options(models)
+    models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
+    _add_training_options(several, seeds=True)
+    _add_no_cache(several)
+    _add_capture(several)
+
+    cache = commands.add_parser(
+        "cache",
+        help="ask a teacher about all views beforehand",
+        description="Fill the cache of a teacher's answers for the views that students of these seeds will see. "
+        "`distill` and `compare` do it by themselves; this is for another time or machine.",
+    )
+    _add_teacher_options(cache.add_argument_group("teacher"))
+    _add_training_options(cache, seeds=True)
 
     measure = commands.add_parser(
         "evaluate",
@@ -242,18 +324,38 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser(
         "bench",
-        help="measure what losses cost",
+        help="measure what losses and steps cost",
+        description="Time each method's loss as a ratio to plain KD, or a training step and its parts.",
+    )
+    kinds = bench.add_subparsers(dest="what", metavar="WHAT", required=True, help="losses or step")
+    losses = kinds.add_parser(
+        "losses",
+        help="forward and backward of each method's loss, as ratios to plain KD from one run",
         description="Time forward and backward of each method's loss, as ratios to plain KD from one run.",
     )
-    bench.add_argument("what", choices=["losses"], help="what to measure")
-    bench.add_argument(
+    losses.add_argument(
         "--methods", nargs="+", metavar="NAME", help="only these (default: all of `adakd methods`)"
     )
-    bench.add_argument(
+    losses.add_argument(
         "--compiled", action="store_true", help="through torch.compile (each method compiles first)"
     )
-    bench.add_argument("--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)")
-    bench.add_argument("--json", metavar="FILE", help="also write the record there")
+    step = kinds.add_parser(
+        "step",
+        help="a training step, split into its parts, beside what the hardware could do",
+        description="Time a training step on random pixels in CIFAR-100's shape, split into data, teacher, student, "
+        "loss and optimizer, beside the peak and the per-layer roofline of the device.",
+    )
+    step.add_argument("--teacher", default="resnet32x4", metavar="NAME", help="(default: resnet32x4)")
+    step.add_argument("--student", default="resnet8x4", metavar="NAME", help="(default: resnet8x4)")
+    step.add_argument("--method", default="zkd+mlt", metavar="NAME", help="(default: zkd+mlt)")
+    step.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: 64)")
+    step.add_argument(
+        "--precision", default="auto", metavar="NAME", help="fp32, bf16, fp16 or auto (default: auto)"
+    )
+    _add_capture(step)
+    for kind in (losses, step):
+        kind.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default: auto)")
+        kind.add_argument("--json", metavar="FILE", help="also write the record there")
 
     commands.add_parser(
         "methods",
@@ -268,18 +370,17 @@ def _training_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "data": arguments.data,
         "recipe": arguments.recipe,
-        "seed": arguments.seed,
         "out": arguments.out,
         "device": arguments.device,
         "precision": arguments.precision or "auto",
         "root": arguments.root,
         "official": not arguments.unofficial_archive,
         "progress": not arguments.quiet,
-        "fresh": arguments.fresh,
         "epochs": arguments.epochs,
         "batch_size": arguments.batch_size,
         "lr": arguments.lr,
         "train_images": arguments.train_images,
+        "views": arguments.views,
     }
 
 
@@ -295,7 +396,15 @@ def _report(run: Run) -> None:
 
 
 def _teacher(arguments: argparse.Namespace) -> None:
-    _report(train_teacher(arguments.model, **_training_arguments(arguments)))
+    _report(
+        train_teacher(
+            arguments.model,
+            seed=arguments.seed,
+            fresh=arguments.fresh,
+            capture=arguments.capture,
+            **_training_arguments(arguments),
+        )
+    )
 
 
 def _distill(arguments: argparse.Namespace) -> None:
@@ -306,9 +415,39 @@ def _distill(arguments: argparse.Namespace) -> None:
             arguments.method,
             teacher_weights=arguments.teacher_weights,
             method_options=dict(arguments.set),
+            seed=arguments.seed,
+            fresh=arguments.fresh,
+            cache=not arguments.no_cache,
+            capture=arguments.capture,
             **_training_arguments(arguments),
         )
     )
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    runs = compare(
+        arguments.methods,
+        arguments.seeds,
+        arguments.teacher,
+        arguments.student,
+        teacher_weights=arguments.teacher_weights,
+        cache=not arguments.no_cache,
+        capture=arguments.capture,
+        **_training_arguments(arguments),
+    )
+    config = runs[0].record["config"]
+    print(f"{config['model']} on {config['data']['name']}, last epoch, mean ± standard error over seeds")
+    print(format_table(summarize(runs)))
+
+
+def _cache(arguments: argparse.Namespace) -> None:
+    cache = cache_teacher(
+        arguments.teacher,
+        seeds=arguments.seeds,
+        teacher_weights=arguments.teacher_weights,
+        **_training_arguments(arguments),
+    )
+    print(f"{cache}\n  {cache.folder}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -344,18 +483,56 @@ def _temperatures(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    record = bench_losses(
-        arguments.methods, device=resolve_device(arguments.device), compiled=arguments.compiled
-    )
+    device = resolve_device(arguments.device)
+    if arguments.what == "losses":
+        record = bench_losses(arguments.methods, device=device, compiled=arguments.compiled)
+        show = _show_losses
+    else:
+        record = bench_step(
+            arguments.teacher,
+            arguments.student,
+            arguments.method,
+            batch_size=arguments.batch_size,
+            device=device,
+            precision=arguments.precision,
+            capture=arguments.capture,
+        )
+        show = _show_step
     if arguments.json:
         write_json(Path(arguments.json), record)
+    show(record)
+
+
+def _show_losses(record: dict[str, Any]) -> None:
     rows = record["rows"]
     shapes = list(rows[0]["ratio"])
-    how = "compiled" if arguments.compiled else "eager"
+    how = "compiled" if record["config"]["compiled"] else "eager"
     print(f"forward + backward, {how}, median ratio to kd of the same run")
     print(f"{'method':16}" + "".join(f"{shape:>12}" for shape in shapes))
     for row in rows:
         print(f"{row['method']:16}" + "".join(f"{row['ratio'][shape]['median']:>12.2f}" for shape in shapes))
+
+
+def _show_step(record: dict[str, Any]) -> None:
+    config, limit = record["config"], record["ceiling"]
+    print(
+        f"{config['teacher']} → {config['student']} by {config['method']}, batch {config['batch_size']}, "
+        f"{config['precision']} ({config['precision_reason']}), "
+        f"{'captured' if config['captured'] else 'not captured'} ({config['captured_reason']})"
+    )
+    print(f"{'part':12}{'ms':>9}{'share of the live step':>26}")
+    for name, seconds in record["seconds"].items():
+        print(f"{name:12}{1000 * seconds['median']:>9.2f}{100 * record['share'][name]['median']:>24.1f} %")
+    print(
+        f"adaptive to fixed temperature, whole cached step: {record['adaptive_to_fixed']['median']:.3f}\n"
+        f"peak {limit['flops'] / 1e12:.2f} TFLOP/s, {limit['bandwidth'] / 1e9:.0f} GB/s ({limit['source']})"
+    )
+    for name in ("live", "cached"):
+        print(
+            f"{name:8}{record['images_per_second'][name]:>9.0f} images/s, "
+            f"{100 * record['fraction_of_peak'][name]:.0f} % of peak, "
+            f"{100 * record['fraction_of_roofline'][name]:.0f} % of the roofline"
+        )
 
 
 def _assignments(values: Mapping[str, Any]) -> str:
@@ -404,6 +581,8 @@ def _methods(arguments: argparse.Namespace) -> None:
 _COMMANDS = {
     "teacher": _teacher,
     "distill": _distill,
+    "compare": _compare,
+    "cache": _cache,
     "evaluate": _evaluate,
     "temperatures": _temperatures,
     "bench": _bench,

@@ -18,6 +18,7 @@ import torch
 from archives import write_cifar
 
 from adakd import METHODS, MODELS, __version__, find_teacher, open_run
+from adakd.bench import bench_step
 from adakd.cli import _parser, main
 from adakd.methods import RULE_NAMES
 
@@ -199,6 +200,64 @@ def test_cifar_from_an_unofficial_archive(adakd, name, tmp_path):
     assert f"resnet8 from resnet8 by kd on {name}" in out
     status, out, err = adakd("evaluate", teacher, "--root", tmp_path)
     assert status == 0, err
+
+
+def test_compare_prints_a_table_of_paired_differences(adakd, runs):
+    methods = ["ce", "kd", "kd:kd_weight=9,ce_weight=0.5"]
+    arguments = ["compare", "--methods", *methods, "--teacher", "resnet8x0.5", "--seeds", 0, 1, "--out", runs]
+    status, out, err = adakd(*arguments, *SMALL)
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("resnet8x0.5 on gratings, last epoch")
+    assert lines[1].split()[:2] == ["method", "seeds"]
+    assert [line.partition("  ")[0] for line in lines[2:]] == ["ce", "kd", "kd (kd_weight=9, ce_weight=0.5)"]
+    accuracies = {(seed, method): open_run(folder).accuracy for seed, method, folder in seen_runs(runs)}
+    difference = sum(accuracies[seed, "kd"] - accuracies[seed, "ce"] for seed in (0, 1)) / 2
+    assert f"{difference:+.2f} ±" in lines[3]
+
+
+def seen_runs(runs):
+    for path in (runs / "gratings" / "resnet8x0.5").glob("*/record.json"):
+        config = json.loads(path.read_text())["config"]
+        if (
+            config["recipe"]["train_images"] == 40
+            and not config["method_options"]
+            and config["recipe"]["epochs"] == 1
+        ):
+            yield config["seed"], config["method"], path.parent
+
+
+def test_cache_is_filled_once(adakd, runs):
+    arguments = ["cache", "--teacher", "resnet8x0.5", "--seeds", 7, 8, "--out", runs, *SMALL]
+    status, out, err = adakd(*arguments)
+    assert status == 0, err
+    assert re.search(r"ViewCache\(resnet8x0.5, \d+ of 4000 views\)", out)
+    folder = Path(out.splitlines()[-1].strip())
+    assert (folder / "logits.fp16").stat().st_size == 4000 * 10 * 2
+    assert adakd(*arguments)[1] == out
+
+
+def test_a_live_teacher_leaves_no_cache(adakd, runs, tmp_path):
+    teacher = teacher_in(runs).folder
+    status, _, err = adakd(
+        "distill", "--teacher", teacher, "--no-cache", "--out", tmp_path, "--method", "kd", *SMALL
+    )
+    assert status == 0, err
+    assert not (tmp_path / "cache").exists()
+
+
+def test_bench_splits_a_step(adakd, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "adakd.cli.bench_step", lambda *names, **options: bench_step(*names, rounds=2, least=0.01, **options)
+    )
+    status, out, _ = adakd(
+        *("bench", "step", "--teacher", "resnet14", "--student", "resnet8x0.5", "--device", "cpu"),
+        *("--batch-size", 8, "--json", tmp_path / "step.json"),
+    )
+    assert status == 0
+    for part in ("data", "teacher", "student", "loss", "optimizer", "of the roofline"):
+        assert part in out
+    assert json.loads((tmp_path / "step.json").read_text())["config"]["batch_size"] == 8
 
 
 def test_bench_compares_losses_with_kd(adakd, tmp_path):

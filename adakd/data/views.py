@@ -17,7 +17,7 @@ from .images import ImageData
 __all__ = ["Views", "balanced_subset", "epoch_order"]
 
 # Separate streams, so that e.g. the order of an epoch says nothing about its crops.
-_VIEW, _ORDER, _SUBSET = 1, 2, 3
+_VIEW, _ORDER, _SUBSET, _LIMITED = 1, 2, 3, 5
 
 
 def epoch_order(seed: int, epoch: int, size: int, device: torch.device | str = "cpu") -> Tensor:
@@ -54,9 +54,14 @@ class Views:
         data: on the device where training happens.
         seed: the run's seed.
         subset: indices of the training images to use; all when left out.
+        limit: show each image in so many different views only, its own and the same for every seed: a teacher that
+            is slow has less to say then. All when left out.
+
+    Raises:
+        ValueError: if the limit is below 1 or above what there is.
     """
 
-    def __init__(self, data: ImageData, seed: int, subset: Tensor | None = None):
+    def __init__(self, data: ImageData, seed: int, subset: Tensor | None = None, limit: int | None = None):
         split = data.train
         self.seed = seed
         self.index = torch.arange(len(split), device=data.device) if subset is None else subset.to(data.device)
@@ -68,6 +73,9 @@ class Views:
         pad = self.padding
         self.images = F.pad(split.images[self.index], (0, 0, pad, pad, pad, pad))
         self.scale, self.shift = normalization(data)
+        if limit is not None and not 1 <= limit <= self.count:
+            raise ValueError(f"views: expected 1 to {self.count} (all that {data.name} has), got {limit}")
+        self.limit = limit
 
     @property
     def count(self) -> int:
@@ -85,7 +93,32 @@ class Views:
             positions: (B,) positions within the subset.
         """
         # Hashing the index in the whole set gives an image the same views in every subset it belongs to.
-        return (hashed(_VIEW, self.seed, epoch, self.index[positions]) * self.count) >> 32
+        index = self.index[positions]
+        if self.limit is None:
+            return (hashed(_VIEW, self.seed, epoch, index) * self.count) >> 32
+        turn = (hashed(_VIEW, self.seed, epoch, index) * self.limit) >> 32
+        # An image's own views: from a start of its own in even steps around all there are, so no two are the same.
+        start = (hashed(_LIMITED, 0, 0, index) * self.count) >> 32
+        return (start + turn * self.count // self.limit) % self.count
+
+    def places(self, epoch: int, positions: Tensor) -> Tensor:
+        """Number (B,) of what each of these images shows in this epoch among all views of all training images."""
+        return self.index[positions] * self.count + self.choose(epoch, positions)
+
+    def visited(self, epochs: int) -> Tensor:
+        """Numbers, as in `places`, of everything that epochs 1 to `epochs` show: each once, in ascending order."""
+        positions = torch.arange(len(self), device=self.index.device)
+        shown = torch.zeros(len(self), self.count, dtype=torch.bool, device=self.index.device)
+        for epoch in range(1, epochs + 1):
+            shown[positions, self.choose(epoch, positions)] = True
+        position, view = shown.nonzero(as_tuple=True)
+        return (self.index[position] * self.count + view).sort().values
+
+    def at(self, places: Tensor) -> Tensor:
+        """Normalized images (B, C, H, W) of places (B,) whose images belong to the subset."""
+        image, view = places // self.count, places % self.count
+        order = self.index.argsort()
+        return self.render(order[torch.searchsorted(self.index[order], image)], view)
 
     def render(self, positions: Tensor, view: Tensor) -> Tensor:
         """Normalized float images (B, C, H, W), channels_last, of the given views: one gather."""
@@ -98,10 +131,13 @@ class Views:
         pixels = self.images[positions[:, None, None], rows[:, :, None], columns[:, None, :]]
         return (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
 
+    def order(self, epoch: int) -> Tensor:
+        """Positions (len(self),) in the order in which the epoch shows them."""
+        return epoch_order(self.seed, epoch, len(self), self.index.device)
+
     def batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) and labels (B,) of an epoch from batch `start` on; the last may be smaller."""
-        order = epoch_order(self.seed, epoch, len(self), self.index.device)
-        for positions in order.split(batch_size)[start:]:
+        for positions in self.order(epoch).split(batch_size)[start:]:
             yield self.render(positions, self.choose(epoch, positions)), self.labels[positions]
 
 

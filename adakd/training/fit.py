@@ -18,6 +18,8 @@ from tqdm.auto import tqdm
 from ..data import ImageData, Views, balanced_subset, eval_batches
 from ..logits import pearson
 from ..objective import LogitObjective, Terms
+from .cache import ViewCache
+from .capture import Captured
 from .files import first_sentence, read_checkpoint, write_checkpoint
 from .precision import Precision
 from .recipe import Recipe
@@ -139,9 +141,10 @@ def fit(
     checkpoint: Path,
     config: dict[str, Any],
     precision: Precision,
-    teacher: nn.Module | None = None,
+    teacher: nn.Module | ViewCache | None = None,
+    capture: bool = False,
     label: str = "training",
-    progress: bool = True,
+    progress: bool | tqdm = True,
 ) -> tuple[list[dict[str, Any]], float]:
     """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
 
@@ -159,9 +162,11 @@ def fit(
         checkpoint: file to continue from and to save to: after every epoch, every two minutes, and on Ctrl-C.
         config: what identifies the run; a checkpoint of another config is refused.
         precision: number format of forward and backward.
-        teacher: on the same device; evaluated live on the very views the student sees.
+        teacher: a network, evaluated live on the very views the student sees; or a `ViewCache` that holds what it
+            says of all of them.
+        capture: compile forward and loss (on a GPU into CUDA graphs); where that fails they run step by step.
         label: what the progress display calls the run.
-        progress: whether to show it.
+        progress: whether to show it; or a display that several runs share.
 
     Returns:
         One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
@@ -175,13 +180,17 @@ def fit(
         ValueError: if the criterion needs a teacher and there is none, or (on a CPU) refuses the logits of a step.
     """
     checkpoint = Path(checkpoint)
-    if criterion.needs_teacher and teacher is None:
+    if not criterion.needs_teacher:
+        teacher = None
+    elif teacher is None:
         raise ValueError("this method distills from a teacher, and none was given")
     device = data.device
     model = model.to(device, memory_format=torch.channels_last)
     criterion = criterion.to(device)
-    teacher = _frozen(teacher).to(device, memory_format=torch.channels_last) if teacher else None
-    views = Views(data, seed, balanced_subset(data.train.labels, recipe.train_images, seed))
+    cached = isinstance(teacher, ViewCache)
+    if isinstance(teacher, nn.Module):
+        teacher = _frozen(teacher).to(device, memory_format=torch.channels_last)
+    views = student_views(data, recipe, seed)
     steps = math.ceil(len(views) / recipe.batch_size)
     learned = list(criterion.parameters())
     optimizer = recipe.optimizer([*model.parameters(), *learned])
@@ -214,29 +223,35 @@ def fit(
             {**state, **position, "meter": meter.sums, "history": history, "config": config},
         )
 
-    bar = tqdm(
-        total=recipe.epochs * steps,
-        initial=(epoch - 1) * steps + step,
-        desc=label,
-        unit="step",
-        disable=not progress,
-        dynamic_ncols=True,
-    )
+    done = (epoch - 1) * steps + step
+    if isinstance(progress, tqdm):
+        bar, closing = progress, contextlib.nullcontext()
+        bar.set_description(label)
+        bar.update(done)
+    else:
+        bar = closing = step_bar(recipe.epochs * steps, done, label, show=progress)
     if history:
         bar.set_postfix(_shown(history, recipe))
+    forward, loss = model, criterion
+    if capture:
+        forward, loss = Captured(model, device, "the network"), Captured(criterion, device, "the loss")
     saved_at = time.perf_counter()
-    with bar, _quiet_about_skipped_steps(scaler), _stop_requests() as stop:
+    with closing, _quiet_about_skipped_steps(scaler), _stop_requests() as stop:
         while epoch <= recipe.epochs:
             model.train()
             criterion.train()
+            # What a cached teacher says of the epoch comes to the device at once, and not step by step.
+            said = teacher.read(views.places(epoch, views.order(epoch))) if cached else None
             for images, labels in views.batches(epoch, recipe.batch_size, start=step):
                 teacher_logits = None
                 with precision.autocast(device):
-                    if criterion.needs_teacher:
+                    if cached:
+                        teacher_logits = said[step * recipe.batch_size :][: len(labels)]
+                    elif criterion.needs_teacher:
                         with torch.no_grad():
                             teacher_logits = teacher(images)
-                    logits = model(images)
-                terms = criterion(logits, teacher_logits, labels, epoch=epoch)
+                    logits = forward(images)
+                terms = loss(logits, teacher_logits, labels, epoch=epoch)
                 optimizer.zero_grad(set_to_none=True)
                 scaler.scale(terms.total).backward()
                 rule_gradient = None
@@ -269,6 +284,16 @@ def fit(
             if stop and epoch <= recipe.epochs:
                 raise Interrupted(f"stopped after epoch {epoch - 1}; saved in {checkpoint}")
     return history, time.perf_counter() - clock
+
+
+def student_views(data: ImageData, recipe: Recipe, seed: int) -> Views:
+    """What a run of this recipe and seed sees."""
+    return Views(data, seed, balanced_subset(data.train.labels, recipe.train_images, seed), recipe.views)
+
+
+def step_bar(total: int, done: int, label: str, show: bool) -> tqdm:
+    """The progress display of a run or of several."""
+    return tqdm(total=total, initial=done, desc=label, unit="step", disable=not show, dynamic_ncols=True)
 
 
 def _refuse_divergence(loss: float, modules: Iterable[nn.Module], epoch: int, checkpoint: Path) -> None:

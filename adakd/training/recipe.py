@@ -34,6 +34,8 @@ class Recipe:
     """Size of the class-balanced transfer set, chosen by the run's seed; None for all training images."""
     eval_every: int = 1
     """Epochs between measurements on the test set; the last epoch is always measured."""
+    views: int | None = None
+    """In how many different crops and flips each image is shown; None for all there are."""
 
     def __post_init__(self):
         # Numbers of NumPy's types would make a checkpoint that torch refuses to read.
@@ -51,10 +53,16 @@ class Recipe:
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for a record."""
-        return {**asdict(self), "milestones": list(self.milestones)}
+        settings = {**asdict(self), "milestones": list(self.milestones)}
+        if self.views is None:
+            del settings["views"]  # so that a run from before this setting is still found
+        return settings
 
     def optimizer(self, parameters) -> Optimizer:
-        return torch.optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        # Fused: all parameters in one kernel, and in fp16 the scaler's decision to skip stays on the device.
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+        )
 
     def scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
         """A schedule to be stepped after every optimizer step."""

@@ -6,20 +6,24 @@ import logging
 import math
 import operator
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 
 from .._check import near_names
 from ..data import DATASETS, ImageData, load_data
 from ..methods import create_method, get_method, options_of
 from ..models import MODELS, create_model
 from ..objective import LogitObjective
+from .cache import DTYPE, ViewCache, fits, open_cache
+from .capture import choose_capture
 from .files import load_weights, read_json, save_weights, sha256_of, write_json
-from .fit import evaluate_model, fit
+from .fit import evaluate_model, fit, student_views
 from .precision import Precision, choose_precision
 from .recipe import Recipe, get_recipe
 from .record import environment, now
@@ -27,6 +31,7 @@ from .record import environment, now
 __all__ = [
     "Run",
     "TeacherError",
+    "cache_teacher",
     "distill",
     "evaluate",
     "find_teacher",
@@ -190,9 +195,10 @@ def _carry_out(
     precision: Precision,
     out: str | os.PathLike,
     label: str,
-    progress: bool,
+    progress: bool | tqdm,
     fresh: bool,
-    teacher: nn.Module | None = None,
+    capture: bool | None = None,
+    teacher: Callable[[], nn.Module | ViewCache] | None = None,
     teacher_fields: dict[str, Any] | None = None,
 ) -> Run:
     """Train as `config` says, in the folder that belongs to it; a finished run is opened and not repeated."""
@@ -205,7 +211,9 @@ def _carry_out(
         return open_run(folder)
     # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
     folder.mkdir(parents=True, exist_ok=True)
+    captured, reason = choose_capture(capture, data.device)
     log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
+    log.info("  steps %s (%s)", "captured" if captured else "one operation at a time", reason)
     sessions = _sessions(folder, data.device)
     model = _seeded_model(config["model"], data.num_classes, config["seed"])
     history, seconds = fit(
@@ -217,7 +225,8 @@ def _carry_out(
         checkpoint=folder / CHECKPOINT,
         config=config,
         precision=precision,
-        teacher=teacher,
+        teacher=teacher() if teacher else None,
+        capture=captured,
         label=label,
         progress=progress,
     )
@@ -288,6 +297,7 @@ def train_teacher(
     official: bool = True,
     progress: bool = True,
     fresh: bool = False,
+    capture: bool | None = None,
     **recipe_changes: Any,
 ) -> Run:
     """Train a network on the labels alone, to teach others later.
@@ -306,6 +316,7 @@ def train_teacher(
         official: verify CIFAR against the published checksums.
         progress: show a progress bar.
         fresh: forget an earlier run of the same settings.
+        capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
         recipe_changes: e.g. ``epochs=30``.
 
     Returns:
@@ -338,6 +349,7 @@ def train_teacher(
         label=f"teacher {model}",
         progress=progress,
         fresh=fresh,
+        capture=capture,
     )
 
 
@@ -401,8 +413,10 @@ def distill(
     precision: str = "auto",
     root: str | os.PathLike | None = None,
     official: bool = True,
-    progress: bool = True,
+    progress: bool | tqdm = True,
     fresh: bool = False,
+    cache: bool = True,
+    capture: bool | None = None,
     **recipe_changes: Any,
 ) -> Run:
     """Train a student from a teacher by a named method.
@@ -426,8 +440,11 @@ def distill(
         precision: "auto", "fp32", "bf16" or "fp16".
         root: folder of the downloaded data; see `adakd.load_data`.
         official: verify CIFAR against the published checksums.
-        progress: show a progress bar.
+        progress: show a progress bar; or a display that several runs share.
         fresh: forget an earlier run of the same settings.
+        cache: ask the teacher about all views of the run first, once for all methods (see `adakd.ViewCache`); False for
+            a teacher that runs along. The two differ by fp16's rounding of the teacher's logits.
+        capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
         recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
 
     Returns:
@@ -437,6 +454,7 @@ def distill(
         ValueError: for unknown names, or a teacher with another number of classes.
         TeacherError: if the teacher is not trained yet.
         DataError: if the data cannot be had.
+        CacheError: if the cache cannot be written, or does not say what the teacher says.
         Interrupted: on Ctrl-C, after saving.
     """
     name = data if isinstance(data, str) else data.name
@@ -456,30 +474,25 @@ def distill(
     resolved = choose_precision(precision, device, _size(student, data.num_classes))
     criterion = _criterion(method, method_options, recipe, data, seed)
 
-    teacher_model, identity, fields = None, None, None
+    taught_by = None
+    shows = progress if isinstance(progress, bool) else not progress.disable
     if taught:
-        if teacher_weights is not None:
-            _check_name("model", str(teacher), MODELS)
-            path = Path(teacher_weights)
-            teacher_model = load_weights(_seeded_model(str(teacher), data.num_classes, seed=0), path)
-            identity = {"model": str(teacher), "sha256": sha256_of(path)}
-            fields = dict(identity)
-        else:
-            run = run or train_teacher(
-                str(teacher), data, out=out, device=device, precision=precision, progress=progress
+        taught_by = _load_teacher(
+            teacher,
+            teacher_weights,
+            run,
+            data,
+            out=out,
+            device=device,
+            precision=precision,
+            progress=shows,
+        )
+        if cache:
+            taught_by = _with_cache(
+                taught_by, data, recipe, [seed], out=out, precision=precision, progress=shows
             )
-            _refuse_other_data(run, data)
-            teacher_model = run.model()
-            identity = {
-                "model": run.record["config"]["model"],
-                "sha256": run.record["weights_sha256"],
-            }
-            fields = {
-                **identity,
-                "accuracy": run.accuracy,
-                "recipe": run.record["config"]["recipe"]["name"],
-                "seed": run.record["seed"],
-            }
+    fields = taught_by.fields if taught_by else None
+    identity = taught_by.identity if taught_by else None
     config = _config(student, method, method_options, data, recipe, seed, resolved, identity)
     return _carry_out(
         config,
@@ -492,9 +505,138 @@ def distill(
         label=f"{method} {student}",
         progress=progress,
         fresh=fresh,
-        teacher=teacher_model,
+        capture=capture,
+        teacher=taught_by.answers if taught_by else None,
         teacher_fields=fields,
     )
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """A trained teacher, and how a run gets its answers: from itself, or from a cache that it fills first."""
+
+    model: nn.Module
+    identity: dict[str, Any]
+    """What a run's config says of it."""
+    fields: dict[str, Any]
+    """What a run's record says of it."""
+    answers: Callable[[], nn.Module | ViewCache]
+
+
+def _load_teacher(
+    teacher: str | os.PathLike | Run,
+    weights: str | os.PathLike | None,
+    run: Run | None,
+    data: ImageData,
+    *,
+    out: str | os.PathLike,
+    device: torch.device,
+    precision: str,
+    progress: bool,
+) -> _Teacher:
+    """From a file of weights, or from a finished run (that of the embedded set is trained first where there is none)."""
+    if weights is not None:
+        _check_name("model", str(teacher), MODELS)
+        path = Path(weights)
+        model = load_weights(_seeded_model(str(teacher), data.num_classes, seed=0), path)
+        identity = {"model": str(teacher), "sha256": sha256_of(path)}
+        return _Teacher(model, identity, identity, lambda: model)
+    run = run or train_teacher(
+        str(teacher), data, out=out, device=device, precision=precision, progress=progress
+    )
+    _refuse_other_data(run, data)
+    model = run.model()
+    identity = {"model": run.record["config"]["model"], "sha256": run.record["weights_sha256"]}
+    about = {
+        "accuracy": run.accuracy,
+        "recipe": run.record["config"]["recipe"]["name"],
+        "seed": run.record["seed"],
+    }
+    return _Teacher(model, identity, {**identity, **about}, lambda: model)
+
+
+def _with_cache(
+    teacher: _Teacher,
+    data: ImageData,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    *,
+    out: str | os.PathLike,
+    precision: str,
+    progress: bool,
+) -> _Teacher:
+    """The same teacher, whose answers come from the view cache; itself where there is no room for one."""
+    seen = [student_views(data, recipe, seed) for seed in seeds]
+    count = seen[0].count
+    if not fits(data, count):
+        log.info(
+            "the teacher stays live: what it says of %d views is too much to keep", len(data.train) * count
+        )
+        return teacher
+    # By the teacher's size and not by a student's: students of all sizes share the answers.
+    chosen = choose_precision(precision, data.device, sum(p.numel() for p in teacher.model.parameters()))
+
+    def answers() -> ViewCache:
+        cache = open_cache(out, data, teacher.identity, chosen, count)
+        model = teacher.model.to(data.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        for views in seen:
+            places = views.visited(recipe.epochs)
+            filled = cache.fill(model, views, places, chosen, progress)
+            cache.verify(model, views, places, chosen)
+            log.info(
+                "  %d of the teacher's %d answers were in %s", len(places) - filled, len(places), cache.folder
+            )
+        return cache
+
+    kept = {"logits": f"{DTYPE} of {chosen.name}"}
+    return _Teacher(teacher.model, {**teacher.identity, **kept}, {**teacher.fields, **kept}, answers)
+
+
+def cache_teacher(
+    teacher: str | os.PathLike | Run | None = None,
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    seeds: Sequence[int] = (0,),
+    *,
+    teacher_weights: str | os.PathLike | None = None,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    **recipe_changes: Any,
+) -> ViewCache:
+    """Ask a teacher beforehand about every view that students of this recipe and these seeds will see.
+
+    `distill` and `compare` do it by themselves; this is for doing it at another time, or on another machine. It can be
+    stopped at any moment and continued by repeating the call.
+
+    Args:
+        teacher, data, recipe, teacher_weights, out, device, precision, root, official, progress, recipe_changes:
+            as for `distill`.
+        seeds: of the runs to come.
+
+    Raises:
+        ValueError: for unknown names, or a set too large for a cache.
+        TeacherError, DataError, CacheError: as for `distill`.
+    """
+    name = data if isinstance(data, str) else data.name
+    if isinstance(data, str):
+        _check_name("data set", data, DATASETS)
+    recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
+    device = resolve_device(device)
+    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
+    run = _teacher_run(teacher, name, out) if teacher_weights is None else None
+    data = _load(data, root, official).to(device)
+    loaded = _load_teacher(
+        teacher, teacher_weights, run, data, out=out, device=device, precision=precision, progress=progress
+    )
+    checked = [_checked_seed(seed) for seed in seeds]
+    cached = _with_cache(loaded, data, recipe, checked, out=out, precision=precision, progress=progress)
+    if cached is loaded:
+        raise ValueError(f"{data.name} is too large for a cache: distill with a live teacher")
+    return cached.answers()
 
 
 def _refuse_other_data(run: Run, data: ImageData) -> None:

@@ -1,0 +1,267 @@
+"""The view cache: it says what the teacher says, is filled once, survives kills, and knows whose it is."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+import adakd
+from adakd import CacheError
+from adakd.data import Views
+from adakd.training import Recipe, choose_precision
+from adakd.training.cache import LARGEST, fits, open_cache
+from adakd.training.fit import student_views
+from adakd.training.run import _seeded_model
+
+CPU = torch.device("cpu")
+FP32 = choose_precision("fp32", CPU, 0)
+WHO = {"model": "resnet8x0.5", "sha256": "0" * 64}
+SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 3, "batch_size": 20}
+
+
+@pytest.fixture(scope="module")
+def data(tiny_data):
+    """The tiny gratings as if they could be cropped and mirrored: 25 · 2 views an image."""
+    return dataclasses.replace(tiny_data, padding=2, flip=True)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return _seeded_model("resnet8x0.5", 10, seed=1).eval().requires_grad_(False)
+
+
+class Counting(nn.Module):
+    """Counts the images that it is asked about; stops after so many calls."""
+
+    def __init__(self, model, calls=None):
+        super().__init__()
+        self.model, self.images, self.calls = model, 0, calls
+
+    def forward(self, images):
+        if self.calls is not None:
+            self.calls -= 1
+            if self.calls < 0:
+                raise KeyboardInterrupt
+        self.images += len(images)
+        return self.model(images)
+
+
+def cache_of(data, folder, views, who=WHO):
+    return open_cache(folder, data, who, FP32, views.count)
+
+
+def live(teacher, views, places):
+    with torch.no_grad():
+        return teacher(views.at(places))
+
+
+# ---- views by place ----
+
+
+def test_a_place_is_an_image_and_a_view(data):
+    views = Views(data, seed=3, subset=torch.tensor([7, 2, 40]))
+    positions = torch.arange(3)
+    for epoch in (1, 2, 9):
+        shown = views.render(positions, views.choose(epoch, positions))
+        torch.testing.assert_close(views.at(views.places(epoch, positions)), shown, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("limit", [None, 1, 7])
+def test_visited_is_what_the_epochs_show(data, limit):
+    views = Views(data, seed=3, subset=torch.arange(0, 60, 2), limit=limit)
+    everything = torch.cat([views.places(epoch, torch.arange(30)) for epoch in range(1, 13)])
+    assert torch.equal(views.visited(12), everything.unique())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 49, 50])
+def test_a_limit_leaves_so_many_views_the_same_for_all_seeds(data, limit):
+    seen = [set(Views(data, seed, limit=limit).visited(1500).tolist()) for seed in (0, 1)]
+    per_image = [sum(place // 50 == image for place in seen[0]) for image in range(60)]
+    assert per_image == [limit] * 60
+    assert seen[0] == seen[1]
+
+
+def test_a_limit_leaves_different_views_to_different_images(data):
+    views = Views(data, seed=0, limit=1)
+    assert len(set(views.choose(1, torch.arange(60)).tolist())) > 20
+
+
+@pytest.mark.parametrize("limit", [0, 51])
+def test_a_limit_beyond_the_views_is_refused(data, limit):
+    with pytest.raises(ValueError, match=f"views: expected 1 to 50 .*, got {limit}"):
+        Views(data, seed=0, limit=limit)
+
+
+# ---- what it says ----
+
+
+def test_it_says_what_the_teacher_says(data, teacher, tmp_path):
+    views = Views(data, seed=0)
+    cache, places = cache_of(data, tmp_path, views), views.visited(4)
+    assert cache.fill(teacher, views, places, FP32, progress=False) == len(places) == cache.filled
+    kept, said = cache.read(places), live(teacher, views, places)
+    assert kept.dtype == torch.float16
+    torch.testing.assert_close(kept.float(), said, rtol=2**-11, atol=1e-6)  # one rounding to fp16's 11 bits
+    cache.verify(teacher, views, places, FP32)
+
+
+def test_it_is_filled_once_and_only_with_what_is_asked(data, teacher, tmp_path):
+    counting = Counting(teacher)
+    first, second = (student_views(data, Recipe("t", epochs=3, train_images=40), seed) for seed in (0, 1))
+    places = [views.visited(3) for views in (first, second)]
+    cache = cache_of(data, tmp_path, first)
+    for views, wanted in zip((first, second), places, strict=True):
+        cache.fill(counting, views, wanted, FP32, progress=False)
+    assert counting.images == len(torch.cat(places).unique())
+    again = cache_of(data, tmp_path, first)
+    assert again.fill(counting, second, places[1], FP32, progress=False) == 0
+    assert counting.images == len(torch.cat(places).unique())
+
+
+def test_filling_goes_on_where_it_was_stopped(data, teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr("adakd.training.cache._FILL_BATCH", 16)
+    views = Views(data, seed=0)
+    places = views.visited(2)
+    with pytest.raises(KeyboardInterrupt):
+        cache_of(data, tmp_path, views).fill(Counting(teacher, calls=3), views, places, FP32, progress=False)
+    cache = cache_of(data, tmp_path, views)
+    assert cache.filled == 48
+    assert cache.fill(teacher, views, places, FP32, progress=False) == len(places) - 48
+    cache.verify(teacher, views, places, FP32)
+
+
+def test_what_was_never_filled_is_not_read(data, teacher, tmp_path):
+    views = Views(data, seed=0)
+    cache = cache_of(data, tmp_path, views)
+    cache.fill(teacher, views, views.visited(1), FP32, progress=False)
+    with pytest.raises(CacheError, match="never filled"):
+        cache.read(views.visited(2))
+
+
+def test_another_teacher_is_found_out(data, teacher, tmp_path):
+    views = Views(data, seed=0)
+    cache, places = cache_of(data, tmp_path, views), views.visited(1)
+    cache.fill(_seeded_model("resnet8x0.5", 10, seed=2).eval(), views, places, FP32, progress=False)
+    with pytest.raises(CacheError, match="does not say what its teacher says"):
+        cache.verify(teacher, views, places, FP32)
+
+
+def test_each_teacher_data_set_and_precision_has_its_own(data, tmp_path):
+    views = Views(data, seed=0)
+    others = [
+        cache_of(data, tmp_path, views),
+        cache_of(data, tmp_path, views, {**WHO, "sha256": "1" * 64}),
+        cache_of(dataclasses.replace(data, checksum="else"), tmp_path, views),
+        open_cache(tmp_path, data, WHO, choose_precision("bf16", CPU, 0), views.count),
+    ]
+    assert len({cache.folder for cache in others}) == 4
+
+
+def test_logits_that_fp16_cannot_hold_are_refused(data, tmp_path):
+    class Loud(nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 10), 1e5)
+
+    views = Views(data, seed=0)
+    with pytest.raises(CacheError, match="beyond fp16"):
+        cache_of(data, tmp_path, views).fill(Loud(), views, views.visited(1), FP32, progress=False)
+    assert cache_of(data, tmp_path, views).filled == 0
+
+
+@pytest.mark.parametrize("name", ["logits.fp16", "filled.u8"])
+def test_a_truncated_file_is_refused(data, tmp_path, name):
+    views = Views(data, seed=0)
+    path = cache_of(data, tmp_path, views).folder / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CacheError, match=f"{name} has .* bytes, expected"):
+        cache_of(data, tmp_path, views)
+
+
+def test_a_folder_of_something_else_is_refused(data, tmp_path):
+    views = Views(data, seed=0)
+    path = cache_of(data, tmp_path, views).folder / "cache.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"teacher": "vgg8"}))
+    with pytest.raises(CacheError, match="another teacher or data set"):
+        cache_of(data, tmp_path, views)
+
+
+def test_a_folder_that_cannot_be_written_is_told(data, tmp_path):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(CacheError, match="cannot be written"):
+        cache_of(data, tmp_path, Views(data, seed=0))
+
+
+def test_cifar_fits_and_a_thousand_classes_of_a_million_images_do_not(data):
+    class Many:
+        def __init__(self, images, classes):
+            self.train, self.num_classes = range(images), classes
+
+    assert fits(Many(50_000, 100), 162)
+    assert 50_000 * 162 * 100 * 2 == 1_620_000_000 < LARGEST
+    assert not fits(Many(1_281_167, 1000), 162)
+
+
+# ---- in a run ----
+
+
+def distill(teacher, data, out, method="kd", **options):
+    return adakd.distill(teacher, "resnet8x0.5", method, data, out=out, train_images=40, **{**SMALL, **options})
+
+
+def test_a_cached_run_is_the_live_one_to_the_rounding_of_fp16(data, tmp_path):
+    teacher = adakd.train_teacher("resnet8x0.5", data, out=tmp_path, **SMALL)
+    cached, live = (distill(teacher, data, tmp_path, cache=choice) for choice in (True, False))
+    for row, other in zip(cached.history, live.history, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+        assert row["loss"] != other["loss"] or row["kd"] == other["kd"]
+    assert cached.record["teacher"]["logits"] == "fp16 of fp32"
+    assert "logits" not in live.record["teacher"]
+    assert cached.folder != live.folder
+
+
+def test_a_run_that_finds_the_cache_is_bit_for_bit_the_one_that_filled_it(data, tmp_path):
+    teacher = adakd.train_teacher("resnet8x0.5", data, out=tmp_path, **SMALL)
+    first = distill(teacher, data, tmp_path)
+    again = distill(teacher, data, tmp_path, fresh=True)
+    assert first.history == again.history
+    assert first.record["weights_sha256"] == again.record["weights_sha256"]
+
+
+def test_a_finished_run_does_not_fill_a_cache(data, tmp_path):
+    teacher = adakd.train_teacher("resnet8x0.5", data, out=tmp_path, **SMALL)
+    distill(teacher, data, tmp_path)
+    shutil.rmtree(tmp_path / "cache")
+    distill(teacher, data, tmp_path)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_filling_beforehand_leaves_nothing_to_ask(data, tmp_path):
+    teacher = adakd.train_teacher("resnet8x0.5", data, out=tmp_path, **SMALL)
+    cache = adakd.cache_teacher(teacher, data, seeds=(0, 1), out=tmp_path, train_images=40, **SMALL)
+    filled = cache.filled
+    for seed in (0, 1):
+        distill(teacher, data, tmp_path, seed=seed)
+    assert cache.filled == filled
+    assert "ViewCache(resnet8x0.5, " in repr(cache)
+
+
+def test_a_set_too_large_runs_live_and_says_so(data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("adakd.training.cache.LARGEST", 1000)
+    teacher = adakd.train_teacher("resnet8x0.5", data, out=tmp_path, **SMALL)
+    with caplog.at_level("INFO", logger="adakd"):
+        run = distill(teacher, data, tmp_path)
+    assert "the teacher stays live" in caplog.text
+    assert "logits" not in run.record["teacher"]
+    with pytest.raises(ValueError, match="too large for a cache"):
+        adakd.cache_teacher(teacher, data, out=tmp_path, train_images=40, **SMALL)
+
+
+def test_fewer_views_are_in_the_record_and_ask_the_teacher_less(data, tmp_path):
+    teacher = adakd.train_teacher("resnet8x0.5", data, out=tmp_path, **SMALL)
+    run = distill(teacher, data, tmp_path, views=2, epochs=12)
+    assert run.record["config"]["recipe"]["views"] == 2
+    (filled,) = (tmp_path / "cache").rglob("filled.u8")
+    assert 40 < sum(filled.read_bytes()) <= 80

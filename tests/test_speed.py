@@ -1,0 +1,172 @@
+"""What makes a step fast changes no result, and no step waits for the device."""
+
+import importlib
+import logging
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import adakd
+from adakd.data import Views
+from adakd.training import Recipe, choose_precision
+from adakd.training.capture import Captured, choose_capture
+from adakd.training.run import _seeded_model
+
+# What torch 2.13 says of itself when it loads its compiler and looks at logits.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
+
+CPU = torch.device("cpu")
+FP32 = choose_precision("fp32", CPU, 0)
+# Operators whose answer Python needs before it can go on: on a GPU each of them stops the host.
+WAITING = (
+    "aten._local_scalar_dense",
+    "aten.nonzero",
+    "aten.is_nonzero",
+    "aten.equal",
+    "aten.masked_select",
+    "aten.item",
+)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operators that wait."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if str(function).rsplit(".", 1)[0] in WAITING:
+            self.seen.append(str(function))
+        return function(*arguments, **(keywords or {}))
+
+
+def run(data, folder, method="kd", epochs=2, batch_size=20, lr=0.05, **options):
+    recipe = Recipe("test", epochs=epochs, batch_size=batch_size, lr=lr)
+    model, teacher = (_seeded_model("resnet8x0.5", 10, seed) for seed in (0, 1))
+    criterion = adakd.create_method(method)
+    history, _ = adakd.fit(
+        model,
+        data,
+        recipe,
+        criterion,
+        seed=0,
+        checkpoint=folder / "checkpoint.pt",
+        config={},
+        precision=FP32,
+        teacher=teacher,
+        progress=False,
+        **options,
+    )
+    return history
+
+
+def losses(history):
+    return [row["loss"] for row in history]
+
+
+@pytest.mark.parametrize("method", ["ce", "kd", "zkd+mlt", "dkd+ctkd", "dtkd", "kd+dts", "dist"])
+def test_no_step_waits_for_the_device(tiny_data, tmp_path, monkeypatch, method):
+    """As many waits with 12 steps in an epoch as with 3: those that are left are the epoch's."""
+    # On a CPU the loss reads itself, to name the rows that are not finite; on a GPU it does not.
+    monkeypatch.setattr("adakd.objective._refuse_non_finite", lambda *_: None)
+    monkeypatch.setattr(importlib.import_module("adakd.training.fit"), "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    counted = {}
+    for batch_size in (20, 5):
+        with Waits() as waits:
+            run(tiny_data, tmp_path / str(batch_size), method, epochs=1, batch_size=batch_size)
+        counted[batch_size] = len(waits.seen)
+    assert counted[5] == counted[20], waits.seen
+
+
+def test_the_count_sees_a_wait(tiny_data, tmp_path, monkeypatch):
+    with Waits() as waits:
+        run(tiny_data, tmp_path, epochs=1)  # with the CPU's own check of each loss
+    assert len(waits.seen) > 3
+
+
+@pytest.mark.parametrize("method", ["kd", "zkd+mlt", "dkd+ctkd"])
+def test_a_captured_step_is_the_eager_one(tiny_data, method):
+    """51 steps of training in float64: in fp32 a batch norm alone rounds by more than what could be wrong here."""
+    eager, captured, teacher = (_seeded_model("resnet8x0.5", 10, seed).double() for seed in (0, 0, 1))
+    criterion = adakd.create_method(method).double()
+    optimizer = Recipe("test", epochs=1, lr=0.05).optimizer([*eager.parameters(), *criterion.parameters()])
+    forward, loss = Captured(captured, CPU, "the network"), Captured(criterion, CPU, "the loss")
+    views = Views(tiny_data, seed=0)
+    for epoch in range(1, 18):
+        for images, labels in views.batches(epoch, 20):
+            images = images.double()
+            captured.load_state_dict(eager.state_dict())
+            taught = teacher(images).detach()
+            expected, total = (
+                step(images, taught, labels, epoch)
+                for step in (
+                    lambda *batch: criterion(eager(batch[0]), *batch[1:]).total,
+                    lambda *batch: loss(forward(batch[0]), *batch[1:]).total,
+                )
+            )
+            assert total.item() == pytest.approx(expected.item(), rel=1e-12)
+            optimizer.zero_grad()
+            total.backward()
+            rule = [p.grad.clone() for p in criterion.parameters()]
+            optimizer.zero_grad()
+            expected.backward()
+            for mine, theirs in zip(
+                [*(p.grad for p in captured.parameters()), *rule],
+                [*(p.grad for p in eager.parameters()), *(p.grad for p in criterion.parameters())],
+                strict=True,
+            ):
+                assert (mine - theirs).norm() <= 1e-9 * theirs.norm() + 1e-12
+            captured.zero_grad()
+            optimizer.step()
+    assert forward.compiled is not None  # it did not fall back
+    assert loss.compiled is not None
+
+
+def test_a_new_epoch_compiles_no_loss_anew(tiny_data):
+    compiles = []
+    criterion = adakd.create_method("dkd+ctkd")  # with a warm-up and a curriculum over epochs
+    loss = Captured(criterion, CPU, "the loss")
+    loss.compiled = torch.compile(criterion, backend=lambda graph, inputs: compiles.append(1) or graph)
+    logits = torch.randn(20, 10, generator=torch.Generator().manual_seed(0))
+    seen = []
+    for epoch in range(1, 31):
+        loss(logits.clone().requires_grad_(), logits.flip(0), torch.zeros(20, dtype=torch.long), epoch=epoch)
+        seen.append(len(compiles))
+    assert seen[-1] <= 6, seen
+    assert seen[-1] == seen[12]
+
+
+def test_a_step_that_cannot_be_compiled_runs_anyway_and_says_why(caplog):
+    def no_compiler(x):
+        raise RuntimeError("no compiler for this machine")
+
+    captured = Captured(lambda x: 2 * x, CPU, "the loss")
+    captured.compiled = no_compiler
+    with caplog.at_level(logging.WARNING, logger="adakd"):
+        assert captured(torch.ones(2)).tolist() == [2, 2]
+        assert captured(torch.ones(2)).tolist() == [2, 2]
+    assert caplog.text.count("the loss could not be compiled (RuntimeError: no compiler for this machine)") == 1
+
+
+def test_a_function_that_has_worked_raises_its_own_errors():
+    def checked(x):
+        if x.shape[0] == 3:
+            raise ValueError("three rows")
+        return x + 1
+
+    captured = Captured(checked, CPU, "the loss")
+    assert captured(torch.zeros(2)).tolist() == [1, 1]
+    with pytest.raises(ValueError, match="three rows"):
+        captured(torch.zeros(3))
+
+
+def test_capture_is_for_a_gpu_unless_asked_for():
+    assert choose_capture(None, torch.device("cuda"))[0]
+    assert not choose_capture(None, CPU)[0]
+    assert choose_capture(True, CPU) == (True, "asked for")
+    assert not choose_capture(False, torch.device("cuda"))[0]
