@@ -7,7 +7,7 @@ READY := .venv/.ready
 STRICT := -W --keep-going -n --all
 
 .DEFAULT_GOAL := help
-.PHONY: help book html notebooks test demo lint clean
+.PHONY: help book html notebooks test demo bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ test: $(READY) ## run all tests, and every notebook against its committed output
 
 demo: $(READY) ## distill a small student on the embedded data
 	@$(BIN)/adakd distill --recipe demo
+
+bench: $(READY) ## measure losses, a training step, and throughput beside the literature's loop, into _build/bench
+	@mkdir -p _build/bench
+	@$(BIN)/adakd bench losses --json _build/bench/losses.json
+	@$(BIN)/adakd bench step --json _build/bench/step.json
+	@$(BIN)/python benchmarks/throughput.py --json _build/bench/throughput.json
 
 lint: $(READY) ## check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -178,11 +178,13 @@ def _add_teacher_options(group) -> None:
     )
 
 
-def _add_no_cache(parser: argparse.ArgumentParser) -> None:
+def _add_cache(parser: argparse.ArgumentParser, also_off: bool = True) -> None:
     parser.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="let the teacher run along, instead of asking it about all views first and keeping the answers",
+        "--cache",
+        choices=["fp16", "fp32", "off"] if also_off else ["fp16", "fp32"],
+        default="fp16",
+        help="the format in which the teacher's answers are kept (default: fp16)"
+        + ("; off: it runs along with the student" if also_off else ""),
     )
 
 
@@ -244,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_training_options(student)
     _add_fresh(student)
-    _add_no_cache(student)
+    _add_cache(student)
     _add_capture(student)
 
     several = commands.add_parser(
@@ -265,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_teacher_options(models)
     models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
     _add_training_options(several, seeds=True)
-    _add_no_cache(several)
+    _add_cache(several)
     _add_capture(several)
 
     cache = commands.add_parser(
@@ -276,6 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_teacher_options(cache.add_argument_group("teacher"))
     _add_training_options(cache, seeds=True)
+    _add_cache(cache, also_off=False)
 
     measure = commands.add_parser(
         "evaluate",
@@ -417,7 +420,7 @@ def _distill(arguments: argparse.Namespace) -> None:
             method_options=dict(arguments.set),
             seed=arguments.seed,
             fresh=arguments.fresh,
-            cache=not arguments.no_cache,
+            cache=None if arguments.cache == "off" else arguments.cache,
             capture=arguments.capture,
             **_training_arguments(arguments),
         )
@@ -431,7 +434,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         arguments.teacher,
         arguments.student,
         teacher_weights=arguments.teacher_weights,
-        cache=not arguments.no_cache,
+        cache=None if arguments.cache == "off" else arguments.cache,
         capture=arguments.capture,
         **_training_arguments(arguments),
     )
@@ -443,6 +446,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _cache(arguments: argparse.Namespace) -> None:
     cache = cache_teacher(
         arguments.teacher,
+        dtype=arguments.cache,
         seeds=arguments.seeds,
         teacher_weights=arguments.teacher_weights,
         **_training_arguments(arguments),

@@ -240,7 +240,7 @@ def test_cache_is_filled_once(adakd, runs):
 def test_a_live_teacher_leaves_no_cache(adakd, runs, tmp_path):
     teacher = teacher_in(runs).folder
     status, _, err = adakd(
-        "distill", "--teacher", teacher, "--no-cache", "--out", tmp_path, "--method", "kd", *SMALL
+        "distill", "--teacher", teacher, "--cache", "off", "--out", tmp_path, "--method", "kd", *SMALL
     )
     assert status == 0, err
     assert not (tmp_path / "cache").exists()

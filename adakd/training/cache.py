@@ -3,7 +3,7 @@
 A frozen teacher is a function of (image, view), and a run knows beforehand which views it will show: they are a pure
 function of seed, epoch and image. So the teacher is asked about just those, each once and in large batches, before the
 first step; whoever distills from it later, by whatever method, finds the answers. A file with a place for every view
-of every image holds them in fp16 (162 views of 50 000 images and 100 classes: 1.62 GB); places that were never filled
+of every image holds them, as a rule in fp16 (162 views of 50 000 images and 100 classes: 1.62 GB); places that were never filled
 take no room on disk.
 """
 
@@ -29,10 +29,9 @@ __all__ = ["CacheError", "ViewCache", "fits", "open_cache"]
 
 log = logging.getLogger("adakd")
 
-DTYPE = "fp16"
-_BYTES = 2
+DTYPES = {"fp16": np.float16, "fp32": np.float32}
 LARGEST = 8 * 2**30  # bytes: 5 times CIFAR-100's; a larger set runs with a live teacher
-_IDENTITY, _LOGITS, _FILLED = "cache.json", "logits.fp16", "filled.u8"
+_IDENTITY, _FILLED = "cache.json", "filled.u8"
 _FILL_BATCH = 512
 _CHECKED = 32  # places that are asked of the live teacher again before a run relies on the file
 
@@ -54,19 +53,21 @@ class ViewCache:
         self.views = identity["views"]
         places = identity["images"] * self.views
         self.shape = (places, identity["classes"])
+        dtype = np.dtype(DTYPES[identity["dtype"]])
+        logits = folder / f"logits.{identity['dtype']}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / _IDENTITY).is_file():
                 write_json(folder / _IDENTITY, identity)
-            for name, size in ((_LOGITS, _BYTES * math.prod(self.shape)), (_FILLED, places)):
-                _reserve(folder / name, size)
+            for path, size in ((logits, dtype.itemsize * math.prod(self.shape)), (folder / _FILLED, places)):
+                _reserve(path, size)
             if read_json(folder / _IDENTITY) != identity:
                 raise CacheError(f"{folder} is the cache of another teacher or data set; delete it")
         except OSError as error:
             raise CacheError(
                 f"{folder} cannot be written ({error}); choose another folder or use no cache"
             ) from error
-        self._logits = np.memmap(folder / _LOGITS, dtype=np.float16, mode="r+", shape=self.shape)
+        self._logits = np.memmap(logits, dtype=dtype, mode="r+", shape=self.shape)
         self._filled = np.memmap(folder / _FILLED, dtype=np.uint8, mode="r+", shape=(places,))
 
     def __repr__(self) -> str:
@@ -83,7 +84,7 @@ class ViewCache:
         return places[torch.from_numpy(self._filled[places.numpy()] == 0)]
 
     def read(self, places: Tensor) -> Tensor:
-        """Logits (n, K) in fp16 of filled places (n,), on the device of `places`.
+        """Logits (n, K) of filled places (n,), as they are kept, on the device of `places`.
 
         Raises:
             CacheError: if one of them was never filled.
@@ -122,11 +123,14 @@ class ViewCache:
             )
             with bar:
                 for part in todo.split(_FILL_BATCH):
-                    logits = _ask(teacher, views, part.to(device), precision).half()
-                    if not logits.isfinite().all():
-                        raise CacheError("the teacher's logits are NaN, infinite or beyond fp16: use no cache")
-                    index = part.numpy()
-                    self._write(index, logits.cpu().numpy())
+                    logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
+                    with np.errstate(over="ignore"):
+                        kept = logits.astype(self._logits.dtype)
+                    if not np.isfinite(kept).all():
+                        raise CacheError(
+                            f"the teacher's logits are NaN, infinite or beyond {self.identity['dtype']}: use no cache"
+                        )
+                    self._write(part.numpy(), kept)
                     bar.update(len(part))
         return len(todo)
 
@@ -171,13 +175,24 @@ def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision)
         return teacher(images)
 
 
-def fits(data: ImageData, views: int) -> bool:
-    """Whether the logits of so many views of each training image stay below 8 GiB."""
-    return _BYTES * len(data.train) * views * data.num_classes <= LARGEST
+def fits(data: ImageData, views: int, dtype: str) -> bool:
+    """Whether the logits of so many views of each training image stay below 8 GiB.
+
+    Raises:
+        ValueError: for an unknown format.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {dtype!r}")
+    return np.dtype(DTYPES[dtype]).itemsize * len(data.train) * views * data.num_classes <= LARGEST
 
 
 def open_cache(
-    out: str | os.PathLike, data: ImageData, teacher: dict[str, Any], precision: Precision, views: int
+    out: str | os.PathLike,
+    data: ImageData,
+    teacher: dict[str, Any],
+    precision: Precision,
+    views: int,
+    dtype: str = "fp16",
 ) -> ViewCache:
     """The cache of a teacher for a training set under `out`, made where there is none.
 
@@ -187,6 +202,7 @@ def open_cache(
         teacher: its ``model`` and the ``sha256`` of its weights.
         precision: number format in which the teacher answers.
         views: how many views an image has.
+        dtype: "fp16" (1.62 GB for CIFAR-100 with all views) or "fp32" (twice that, and nothing is rounded).
 
     Raises:
         CacheError: if the folder holds something else or cannot be written.
@@ -202,7 +218,7 @@ def open_cache(
         "flip": data.flip,
         "classes": data.num_classes,
         "precision": precision.name,
-        "dtype": DTYPE,
+        "dtype": dtype,
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
     return ViewCache(Path(out) / "cache" / data.name / f"{teacher['model']}-{digest}", identity)

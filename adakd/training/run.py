@@ -20,7 +20,7 @@ from ..data import DATASETS, ImageData, load_data
 from ..methods import create_method, get_method, options_of
 from ..models import MODELS, create_model
 from ..objective import LogitObjective
-from .cache import DTYPE, ViewCache, fits, open_cache
+from .cache import ViewCache, fits, open_cache
 from .capture import choose_capture
 from .files import load_weights, read_json, save_weights, sha256_of, write_json
 from .fit import evaluate_model, fit, student_views
@@ -415,7 +415,7 @@ def distill(
     official: bool = True,
     progress: bool | tqdm = True,
     fresh: bool = False,
-    cache: bool = True,
+    cache: str | None = "fp16",
     capture: bool | None = None,
     **recipe_changes: Any,
 ) -> Run:
@@ -442,8 +442,8 @@ def distill(
         official: verify CIFAR against the published checksums.
         progress: show a progress bar; or a display that several runs share.
         fresh: forget an earlier run of the same settings.
-        cache: ask the teacher about all views of the run first, once for all methods (see `adakd.ViewCache`); False for
-            a teacher that runs along. The two differ by fp16's rounding of the teacher's logits.
+        cache: ask the teacher about all views of the run first, once for all methods, and keep the answers in "fp16" or
+            "fp32" (see `adakd.ViewCache`); None for a teacher that runs along. They differ by the rounding.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
         recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
 
@@ -489,7 +489,7 @@ def distill(
         )
         if cache:
             taught_by = _with_cache(
-                taught_by, data, recipe, [seed], out=out, precision=precision, progress=shows
+                taught_by, data, recipe, [seed], out=out, precision=precision, dtype=cache, progress=shows
             )
     fields = taught_by.fields if taught_by else None
     identity = taught_by.identity if taught_by else None
@@ -563,12 +563,13 @@ def _with_cache(
     *,
     out: str | os.PathLike,
     precision: str,
+    dtype: str,
     progress: bool,
 ) -> _Teacher:
     """The same teacher, whose answers come from the view cache; itself where there is no room for one."""
     seen = [student_views(data, recipe, seed) for seed in seeds]
     count = seen[0].count
-    if not fits(data, count):
+    if not fits(data, count, dtype):
         log.info(
             "the teacher stays live: what it says of %d views is too much to keep", len(data.train) * count
         )
@@ -577,7 +578,7 @@ def _with_cache(
     chosen = choose_precision(precision, data.device, sum(p.numel() for p in teacher.model.parameters()))
 
     def answers() -> ViewCache:
-        cache = open_cache(out, data, teacher.identity, chosen, count)
+        cache = open_cache(out, data, teacher.identity, chosen, count, dtype)
         model = teacher.model.to(data.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         for views in seen:
             places = views.visited(recipe.epochs)
@@ -588,7 +589,7 @@ def _with_cache(
             )
         return cache
 
-    kept = {"logits": f"{DTYPE} of {chosen.name}"}
+    kept = {"logits": f"{dtype} of {chosen.name}"}
     return _Teacher(teacher.model, {**teacher.identity, **kept}, {**teacher.fields, **kept}, answers)
 
 
@@ -605,6 +606,7 @@ def cache_teacher(
     root: str | os.PathLike | None = None,
     official: bool = True,
     progress: bool = True,
+    dtype: str = "fp16",
     **recipe_changes: Any,
 ) -> ViewCache:
     """Ask a teacher beforehand about every view that students of this recipe and these seeds will see.
@@ -616,6 +618,7 @@ def cache_teacher(
         teacher, data, recipe, teacher_weights, out, device, precision, root, official, progress, recipe_changes:
             as for `distill`.
         seeds: of the runs to come.
+        dtype: in which the answers are kept, "fp16" or "fp32".
 
     Raises:
         ValueError: for unknown names, or a set too large for a cache.
@@ -633,7 +636,9 @@ def cache_teacher(
         teacher, teacher_weights, run, data, out=out, device=device, precision=precision, progress=progress
     )
     checked = [_checked_seed(seed) for seed in seeds]
-    cached = _with_cache(loaded, data, recipe, checked, out=out, precision=precision, progress=progress)
+    cached = _with_cache(
+        loaded, data, recipe, checked, out=out, precision=precision, dtype=dtype, progress=progress
+    )
     if cached is loaded:
         raise ValueError(f"{data.name} is too large for a cache: distill with a live teacher")
     return cached.answers()
