@@ -143,7 +143,7 @@ def bench_losses(
         progress: show a progress bar.
 
     Returns:
-        A record: environment, settings, and rows of method and ratio, by batch and classes ("64x100"), each with its
+        A record with environment, settings, and rows of method and ratio, by batch and classes ("64x100"), each with its
         median, lowest and highest over the rounds.
 
     Raises:
@@ -311,8 +311,8 @@ def bench_step(
         progress: show a progress bar.
 
     Returns:
-        A record: environment, settings, and for each part its seconds and its share of the step with a live teacher.
-        Parts: data (choose and render the views), teacher (forward), student (forward and backward), loss (forward and
+        A record with environment, settings, and for each part its seconds and its share of the step with a live teacher.
+        Parts are data (choose and render the views), teacher (forward), student (forward and backward), loss (forward and
         backward), optimizer; live and cached (a whole step each), fixed (a cached step at one fixed temperature).
         Also images a second, operations a step, and the fraction of peak and of the per-layer roofline.
 
