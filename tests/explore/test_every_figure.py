@@ -1,5 +1,8 @@
 """What every live figure promises, whatever it shows."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from adakd import explore
@@ -157,3 +160,21 @@ def test_its_files_are_small_and_name_no_host(figure):
         assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("// ", "").replace("//  ", "")
         assert "@import" not in text
         assert "url(h" not in text
+
+
+def saved_figures():
+    """The live figures whose state the committed notebooks hold."""
+    for path in sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")):
+        widgets = json.loads(path.read_text(encoding="utf8"))["metadata"].get("widgets", {})
+        for saved in widgets.values():
+            for model in saved["state"].values():
+                if "_esm" in model["state"]:
+                    yield pytest.param(model["state"], id=path.stem)
+
+
+@pytest.mark.parametrize("state", saved_figures())
+def test_the_notebooks_hold_the_figures_as_they_are_now(state):
+    """nbval does not compare what a widget is made of: a notebook that was not run again would show an old figure."""
+    current = {figure._esm: figure._css for figure in FIGURES}
+    assert state["_esm"] in current, "run `make notebooks`"
+    assert state["_css"] == current[state["_esm"]]
