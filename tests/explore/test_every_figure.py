@@ -172,7 +172,7 @@ def saved_figures():
                     yield pytest.param(model["state"], id=path.stem)
 
 
-@pytest.mark.parametrize("state", saved_figures())
+@pytest.mark.parametrize("state", list(saved_figures()))
 def test_the_notebooks_hold_the_figures_as_they_are_now(state):
     """nbval does not compare what a widget is made of: a notebook that was not run again would show an old figure."""
     current = {figure._esm: figure._css for figure in FIGURES}
