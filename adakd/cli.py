@@ -43,10 +43,8 @@ _USER_ERRORS = (
     CacheError,
     CheckpointError,
     DataError,
-    FileNotFoundError,
     FloatingPointError,
-    NotADirectoryError,
-    PermissionError,
+    OSError,  # no such file, no permission, no room on the disk
     TeacherError,
     ValueError,
     WeightsError,

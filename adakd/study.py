@@ -46,13 +46,15 @@ def summarize(runs: Iterable[Run]) -> list[Row]:
     alone, and its spread over seeds is smaller than that of the accuracies.
 
     Raises:
-        ValueError: if the runs differ in model, data, recipe or precision, or a method has a seed twice.
+        ValueError: if the runs differ in model, data, recipe, precision or teacher, or a method has a seed twice.
     """
     accuracy: dict[str, dict[int, float]] = {}
     settings = {}
     for run in runs:
         config = run.record["config"]
-        for name in ("model", "data", "recipe", "precision"):
+        for name in ("model", "data", "recipe", "precision", "teacher"):
+            if name == "teacher" and config[name] is None:  # trained on labels alone
+                continue
             if settings.setdefault(name, config[name]) != config[name]:
                 raise ValueError(f"the runs differ in {name}: {settings[name]} and {config[name]}")
         seeds = accuracy.setdefault(describe_method(run), {})
@@ -75,6 +77,8 @@ def _with_error(mean: float, error: float, sign: str = "") -> str:
 
 def format_table(rows: list[Row]) -> str:
     """The rows as text, in columns."""
+    if not rows:
+        return "no runs"
     width = max(len("method"), *(len(row.method) for row in rows))
     lines = [f"{'method':{width}}  seeds  {'accuracy %':>14}  {'to ' + rows[0].method:>16}"]
     for row in rows:

@@ -1,11 +1,16 @@
 """The view cache: it says what the teacher says, is filled once, survives kills, and knows whose it is."""
 
 import dataclasses
+import errno
 import json
+import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 import adakd
@@ -133,6 +138,75 @@ def test_filling_goes_on_where_it_was_stopped(data, teacher, tmp_path, monkeypat
     assert cache.filled == 48
     assert cache.fill(teacher, views, places, FP32, progress=False) == len(places) - 48
     cache.verify(teacher, views, places, FP32)
+
+
+def test_many_may_open_a_new_cache_at_once(data, tmp_path):
+    views = Views(data, seed=0)
+    with ThreadPoolExecutor(8) as pool:
+        caches = list(pool.map(lambda _: cache_of(data, tmp_path, views), range(32)))
+    assert len({cache.folder for cache in caches}) == 1
+
+
+def test_a_file_that_a_kill_left_empty_is_made_whole(data, tmp_path):
+    views = Views(data, seed=0)
+    (cache_of(data, tmp_path, views).folder / "logits.fp16").write_bytes(b"")
+    assert cache_of(data, tmp_path, views).filled == 0
+
+
+def test_a_full_disk_is_an_error_with_a_name(data, teacher, tmp_path, monkeypatch):
+    views = Views(data, seed=0)
+    cache = cache_of(data, tmp_path, views)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(CacheError, match="No space left on device"):
+            cache.fill(teacher, views, views.visited(1), FP32, progress=False)
+    assert cache.filled == 0
+    cache.fill(teacher, views, views.visited(1), FP32, progress=False)
+    cache.verify(teacher, views, views.visited(1), FP32)
+
+
+def test_one_waits_for_another_and_says_so(data, teacher, tmp_path, caplog):
+    views = Views(data, seed=0)
+    cache, places = cache_of(data, tmp_path, views), views.visited(1)
+    lock = FileLock(cache.folder / ".lock")
+    lock.acquire()
+    with caplog.at_level("INFO", logger="adakd"), ThreadPoolExecutor(1) as pool:
+        filling = pool.submit(cache.fill, teacher, views, places, FP32, False)
+        while "waiting for it" not in caplog.text:
+            assert not filling.done()
+            time.sleep(0.05)
+        lock.release()
+        assert filling.result() == len(places)
+
+
+def test_a_cache_of_other_data_is_refused(data, teacher, tmp_path):
+    other = dataclasses.replace(data, checksum="else")
+    views = Views(other, seed=0)
+    cache = cache_of(other, tmp_path, views)
+    cache.fill(teacher, views, views.visited(1), FP32, progress=False)
+    with pytest.raises(ValueError, match="is of other data than gratings with 50 views"):
+        adakd.fit(
+            _seeded_model("resnet8x0.5", 10, 0),
+            data,
+            Recipe("test", epochs=1),
+            adakd.create_method("kd"),
+            seed=0,
+            checkpoint=tmp_path / "checkpoint.pt",
+            config={},
+            precision=FP32,
+            teacher=cache,
+            progress=False,
+        )
+
+
+def test_images_outside_the_views_are_refused(data, teacher, tmp_path):
+    few = Views(data, seed=0, subset=torch.arange(10))
+    with pytest.raises(ValueError, match="not among these views"):
+        cache_of(data, tmp_path, few).fill(teacher, few, torch.tensor([50 * 30]), FP32, progress=False)
 
 
 def test_what_was_never_filled_is_not_read(data, teacher, tmp_path):

@@ -8,14 +8,21 @@ import pytest
 import adakd
 from adakd.study import format_table, summarize
 
-SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
+SMALL = {
+    "device": "cpu",
+    "precision": "fp32",
+    "progress": False,
+    "epochs": 2,
+    "batch_size": 20,
+    "train_images": 50,
+}
 
 
 @pytest.fixture(scope="module")
 def compared(tiny_data, tiny_teacher, tmp_path_factory):
     out = tmp_path_factory.mktemp("compared")
     methods = ["ce", "kd", ("kd", {"kd_weight": 9}), "zkd+mlt"]
-    options = {**SMALL, "out": out, "train_images": 50}
+    options = {**SMALL, "out": out}
     return SimpleNamespace(
         out=out,
         methods=methods,
@@ -52,8 +59,11 @@ def test_all_read_one_cache(compared):
 
 
 def test_repeating_opens_what_is_finished(compared, tiny_data, tiny_teacher):
-    again = adakd.compare(compared.methods, (0, 1), tiny_teacher, "resnet8x0.5", tiny_data, **compared.options)
-    assert [run.record["finished"] for run in again] == [run.record["finished"] for run in compared.runs]
+    made = [(run.folder / "record.json").stat().st_mtime_ns for run in compared.runs]
+    again = adakd.compare(
+        compared.methods, (0, 1), tiny_teacher, "resnet8x0.5", tiny_data, **compared.options
+    )
+    assert [(run.folder / "record.json").stat().st_mtime_ns for run in again] == made
 
 
 def test_one_display_for_all(compared, tiny_data, tiny_teacher, capsys):
@@ -72,6 +82,9 @@ def test_one_display_for_all(compared, tiny_data, tiny_teacher, capsys):
         (["kd", "kd"], (0,), "twice"),
         (["kd"], (0, 0), "twice"),
         (["kd", "zdk"], (0,), "unknown method 'zdk'"),
+        ("kd", (0,), "expected a sequence of names"),
+        (["ce", ("kd", {"kd_wieght": 9})], (0,), "kd_wieght"),
+        (["ce", "kd"], (0, -1), "seed: expected"),
     ],
 )
 def test_what_makes_no_comparison_is_refused_before_any_run(
@@ -82,11 +95,32 @@ def test_what_makes_no_comparison_is_refused_before_any_run(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"teacher": "nowhere"}, "unknown model 'nowhere'|nowhere"),
+        ({"student": "resnet7"}, "unknown model 'resnet7'"),
+        ({"cache": "int8"}, "cache: expected"),
+        ({"views": 2}, "views: expected 1 to 1"),
+        ({"train_images": 10**6}, "train_images: expected"),
+    ],
+)
+def test_what_only_a_later_run_would_notice_is_told_before_the_first(
+    tiny_data, tiny_teacher, tmp_path, options, complaint
+):
+    options = {"teacher": tiny_teacher, "student": "resnet8x0.5", **options}
+    with pytest.raises((ValueError, RuntimeError), match=complaint):
+        adakd.compare(["ce", "kd"], (0,), data=tiny_data, out=tmp_path, **{**SMALL, **options})
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not list(tmp_path.rglob("record.json"))
+
+
 # ---- the table ----
 
 
 def fake(method, seed, accuracy, **settings):
     config = {"model": "m", "data": {"name": "d"}, "recipe": {"epochs": 1}, "precision": "fp32"}
+    config["teacher"] = None if method == "ce" else {"model": "t", "sha256": "0"}
     config |= {"method": method, "method_options": {}, "seed": seed} | settings
     return SimpleNamespace(record={"config": config}, accuracy=accuracy)
 
@@ -112,10 +146,12 @@ def test_options_make_another_method():
     assert [row.method for row in rows] == ["kd", "kd (kd_weight=9)"]
 
 
-@pytest.mark.parametrize("other", [{"model": "n"}, {"precision": "bf16"}, {"recipe": {"epochs": 2}}])
+@pytest.mark.parametrize(
+    "other", [{"model": "n"}, {"precision": "bf16"}, {"recipe": {"epochs": 2}}, {"teacher": {"model": "u"}}]
+)
 def test_runs_that_are_not_comparable_are_refused(other):
     with pytest.raises(ValueError, match=f"differ in {next(iter(other))}"):
-        summarize([fake("kd", 0, 60.0), fake("ce", 0, 60.0, **other)])
+        summarize([fake("kd", 0, 60.0), fake("zkd", 0, 60.0, **other)])
 
 
 def test_a_seed_twice_is_refused():

@@ -115,10 +115,17 @@ class Views:
         return (self.index[position] * self.count + view).sort().values
 
     def at(self, places: Tensor) -> Tensor:
-        """Normalized images (B, C, H, W) of places (B,) whose images belong to the subset."""
+        """Normalized images (B, C, H, W) of places (B,), numbered as in `places`.
+
+        Raises:
+            ValueError: if an image is not in the subset.
+        """
         image, view = places // self.count, places % self.count
         order = self.index.argsort()
-        return self.render(order[torch.searchsorted(self.index[order], image)], view)
+        positions = order[torch.searchsorted(self.index[order], image).clamp_max(len(self) - 1)]
+        if not torch.equal(self.index[positions], image):
+            raise ValueError("places: some are of images that are not among these views")
+        return self.render(positions, view)
 
     def render(self, positions: Tensor, view: Tensor) -> Tensor:
         """Normalized float images (B, C, H, W), channels_last, of the given views: one gather."""

@@ -1,23 +1,26 @@
-"""What a teacher says of every view, kept: exact, filled once, and shared by all students of that teacher.
+"""What a teacher says of every view, kept: filled once, and shared by all students of that teacher.
 
 A frozen teacher is a function of (image, view), and a run knows beforehand which views it will show: they are a pure
 function of seed, epoch and image. So the teacher is asked about just those, each once and in large batches, before the
 first step; whoever distills from it later, by whatever method, finds the answers. A file with a place for every view
-of every image holds them, as a rule in fp16 (162 views of 50 000 images and 100 classes: 1.62 GB); places that were never filled
-take no room on disk.
+of every image holds them, in fp16 as a rule (162 views of 50 000 images and 100 classes: 1.62 GB); stretches of it that
+were never filled take no room on disk.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -34,6 +37,7 @@ LARGEST = 8 * 2**30  # bytes: 5 times CIFAR-100's; a larger set runs with a live
 _IDENTITY, _FILLED = "cache.json", "filled.u8"
 _FILL_BATCH = 512
 _CHECKED = 32  # places that are asked of the live teacher again before a run relies on the file
+_SECONDS_BETWEEN_COMMITS = 5.0
 
 
 class CacheError(RuntimeError):
@@ -53,22 +57,38 @@ class ViewCache:
         self.views = identity["views"]
         places = identity["images"] * self.views
         self.shape = (places, identity["classes"])
-        dtype = np.dtype(DTYPES[identity["dtype"]])
-        logits = folder / f"logits.{identity['dtype']}"
+        self.dtype = np.dtype(DTYPES[identity["dtype"]])
+        self._paths = folder / f"logits.{identity['dtype']}", folder / _FILLED
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / _IDENTITY).is_file():
-                write_json(folder / _IDENTITY, identity)
-            for path, size in ((logits, dtype.itemsize * math.prod(self.shape)), (folder / _FILLED, places)):
-                _reserve(path, size)
+            with self._locked():  # two processes may come to an empty folder at once
+                if not (folder / _IDENTITY).is_file():
+                    write_json(folder / _IDENTITY, identity)
+                for path, size in zip(
+                    self._paths, (self.dtype.itemsize * math.prod(self.shape), places), strict=True
+                ):
+                    _reserve(path, size)
             if read_json(folder / _IDENTITY) != identity:
                 raise CacheError(f"{folder} is the cache of another teacher or data set; delete it")
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
             raise CacheError(
                 f"{folder} cannot be written ({error}); choose another folder or use no cache"
             ) from error
-        self._logits = np.memmap(logits, dtype=dtype, mode="r+", shape=self.shape)
-        self._filled = np.memmap(folder / _FILLED, dtype=np.uint8, mode="r+", shape=(places,))
+        self._logits = np.memmap(self._paths[0], dtype=self.dtype, mode="r", shape=self.shape)
+        self._filled = np.memmap(self._paths[1], dtype=np.uint8, mode="r", shape=(places,))
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=2)
+        except Timeout:
+            log.info("another process is filling %s; waiting for it", self.folder)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def __repr__(self) -> str:
         return f"ViewCache({self.identity['teacher']}, {self.filled} of {self.shape[0]} views)"
@@ -110,35 +130,69 @@ class ViewCache:
 
         Raises:
             CacheError: if the teacher's logits are not finite or beyond fp16, or the disk is full.
+            ValueError: if a place is of an image that `views` does not hold.
         """
-        with FileLock(self.folder / ".lock"):
+        with self._locked(), self._writing() as write:
             todo = self.missing(places)
             device = views.images.device
-            bar = tqdm(
-                total=len(todo),
-                desc="teacher's views",
-                unit="view",
-                disable=not (progress and len(todo)),
-                leave=False,
-            )
-            with bar:
+            hidden = not (progress and len(todo))
+            with tqdm(total=len(todo), desc="teacher's views", unit="view", disable=hidden, leave=False) as bar:
                 for part in todo.split(_FILL_BATCH):
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
                     with np.errstate(over="ignore"):
-                        kept = logits.astype(self._logits.dtype)
+                        kept = logits.astype(self.dtype)
+                    if not np.isfinite(logits).all():
+                        raise CacheError("the teacher's logits are not finite: it cannot teach")
                     if not np.isfinite(kept).all():
                         raise CacheError(
-                            f"the teacher's logits are NaN, infinite or beyond {self.identity['dtype']}: use no cache"
+                            f"the teacher's logits reach {np.abs(logits).max():.3g}, beyond fp16: keep them in fp32"
                         )
-                    self._write(part.numpy(), kept)
+                    write(part.tolist(), kept)
                     bar.update(len(part))
         return len(todo)
 
-    def _write(self, index: np.ndarray, logits: np.ndarray) -> None:
-        self._logits[index] = logits
-        self._logits.flush()  # the logits before the note that they are there: a kill between loses work, not truth
-        self._filled[index] = 1
-        self._filled.flush()
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Any]:
+        """A function write(places, logits); what it has written counts as filled when it is safely on disk.
+
+        By pwrite, and not through the map: a full disk is then an error with a name, and not the end of the process.
+        """
+        logits_file, filled_file = (os.open(path, os.O_WRONLY) for path in self._paths)
+        pending: list[int] = []
+        committed_at = time.monotonic()
+
+        def commit() -> None:
+            # The logits before the note that they are there: a kill in between loses work, and not truth.
+            os.fsync(logits_file)
+            for place in pending:
+                os.pwrite(filled_file, b"\1", place)
+            pending.clear()
+
+        def write(places: list[int], logits: np.ndarray) -> None:
+            nonlocal committed_at
+            for place, row in zip(places, logits, strict=True):
+                os.pwrite(logits_file, row.tobytes(), place * row.nbytes)
+            pending.extend(places)
+            if time.monotonic() - committed_at > _SECONDS_BETWEEN_COMMITS:
+                commit()
+                committed_at = time.monotonic()
+
+        try:
+            try:
+                yield write
+            finally:  # also after Ctrl-C: every answer was paid for
+                commit()
+        except OSError as error:
+            raise CacheError(f"{self.folder} cannot be written ({error}); what is in it stays") from error
+        finally:
+            os.close(logits_file)
+            os.close(filled_file)
+
+    def refuse_other(self, data: ImageData, views: int) -> None:
+        """Raises ValueError unless this is a cache for so many views of these training images."""
+        mine = self.identity["data_sha256"], self.views, self.identity["classes"]
+        if mine != (data.checksum, views, data.num_classes):
+            raise ValueError(f"teacher: {self!r} is of other data than {data.name} with {views} views an image")
 
     def verify(self, teacher: nn.Module, views: Views, places: Tensor, precision: Precision) -> None:
         """Ask the live teacher about some of these filled places again.
@@ -148,7 +202,8 @@ class ViewCache:
         """
         if len(places) == 0:
             return
-        some = places[torch.linspace(0, len(places) - 1, min(_CHECKED, len(places))).long().to(places.device)]
+        count = min(_CHECKED, len(places))
+        some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
         live, kept = _ask(teacher, views, some, precision).float(), self.read(some).float()
         apart = ((live - kept).norm() / live.norm().clamp_min(1e-12)).item()
         # fp16 itself is off by 2e-4; bf16 kernels differ among batch sizes by a hundredth; another teacher by 1.
@@ -161,11 +216,15 @@ class ViewCache:
 
 def _reserve(path: Path, size: int) -> None:
     """A file of this size, whose unwritten parts read as zero and take no room on disk."""
-    if path.exists() and path.stat().st_size != size:
-        raise CacheError(f"{path} has {path.stat().st_size} bytes, expected {size}; delete its folder")
-    if not path.exists():
-        with path.open("wb") as file:
-            file.truncate(size)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        found = os.fstat(handle).st_size
+        if found == 0:  # new, or left by a process that was killed here
+            os.ftruncate(handle, size)
+        elif found != size:
+            raise CacheError(f"{path} has {found} bytes, expected {size}; delete its folder")
+    finally:
+        os.close(handle)
 
 
 @torch.no_grad()
@@ -216,6 +275,8 @@ def open_cache(
         "views": views,
         "padding": data.padding,
         "flip": data.flip,
+        "mean": list(data.mean),
+        "std": list(data.std),
         "classes": data.num_classes,
         "precision": precision.name,
         "dtype": dtype,

@@ -23,27 +23,34 @@ def choose_capture(capture: bool | None, device: torch.device) -> tuple[bool, st
 class Captured:
     """A function compiled at its first call; if that fails, the function itself from then on, with the reason logged.
 
-    Only the first call may fail over: a function that has worked compiled raises its own errors.
+    Only the first calls may fail over (CUDA graphs are recorded at the second): a function that has worked compiled
+    raises its own errors, and so does the backward pass.
     """
+
+    _TRIALS = 3
 
     def __init__(self, function: Callable[..., Any], device: torch.device, what: str):
         self.function, self.what = function, what
-        # What changes once becomes a variable: the epoch, which must not compile a loss anew, and the size of the
-        # last batch. CUDA graphs are recorded for each size.
-        self.compiled = torch.compile(function, mode="reduce-overhead" if device.type == "cuda" else None)
-        self.proven = False
+        self.mode = "reduce-overhead" if device.type == "cuda" else None
+        self.compiled: Callable[..., Any] | None = None
+        self.calls = 0
+        self.given_up = False
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        if self.compiled is None:
+        if self.given_up:
             return self.function(*arguments, **options)
         try:
+            if self.compiled is None:
+                # What changes once becomes a variable: the epoch, which must not compile a loss anew, and the size of
+                # the last batch. CUDA graphs are recorded for each size.
+                self.compiled = torch.compile(self.function, mode=self.mode)
             result = self.compiled(*arguments, **options)
         except Exception as error:  # compilers fail in many ways
-            if self.proven:
+            if self.calls >= self._TRIALS:
                 raise
             reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            log.warning("%s could not be compiled (%s); it runs step by step", self.what, reason)
-            self.compiled = None
+            log.warning("%s could not be compiled (%s); it runs one operation at a time", self.what, reason)
+            self.given_up = True
             return self.function(*arguments, **options)
-        self.proven = True
+        self.calls += 1
         return result

@@ -5,11 +5,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._check import near_names
 from ..data import DATASETS, ImageData, load_data
-from ..methods import get_method
 from .fit import step_bar
 from .recipe import Recipe, get_recipe
-from .run import DEFAULT_RECIPE, Run, distill
+from .run import DEFAULT_RECIPE, Run, prepare
 
 __all__ = ["compare"]
 
@@ -44,33 +44,37 @@ def compare(
         The runs, seed by seed in the order of the methods.
 
     Raises:
-        ValueError: for unknown names, no method, no seed, or a seed or method given twice; whatever `distill` raises.
+        ValueError: for unknown names, no method, no seed, or a seed or method given twice, before anything trains.
+        Whatever `distill` raises: what can be known of any run beforehand, before the first one trains.
     """
+    if isinstance(methods, str):
+        raise ValueError(f"methods: expected a sequence of names, got the text {methods!r}")
     chosen = [(method, {}) if isinstance(method, str) else (method[0], dict(method[1])) for method in methods]
+    seeds = list(seeds)
     if not chosen or not seeds:
         raise ValueError("compare: expected at least one method and one seed")
     if any(chosen.count(one) > 1 for one in chosen) or len(set(seeds)) < len(seeds):
         raise ValueError(f"compare: a method or a seed is given twice: {methods}, {seeds}")
-    for name, _ in chosen:
-        get_method(name)  # all names before the first run
+    name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
-        recipe = recipe or DEFAULT_RECIPE.get(data)
-        data = load_data(data, root, official=official) if data in DATASETS else data
-    changes = {key: options[key] for key in options if key in Recipe.__dataclass_fields__}
-    recipe = get_recipe(
-        recipe or DEFAULT_RECIPE.get(getattr(data, "name", data), "quick"), "student", **changes
-    )
-    options = {key: value for key, value in options.items() if key not in changes}
-    runs: list[Run] = []
-    images = recipe.train_images or len(data.train)
-    steps = recipe.epochs * math.ceil(images / recipe.batch_size)
+        if data not in DATASETS:
+            raise ValueError(near_names("data set", data, DATASETS))
+        data = load_data(data, root, official=official)  # once
+    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **changes)
+    steps = recipe.epochs * math.ceil((recipe.train_images or len(data.train)) / recipe.batch_size)
     with step_bar(steps * len(seeds) * len(chosen), 0, "comparison", show=progress) as bar:
-        for seed in seeds:
-            for name, settings in chosen:
-                run = distill(
-                    teacher, student, name, data, recipe, seed, method_options=settings, progress=bar, **options
-                )
-                runs.append(run)
-                bar.n = steps * len(runs)  # also after a run that was finished before
-                bar.refresh()
+        # All that can be wrong with any of them, before the first trains for hours.
+        jobs = [
+            prepare(
+                teacher, student, method, data, recipe, seed, method_options=settings, progress=bar, **options
+            )
+            for seed in seeds
+            for method, settings in chosen
+        ]
+        runs = []
+        for job in jobs:
+            runs.append(job())
+            bar.n = steps * len(runs)  # also after a run that was finished before
+            bar.refresh()
     return runs

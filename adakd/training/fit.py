@@ -164,7 +164,8 @@ def fit(
         precision: number format of forward and backward.
         teacher: a network, evaluated live on the very views the student sees; or a `ViewCache` that holds what it
             says of all of them.
-        capture: compile forward and loss (on a GPU into CUDA graphs); where that fails they run step by step.
+        capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
+            operation at a time.
         label: what the progress display calls the run.
         progress: whether to show it; or a display that several runs share.
 
@@ -177,7 +178,8 @@ def fit(
         Interrupted: on SIGINT or SIGTERM, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
-        ValueError: if the criterion needs a teacher and there is none, or (on a CPU) refuses the logits of a step.
+        ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
+            logits of a step.
     """
     checkpoint = Path(checkpoint)
     if not criterion.needs_teacher:
@@ -191,6 +193,8 @@ def fit(
     if isinstance(teacher, nn.Module):
         teacher = _frozen(teacher).to(device, memory_format=torch.channels_last)
     views = student_views(data, recipe, seed)
+    if cached:
+        teacher.refuse_other(data, views.count)
     steps = math.ceil(len(views) / recipe.batch_size)
     learned = list(criterion.parameters())
     optimizer = recipe.optimizer([*model.parameters(), *learned])
@@ -234,6 +238,7 @@ def fit(
         bar.set_postfix(_shown(history, recipe))
     forward, loss = model, criterion
     if capture:
+        torch._dynamo.reset()  # it keeps a few versions of each function, and the runs before this one had theirs
         forward, loss = Captured(model, device, "the network"), Captured(criterion, device, "the loss")
     saved_at = time.perf_counter()
     with closing, _quiet_about_skipped_steps(scaler), _stop_requests() as stop:

@@ -41,6 +41,9 @@ class Recipe:
         # Numbers of NumPy's types would make a checkpoint that torch refuses to read.
         for name in ("epochs", "batch_size", "eval_every"):
             object.__setattr__(self, name, operator.index(getattr(self, name)))
+        for name in ("train_images", "views"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, operator.index(getattr(self, name)))
         for name in ("lr", "momentum", "weight_decay", "gamma"):
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.epochs < 1 or self.batch_size < 1 or self.eval_every < 1:

@@ -8,6 +8,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..data import DATASETS, ImageData, load_data
 from ..methods import create_method, get_method, options_of
 from ..models import MODELS, create_model
 from ..objective import LogitObjective
-from .cache import ViewCache, fits, open_cache
+from .cache import DTYPES, ViewCache, fits, open_cache
 from .capture import choose_capture
 from .files import load_weights, read_json, save_weights, sha256_of, write_json
 from .fit import evaluate_model, fit, student_views
@@ -176,11 +177,11 @@ def _criterion(
     return create_method(method, **{**wanted, **options})
 
 
-def _sessions(folder: Path, device: torch.device) -> list[dict[str, Any]]:
+def _sessions(folder: Path, device: torch.device, captured: bool) -> list[dict[str, Any]]:
     """Earlier sessions of an unfinished run and this one, which begins: a run may change commit and machine."""
     path = folder / SESSIONS
     earlier = read_json(path) if path.is_file() and (folder / CHECKPOINT).is_file() else []
-    sessions = [*earlier, {"started": now(), **environment(device)}]
+    sessions = [*earlier, {"started": now(), "captured": captured, **environment(device)}]
     write_json(path, sessions)
     return sessions
 
@@ -214,7 +215,7 @@ def _carry_out(
     captured, reason = choose_capture(capture, data.device)
     log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
     log.info("  steps %s (%s)", "captured" if captured else "one operation at a time", reason)
-    sessions = _sessions(folder, data.device)
+    sessions = _sessions(folder, data.device, captured)
     model = _seeded_model(config["model"], data.num_classes, config["seed"])
     history, seconds = fit(
         model,
@@ -457,6 +458,50 @@ def distill(
         CacheError: if the cache cannot be written, or does not say what the teacher says.
         Interrupted: on Ctrl-C, after saving.
     """
+    return prepare(
+        teacher,
+        student,
+        method,
+        data,
+        recipe,
+        seed,
+        teacher_weights=teacher_weights,
+        method_options=method_options,
+        out=out,
+        device=device,
+        precision=precision,
+        root=root,
+        official=official,
+        progress=progress,
+        fresh=fresh,
+        cache=cache,
+        capture=capture,
+        **recipe_changes,
+    )()
+
+
+def prepare(
+    teacher: str | os.PathLike | Run | None,
+    student: str | None,
+    method: str,
+    data: str | ImageData,
+    recipe: str | Recipe | None,
+    seed: int,
+    *,
+    teacher_weights: str | os.PathLike | None = None,
+    method_options: dict[str, Any] | None = None,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool | tqdm = True,
+    fresh: bool = False,
+    cache: str | None = "fp16",
+    capture: bool | None = None,
+    **recipe_changes: Any,
+) -> Callable[[], Run]:
+    """All of `distill` that can go wrong without training: what is returned trains, or opens what is finished."""
     name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
         _check_name("data set", data, DATASETS)
@@ -473,6 +518,8 @@ def distill(
     data = _load(data, root, official).to(device)
     resolved = choose_precision(precision, device, _size(student, data.num_classes))
     criterion = _criterion(method, method_options, recipe, data, seed)
+    if cache is not None and cache not in DTYPES:
+        raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {cache!r}")
 
     taught_by = None
     shows = progress if isinstance(progress, bool) else not progress.disable
@@ -493,8 +540,10 @@ def distill(
             )
     fields = taught_by.fields if taught_by else None
     identity = taught_by.identity if taught_by else None
+    student_views(data, recipe, seed)  # refuses a recipe that does not fit the data
     config = _config(student, method, method_options, data, recipe, seed, resolved, identity)
-    return _carry_out(
+    return partial(
+        _carry_out,
         config,
         criterion,
         kind="student",
@@ -537,22 +586,29 @@ def _load_teacher(
     """From a file of weights, or from a finished run (that of the embedded set is trained first where there is none)."""
     if weights is not None:
         _check_name("model", str(teacher), MODELS)
-        path = Path(weights)
-        model = load_weights(_seeded_model(str(teacher), data.num_classes, seed=0), path)
-        identity = {"model": str(teacher), "sha256": sha256_of(path)}
+        identity = (
+            {"model": str(teacher), "sha256": sha256_of(Path(weights))} if Path(weights).is_file() else {}
+        )
+        model = _teacher_model(str(teacher), data.num_classes, Path(weights), identity.get("sha256", ""))
         return _Teacher(model, identity, identity, lambda: model)
     run = run or train_teacher(
         str(teacher), data, out=out, device=device, precision=precision, progress=progress
     )
     _refuse_other_data(run, data)
-    model = run.model()
     identity = {"model": run.record["config"]["model"], "sha256": run.record["weights_sha256"]}
+    model = _teacher_model(identity["model"], data.num_classes, run.folder / WEIGHTS, identity["sha256"])
     about = {
         "accuracy": run.accuracy,
         "recipe": run.record["config"]["recipe"]["name"],
         "seed": run.record["seed"],
     }
     return _Teacher(model, identity, {**identity, **about}, lambda: model)
+
+
+@lru_cache(maxsize=1)
+def _teacher_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
+    """One object for all runs of a comparison; nothing changes a frozen teacher."""
+    return load_weights(_seeded_model(name, num_classes, seed=0), weights).eval().requires_grad_(False)
 
 
 def _with_cache(
@@ -609,7 +665,7 @@ def cache_teacher(
     dtype: str = "fp16",
     **recipe_changes: Any,
 ) -> ViewCache:
-    """Ask a teacher beforehand about every view that students of this recipe and these seeds will see.
+    """Ask a teacher about every view that students of this recipe and these seeds will see, before they train.
 
     `distill` and `compare` do it by themselves; this is for doing it at another time, or on another machine. It can be
     stopped at any moment and continued by repeating the call.
@@ -636,6 +692,8 @@ def cache_teacher(
         teacher, teacher_weights, run, data, out=out, device=device, precision=precision, progress=progress
     )
     checked = [_checked_seed(seed) for seed in seeds]
+    if not checked:
+        raise ValueError("seeds: expected at least one")
     cached = _with_cache(
         loaded, data, recipe, checked, out=out, precision=precision, dtype=dtype, progress=progress
     )
