@@ -44,8 +44,8 @@ def compare(
         The runs, seed by seed in the order of the methods.
 
     Raises:
-        ValueError: for unknown names, no method, no seed, or a seed or method given twice, before anything trains.
-        Whatever `distill` raises: what can be known of any run beforehand, before the first one trains.
+        ValueError: for unknown names, no method, no seed, or a seed or method given twice.
+        Exception: what `distill` raises; all that can be known of any run before the first one trains.
     """
     if isinstance(methods, str):
         raise ValueError(f"methods: expected a sequence of names, got the text {methods!r}")

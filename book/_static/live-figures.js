@@ -142,5 +142,12 @@
     boxes.forEach((box) => sayWhy(box, error));
     return;
   }
-  for (const box of boxes) mount(box, models, leave.signal).catch((error) => sayWhy(box, error));
+  const drawn = [...boxes].map((box) => mount(box, models, leave.signal).catch((error) => sayWhy(box, error)));
+
+  // Formulas wait for the figures, which take a fraction of their time: this script comes before MathJax's.
+  const settings = (window.MathJax ??= {});
+  settings.startup = {
+    ...settings.startup,
+    pageReady: () => Promise.all(drawn).then(() => window.MathJax.startup.defaultPageReady()),
+  };
 })();
