@@ -60,9 +60,7 @@ def test_all_read_one_cache(compared):
 
 def test_repeating_opens_what_is_finished(compared, tiny_data, tiny_teacher):
     made = [(run.folder / "record.json").stat().st_mtime_ns for run in compared.runs]
-    again = adakd.compare(
-        compared.methods, (0, 1), tiny_teacher, "resnet8x0.5", tiny_data, **compared.options
-    )
+    again = adakd.compare(compared.methods, (0, 1), tiny_teacher, "resnet8x0.5", tiny_data, **compared.options)
     assert [(run.folder / "record.json").stat().st_mtime_ns for run in again] == made
 
 
