@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from torch import nn
 
 from adakd import MODELS, create_model
 from adakd.models import VGG, ResNet, WideResNet
+from adakd.models._pointwise import StridedPointwise
 from adakd.training.run import _seeded_model
 
 # Counted on the published models; adakd's own numbers must be these.
@@ -160,3 +163,28 @@ def test_other_wrong_arguments():
         WideResNet(18, 1, 10)
     with pytest.raises(ValueError, match="expected one of 8, 11, 13, 16, 19, got 12"):
         VGG(12, 10)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_shortcut_is_the_strided_convolution(stride):
+    torch.manual_seed(0)
+    ours = StridedPointwise(8, 16, stride).double()
+    theirs = torch.nn.Conv2d(8, 16, 1, stride, bias=False).double()
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(4, 8, 16, 16, dtype=torch.float64, requires_grad=True)
+    ours(images).square().sum().backward()
+    gradient, images.grad = images.grad, None
+    theirs(images).square().sum().backward()
+    torch.testing.assert_close(gradient, images.grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+
+
+def test_an_odd_batch_trains_on_several_threads():
+    """torch's own strided kernel ends the process here."""
+    code = (
+        "import torch, adakd; torch.set_num_threads(2)\n"
+        "model = adakd.create_model('resnet8x0.5', 10).to(memory_format=torch.channels_last)\n"
+        "for _ in range(30): model(torch.randn(25, 16, 16, 3).permute(0, 3, 1, 2)).square().sum().backward()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -60,6 +60,15 @@ class Waits(TorchDispatchMode):
         return function(*arguments, **(keywords or {}))
 
 
+@pytest.fixture
+def one_thread():
+    """A dispatch mode is Python, and a kernel's own threads would call it without the interpreter's leave."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def run(data, folder, method="kd", epochs=2, batch_size=20, lr=0.05, teacher=None, **options):
     recipe = Recipe("test", epochs=epochs, batch_size=batch_size, lr=lr)
     model = _seeded_model("resnet8x0.5", 10, 0)
@@ -87,6 +96,7 @@ def losses(history):
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("method", ["ce", "kd", "zkd+mlt", "dkd+ctkd", "dtkd", "kd+dts", "dist"])
+@pytest.mark.usefixtures("one_thread")
 def test_no_step_waits_for_the_device(tiny_data, tmp_path, monkeypatch, method, cached):
     """As many waits with 12 steps in an epoch as with 3: those that are left are the epoch's."""
     # On a CPU the loss reads itself, to name the rows that are not finite; on a GPU it does not.
@@ -108,6 +118,7 @@ def filled_cache(data, folder):
     return cache
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_the_count_sees_a_wait(tiny_data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, Waits(patch) as waits:
         run(tiny_data, tmp_path, epochs=1)  # with the CPU's own check of each loss

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ._pointwise import StridedPointwise
+
 __all__ = ["WRNS", "WideResNet"]
 
 
@@ -17,7 +19,7 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         # The published name of this layer is in camel case; renaming it would lose their checkpoints.
-        self.convShortcut = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        self.convShortcut = None if inputs == outputs else StridedPointwise(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         # Each batch norm runs once: one public implementation repeats three of them a step, which moves their

@@ -41,9 +41,12 @@ class Captured:
             return self.function(*arguments, **options)
         try:
             if self.compiled is None:
-                # What changes once becomes a variable: the epoch, which must not compile a loss anew, and the size of
-                # the last batch. CUDA graphs are recorded for each size.
+                # A number that changes, as the epoch does, becomes a variable and compiles nothing anew.
                 self.compiled = torch.compile(self.function, mode=self.mode)
+            for tensor in arguments:
+                if isinstance(tensor, torch.Tensor):
+                    # A smaller last batch gets a graph of its own: a CUDA graph has one size anyway.
+                    torch._dynamo.mark_static(tensor)
             result = self.compiled(*arguments, **options)
         except Exception as error:  # compilers fail in many ways
             if self.calls >= self._TRIALS:
