@@ -20,10 +20,10 @@ from .logits import peak, standardize
 from .models import MODELS, create_model
 from .series import lower_factor, samuelson_bounds, upper_factor
 from .temperature import MaxLogit, Temperatures
-from .training import Run, TeacherError, WeightsError, find_teacher, load_weights, open_run, resolve_device
+from .training import Run, TeacherError, WeightsError, load_weights, open_run, resolve_device
 from .training.files import sha256_of
 from .training.record import environment, now
-from .training.run import DEFAULT_TEACHER
+from .training.run import DEFAULT_TEACHER, teacher_run
 
 __all__ = ["logits_of", "measure_temperatures", "summarize_temperatures"]
 
@@ -269,24 +269,11 @@ def logits_of(
 
 
 def _teacher_run(teacher: str | os.PathLike | Run, data: str, out: str | os.PathLike) -> Run:
-    if isinstance(teacher, Run):
-        return teacher
-    if str(teacher) not in MODELS:
-        if Path(teacher).is_dir():
-            return open_run(teacher)
-        if Path(teacher).is_file():
-            raise TeacherError(
-                f"{teacher} is a file; name the folder of a finished run. Weights from elsewhere: "
-                "pass teacher_weights (--teacher-weights) beside the model's name"
-            )
-        raise TeacherError(
-            f"teacher: {near_names('model', str(teacher), MODELS)}; nor is it a folder of a finished run"
-        )
-    found = find_teacher(str(teacher), data, out)
-    if found is None:
+    found = teacher_run(teacher, data, out)
+    if found is None:  # `distill` would train it; who measures wants to know what there is
         raise TeacherError(
             f"no trained {teacher} for {data} under {Path(out).resolve()}. Train it first: "
-            f"adakd teacher --model {teacher} --data {data}; or name the folder of a finished run"
+            f"adakd teacher --model {teacher} --data {data}; or name the folder of a finished run."
         )
     return found
 

@@ -60,3 +60,10 @@ def test_a_theory_chapter_has_its_form(chapter):
     assert len(hidden) >= 2
     numbered = [int(n) for n in re.findall(r"^\*\*Figure (\d+)\.\*\*", text, re.MULTILINE)]
     assert numbered == list(range(1, len(numbered) + 1))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_cell_is_longer_than_a_reader_holds(path):
+    cells = json.loads(path.read_text(encoding="utf8"))["cells"]
+    lengths = [len("".join(cell["source"]).splitlines()) for cell in cells if cell["cell_type"] == "code"]
+    assert max(lengths) <= 25

@@ -7,9 +7,9 @@ import traitlets
 
 from ..logits import pearson, standardize
 from ..methods import create_method
-from .live import LiveFigure, asset
+from .live import asset
 from .style import COLORS, Picture, log_axis, picture, use_style
-from .temperature import student_logits, teacher_logits
+from .temperature import MadeUpPair, student_logits, teacher_logits
 
 __all__ = ["GradientExplorer"]
 
@@ -29,7 +29,7 @@ _LABELS = {"peak": 0, "second": 1, "slip": 2}
 _ZERO = 1e-12  # a gradient shorter than this is rounding
 
 
-class GradientExplorer(LiveFigure):
+class GradientExplorer(MadeUpPair):
     """The gradients of two losses by the student's raw logits, class by class, and their strength against τ.
 
     The pair is that of the other figures: the teacher's logits are ``teacher_scale`` times standardized ones, the
@@ -63,11 +63,6 @@ class GradientExplorer(LiveFigure):
     _esm = asset("kit.js", "gradient.js")
     _css = asset("kit.css", "gradient.css")
 
-    peak = traitlets.Float(8.0, min=0.0, max=20.0).tag(sync=True)
-    second = traitlets.Float(4.0, min=0.0, max=20.0).tag(sync=True)
-    ruled_out = traitlets.Float(-3.0, min=-20.0, max=0.0).tag(sync=True)
-    agreement = traitlets.Float(0.8, min=0.0, max=1.0).tag(sync=True)
-    classes = traitlets.Int(10, min=6, max=1000).tag(sync=True)
     teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)
     student_scale = traitlets.Float(2.5, min=0.1, max=100.0).tag(sync=True)
     label = traitlets.Enum([*_LABELS], default_value="peak").tag(sync=True)

@@ -46,7 +46,17 @@ def student_logits(z_teacher: torch.Tensor, agreement: float) -> torch.Tensor:
     return agreement * z_teacher + math.sqrt(1 - agreement**2) * error
 
 
-class TemperatureExplorer(LiveFigure):
+class MadeUpPair(LiveFigure):
+    """A live figure about a made-up teacher and a student: what describes the two."""
+
+    peak = traitlets.Float(8.0, min=0.0, max=20.0).tag(sync=True)
+    second = traitlets.Float(4.0, min=0.0, max=20.0).tag(sync=True)
+    ruled_out = traitlets.Float(-3.0, min=-20.0, max=0.0).tag(sync=True)
+    agreement = traitlets.Float(0.8, min=0.0, max=1.0).tag(sync=True)
+    classes = traitlets.Int(10, min=6, max=1000).tag(sync=True)
+
+
+class TemperatureExplorer(MadeUpPair):
     """Softmax bars of a teacher and a student at τ, and τ²·KL against its limit 1 − ρ.
 
     Args:
@@ -67,11 +77,6 @@ class TemperatureExplorer(LiveFigure):
     _esm = asset("kit.js", "temperature.js")
     _css = asset("kit.css", "temperature.css")
 
-    peak = traitlets.Float(8.0, min=0.0, max=20.0).tag(sync=True)
-    second = traitlets.Float(4.0, min=0.0, max=20.0).tag(sync=True)
-    ruled_out = traitlets.Float(-3.0, min=-20.0, max=0.0).tag(sync=True)
-    agreement = traitlets.Float(0.8, min=0.0, max=1.0).tag(sync=True)
-    classes = traitlets.Int(10, min=6, max=1000).tag(sync=True)
     tau = traitlets.Float(1.0, min=0.1, max=100.0).tag(sync=True)
     rule = traitlets.Enum(["hand", *_RULES], default_value="both").tag(sync=True)
 

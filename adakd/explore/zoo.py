@@ -12,9 +12,9 @@ from ..logits import peak as highest
 from ..logits import standardize
 from ..methods import METHODS, RULE_NAMES
 from ..temperature import DTKD, DTS, RULES, TemperatureRule, Temperatures
-from .live import LiveFigure, asset
+from .live import asset
 from .style import COLORS, Picture, log_axis, picture, use_style
-from .temperature import student_logits, teacher_logits
+from .temperature import MadeUpPair, student_logits, teacher_logits
 
 __all__ = ["ZooExplorer"]
 
@@ -47,7 +47,7 @@ def _rule(name: str) -> TemperatureRule:
     return RULES[rule](**options).double().eval()
 
 
-class ZooExplorer(LiveFigure):
+class ZooExplorer(MadeUpPair):
     """Where fifteen temperature rules put τ for one pair of logits, and the softmax that each of them makes of it.
 
     The teacher's logits are ``teacher_scale`` times standardized ones, the student's ``student_scale`` times
@@ -84,11 +84,6 @@ class ZooExplorer(LiveFigure):
     _esm = asset("kit.js", "zoo.js")
     _css = asset("kit.css", "zoo.css")
 
-    peak = traitlets.Float(8.0, min=0.0, max=20.0).tag(sync=True)
-    second = traitlets.Float(4.0, min=0.0, max=20.0).tag(sync=True)
-    ruled_out = traitlets.Float(-3.0, min=-20.0, max=0.0).tag(sync=True)
-    agreement = traitlets.Float(0.8, min=0.0, max=1.0).tag(sync=True)
-    classes = traitlets.Int(10, min=6, max=1000).tag(sync=True)
     teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)
     student_scale = traitlets.Float(2.5, min=0.1, max=100.0).tag(sync=True)
     shift = traitlets.Float(0.0, min=-20.0, max=20.0).tag(sync=True)

@@ -375,7 +375,7 @@ def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run 
     return runs[0] if runs else None
 
 
-def _teacher_run(teacher: str | os.PathLike | Run, data: str, out: str | os.PathLike) -> Run | None:
+def teacher_run(teacher: str | os.PathLike | Run, data: str, out: str | os.PathLike) -> Run | None:
     """The teacher's finished run; None for a model of the embedded set that is still to be trained."""
     if isinstance(teacher, Run):
         return teacher
@@ -514,7 +514,7 @@ def prepare(
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
     taught = get_method(method).divergence is not None
     # Before data are downloaded for nothing.
-    run = _teacher_run(teacher, name, out) if taught and teacher_weights is None else None
+    run = teacher_run(teacher, name, out) if taught and teacher_weights is None else None
     data = _load(data, root, official).to(device)
     resolved = choose_precision(precision, device, _size(student, data.num_classes))
     criterion = _criterion(method, method_options, recipe, data, seed)
@@ -686,7 +686,7 @@ def cache_teacher(
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
     device = resolve_device(device)
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
-    run = _teacher_run(teacher, name, out) if teacher_weights is None else None
+    run = teacher_run(teacher, name, out) if teacher_weights is None else None
     data = _load(data, root, official).to(device)
     loaded = _load_teacher(
         teacher, teacher_weights, run, data, out=out, device=device, precision=precision, progress=progress

@@ -69,3 +69,20 @@ def open_figure(browser):
         page.close()
     assert complaints == []
     assert [url for url in requests if not url.startswith("blob:")] == []
+
+
+@pytest.fixture
+def assert_javascript_agrees(open_figure):
+    """assert_javascript_agrees(figures): what the page computes is what Python computes, name by name, to 1e-6."""
+
+    def compare(figures):
+        page = open_figure(type(figures[0])())
+        answers = page.evaluate(
+            "(states) => states.map((s) => figure.compute(s))",
+            [{name: getattr(figure, name) for name in figure.controls} for figure in figures],
+        )
+        for figure, answer in zip(figures, answers, strict=True):
+            for name, expected in figure.values().items():
+                assert answer[name] == pytest.approx(expected, rel=1e-6, abs=1e-6), (figure, name)
+
+    return compare

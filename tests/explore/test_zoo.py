@@ -29,16 +29,8 @@ STATES = [
 ]
 
 
-def test_javascript_against_adakd(open_figure):
-    page = open_figure(ZooExplorer())
-    figures = [ZooExplorer(**state) for state in STATES]
-    answers = page.evaluate(
-        "(states) => states.map((s) => figure.compute(s))",
-        [{name: getattr(figure, name) for name in figure.controls} for figure in figures],
-    )
-    for figure, answer in zip(figures, answers, strict=True):
-        for name, expected in figure.values().items():
-            assert answer[name] == pytest.approx(expected, rel=1e-6, abs=1e-6), (figure, name)
+def test_javascript_against_adakd(assert_javascript_agrees):
+    assert_javascript_agrees([ZooExplorer(**state) for state in STATES])
 
 
 def numpy_temperatures(f):
