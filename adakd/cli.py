@@ -16,10 +16,11 @@ from .divergence import DIVERGENCES
 from .measure import measure_temperatures
 from .methods import METHODS, RULE_NAMES, Method
 from .models import MODELS
-from .study import format_table, summarize
+from .study import WAYS, Study, format_table, run_study, summarize
 from .temperature import RULES
 from .training import (
     RECIPES,
+    BusyError,
     CacheError,
     CheckpointError,
     Interrupted,
@@ -40,6 +41,7 @@ __all__ = ["main"]
 
 # What a user can mend: shown as one line, without a traceback.
 _USER_ERRORS = (
+    BusyError,
     CacheError,
     CheckpointError,
     DataError,
@@ -113,7 +115,13 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_training_options(parser: argparse.ArgumentParser, seeds: bool = False) -> None:
+def _add_records_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("records", metavar="FOLDER", help="of the study's records")
+
+
+def _add_training_options(
+    parser: argparse.ArgumentParser, seeds: bool = False, default_seeds: Sequence[int] = (0, 1, 2)
+) -> None:
     _add_data_options(parser)
     length = parser.add_argument_group("length")
     length.add_argument(
@@ -136,10 +144,27 @@ def _add_training_options(parser: argparse.ArgumentParser, seeds: bool = False) 
         metavar="N",
         help="show each image in N crops and flips only (default: all, 162 for CIFAR)",
     )
+    length.add_argument(
+        "--eval-every",
+        type=int,
+        metavar="N",
+        help="epochs between measurements; the last epoch is always measured (default: the recipe's)",
+    )
+    length.add_argument(
+        "--validation-images",
+        type=int,
+        metavar="N",
+        help="hold N training images out, the same for all seeds, and measure on them too (default: none)",
+    )
     run = parser.add_argument_group("run")
     if seeds:
         run.add_argument(
-            "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)"
+            "--seeds",
+            type=int,
+            nargs="+",
+            default=list(default_seeds),
+            metavar="N",
+            help=f"(default: {' '.join(map(str, default_seeds))})",
         )
     else:
         run.add_argument("--seed", type=int, default=0, metavar="N", help="(default: 0)")
@@ -268,6 +293,47 @@ def _parser() -> argparse.ArgumentParser:
     _add_cache(several)
     _add_capture(several)
 
+    study = commands.add_parser(
+        "study",
+        help="compare methods at published, matched and chosen weights, over seeds",
+        description="Each method over the same seeds three times: at its published weights; at weights by which all push "
+        "equally hard at the start; at the best of a few weights by validation images that no run trains on. Records go "
+        "into a folder, and what stands there is not repeated: stop it, repeat the command, or start it several times "
+        "at once. `adakd table FOLDER` shows what is there.",
+    )
+    _add_records_folder(study)
+    models = study.add_argument_group("models and methods")
+    models.add_argument(
+        "--methods",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="see `adakd methods`, e.g. ce kd zkd zkd+mlt",
+    )
+    models.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which weights (default: all three)"
+    )
+    models.add_argument(
+        "--reference",
+        default=Study.reference,
+        metavar="NAME",
+        help=f"the method whose published push the matched weights have (default: {Study.reference})",
+    )
+    models.add_argument(
+        "--grid",
+        nargs="+",
+        type=float,
+        default=list(Study.grid),
+        metavar="X",
+        help="multiples of the matched weight that validation chooses from "
+        f"(default: {' '.join(map(str, Study.grid))})",
+    )
+    _add_teacher_options(models)
+    models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
+    _add_training_options(study, seeds=True, default_seeds=list(Study.seeds))
+    _add_cache(study)
+    _add_capture(study)
+
     cache = commands.add_parser(
         "cache",
         help="ask a teacher about all views beforehand",
@@ -382,6 +448,8 @@ def _training_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
         "lr": arguments.lr,
         "train_images": arguments.train_images,
         "views": arguments.views,
+        "eval_every": arguments.eval_every,
+        "validation_images": arguments.validation_images,
     }
 
 
@@ -439,6 +507,27 @@ def _compare(arguments: argparse.Namespace) -> None:
     config = runs[0].record["config"]
     print(f"{config['model']} on {config['data']['name']}, last epoch, mean ± standard error over seeds")
     print(format_table(summarize(runs)))
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    wanted = Study(
+        arguments.methods,
+        arguments.seeds,
+        reference=arguments.reference,
+        grid=arguments.grid,
+        ways=arguments.ways,
+    )
+    records = run_study(
+        wanted,
+        arguments.records,
+        arguments.teacher,
+        arguments.student,
+        teacher_weights=arguments.teacher_weights,
+        cache=None if arguments.cache == "off" else arguments.cache,
+        capture=arguments.capture,
+        **_training_arguments(arguments),
+    )
+    print(f"{len(records)} runs in {arguments.records}; `adakd table {arguments.records}` shows them")
 
 
 def _cache(arguments: argparse.Namespace) -> None:
@@ -584,6 +673,7 @@ _COMMANDS = {
     "teacher": _teacher,
     "distill": _distill,
     "compare": _compare,
+    "study": _study,
     "cache": _cache,
     "evaluate": _evaluate,
     "temperatures": _temperatures,

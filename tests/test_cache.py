@@ -19,7 +19,7 @@ from adakd.data import Views
 from adakd.training import Recipe, choose_precision
 from adakd.training.cache import LARGEST, fits, open_cache
 from adakd.training.fit import student_views
-from adakd.training.run import _seeded_model
+from adakd.training.run import seeded_model
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
@@ -35,7 +35,7 @@ def data(tiny_data):
 
 @pytest.fixture(scope="module")
 def teacher():
-    return _seeded_model("resnet8x0.5", 10, seed=1).eval().requires_grad_(False)
+    return seeded_model("resnet8x0.5", 10, seed=1).eval().requires_grad_(False)
 
 
 class Counting(nn.Module):
@@ -190,7 +190,7 @@ def test_a_cache_of_other_data_is_refused(data, teacher, tmp_path):
     cache.fill(teacher, views, views.visited(1), FP32, progress=False)
     with pytest.raises(ValueError, match="is of other data than gratings with 50 views"):
         adakd.fit(
-            _seeded_model("resnet8x0.5", 10, 0),
+            seeded_model("resnet8x0.5", 10, 0),
             data,
             Recipe("test", epochs=1),
             adakd.create_method("kd"),
@@ -220,7 +220,7 @@ def test_what_was_never_filled_is_not_read(data, teacher, tmp_path):
 def test_another_teacher_is_found_out(data, teacher, tmp_path):
     views = Views(data, seed=0)
     cache, places = cache_of(data, tmp_path, views), views.visited(1)
-    cache.fill(_seeded_model("resnet8x0.5", 10, seed=2).eval(), views, places, FP32, progress=False)
+    cache.fill(seeded_model("resnet8x0.5", 10, seed=2).eval(), views, places, FP32, progress=False)
     with pytest.raises(CacheError, match="does not say what its teacher says"):
         cache.verify(teacher, views, places, FP32)
 

@@ -22,6 +22,7 @@ FLOORS = {
     "_hash": 0,
     "series": 0,
     "logits": 0,
+    "statistics": 0,
     "data": 1,
     "models": 1,
     "feature": 1,
@@ -48,6 +49,7 @@ HEAVY = (
     "traitlets",
     "pandas",
     "sympy",
+    "scipy",
     "ray",
     "IPython",
 )
@@ -60,6 +62,7 @@ ROOMS = [
     "training",
     "series",
     "logits",
+    "statistics",
     "methods",
     "objective",
     "measure",

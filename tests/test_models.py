@@ -13,7 +13,7 @@ from torch import nn
 from adakd import MODELS, create_model
 from adakd.models import VGG, ResNet, WideResNet
 from adakd.models._pointwise import StridedPointwise
-from adakd.training.run import _seeded_model
+from adakd.training.run import seeded_model
 
 # Counted on the published models; adakd's own numbers must be these.
 ZOO = json.loads((Path(__file__).parent / "zoo.json").read_text())
@@ -127,11 +127,11 @@ def test_evaluation_changes_nothing_and_looks_at_each_image_alone(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_initial_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(11)
-    first = _seeded_model(name, 10, seed=3).state_dict()
+    first = seeded_model(name, 10, seed=3).state_dict()
     torch.manual_seed(12)
     torch.rand(5)
     state = torch.get_rng_state()
-    second, other = (_seeded_model(name, 10, seed).state_dict() for seed in (3, 4))
+    second, other = (seeded_model(name, 10, seed).state_dict() for seed in (3, 4))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
     assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers were used up"

@@ -13,7 +13,7 @@ from adakd.data import Views
 from adakd.training import Recipe, choose_precision
 from adakd.training.cache import open_cache
 from adakd.training.capture import Captured, choose_capture
-from adakd.training.run import _seeded_model
+from adakd.training.run import seeded_model
 
 # What torch 2.13 says of itself when it loads its compiler and looks at logits.
 pytestmark = [
@@ -71,8 +71,8 @@ def one_thread():
 
 def run(data, folder, method="kd", epochs=2, batch_size=20, lr=0.05, teacher=None, **options):
     recipe = Recipe("test", epochs=epochs, batch_size=batch_size, lr=lr)
-    model = _seeded_model("resnet8x0.5", 10, 0)
-    teacher = teacher or _seeded_model("resnet8x0.5", 10, 1)
+    model = seeded_model("resnet8x0.5", 10, 0)
+    teacher = teacher or seeded_model("resnet8x0.5", 10, 1)
     criterion = adakd.create_method(method)
     history, _ = adakd.fit(
         model,
@@ -114,7 +114,7 @@ def test_no_step_waits_for_the_device(tiny_data, tmp_path, monkeypatch, method, 
 def filled_cache(data, folder):
     views = Views(data, seed=0)
     cache = open_cache(folder, data, {"model": "resnet8x0.5", "sha256": ""}, FP32, views.count)
-    cache.fill(_seeded_model("resnet8x0.5", 10, 1).eval(), views, views.visited(1), FP32, progress=False)
+    cache.fill(seeded_model("resnet8x0.5", 10, 1).eval(), views, views.visited(1), FP32, progress=False)
     return cache
 
 
@@ -132,7 +132,7 @@ def test_the_count_sees_a_wait(tiny_data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["kd", "zkd+mlt", "dkd+ctkd"])
 def test_a_captured_step_is_the_eager_one(tiny_data, method):
     """51 steps of training in float64: in fp32 a batch norm alone rounds by more than what could be wrong here."""
-    eager, captured, teacher = (_seeded_model("resnet8x0.5", 10, seed).double() for seed in (0, 0, 1))
+    eager, captured, teacher = (seeded_model("resnet8x0.5", 10, seed).double() for seed in (0, 0, 1))
     criterion = adakd.create_method(method).double()
     optimizer = Recipe("test", epochs=1, lr=0.05).optimizer([*eager.parameters(), *criterion.parameters()])
     forward, loss = Captured(captured, CPU, "the network"), Captured(criterion, CPU, "the loss")

@@ -33,7 +33,7 @@ from adakd import (
 )
 from adakd.data import eval_batches, ring_distance
 from adakd.training import RECIPES, REQUIRED_FIELDS, choose_precision, evaluate_model, get_recipe, save_weights
-from adakd.training.run import _seeded_model, resolve_device
+from adakd.training.run import seeded_model, resolve_device
 
 fit_module = importlib.import_module(
     "adakd.training.fit"
@@ -112,7 +112,7 @@ STEPS = 9
 
 def run_fit(data, folder, recipe="onecycle", at=None, happening=None, config=None):
     """What is left after a run, or a continued one, of three epochs of three steps."""
-    model, teacher = (_seeded_model("resnet8x0.5", 10, seed) for seed in (0, 1))
+    model, teacher = (seeded_model("resnet8x0.5", 10, seed) for seed in (0, 1))
     criterion = Disturbed(at, happening)
     recipe = SHORT[recipe] if isinstance(recipe, str) else recipe
     history, seconds = adakd.fit(
@@ -305,7 +305,7 @@ def test_weights_that_are_not_finite_are_never_saved(epoch, whole, tiny_data, tm
 def test_a_method_with_a_teacher_needs_one(tiny_data, tmp_path):
     with pytest.raises(ValueError, match="distills from a teacher, and none was given"):
         adakd.fit(
-            _seeded_model("resnet8x0.5", 10, 0),
+            seeded_model("resnet8x0.5", 10, 0),
             tiny_data,
             SHORT["onecycle"],
             adakd.create_method("kd"),
@@ -322,10 +322,10 @@ def test_a_method_with_a_teacher_needs_one(tiny_data, tmp_path):
 
 def test_the_teacher_is_not_touched(tiny_data, tmp_path):
     """Weights and running statistics, bit for bit, also of a teacher that comes in training mode."""
-    teacher = _seeded_model("resnet14", 10, 1).train()
+    teacher = seeded_model("resnet14", 10, 1).train()
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     adakd.fit(
-        _seeded_model("resnet8x0.5", 10, 0),
+        seeded_model("resnet8x0.5", 10, 0),
         tiny_data,
         SHORT["onecycle"],
         adakd.create_method("zkd+mlt"),
@@ -345,7 +345,7 @@ def test_methods_are_paired(tiny_data, tmp_path):
     """One seed, any method: the same first weights, transfer set, images, views and order."""
     seen = {}
     for method in ("ce", "kd", "zdkd", "zkd+mlt"):
-        model = _seeded_model("resnet8x0.5", 10, 0)
+        model = seeded_model("resnet8x0.5", 10, 0)
         images = []
         first = {key: value.clone() for key, value in model.state_dict().items()}
         model.register_forward_pre_hook(
@@ -362,7 +362,7 @@ def test_methods_are_paired(tiny_data, tmp_path):
             checkpoint=tmp_path / f"{method}.pt",
             config={},
             precision=FP32,
-            teacher=_seeded_model("resnet8x0.5", 10, 1),
+            teacher=seeded_model("resnet8x0.5", 10, 1),
             progress=False,
         )
         seen[method] = (first, images)
@@ -452,7 +452,7 @@ def test_history_says_what_happened(whole):
 def test_means_of_an_epoch_are_of_its_images_and_of_no_other(tiny_data, tmp_path):
     """At lr 0 the weights stand still, and means over batches of 24, 24 and 12 must be those of all 60 views."""
     data = dataclasses.replace(tiny_data, padding=2, flip=True)
-    model = _seeded_model("resnet8x0.5", 10, 0).eval()
+    model = seeded_model("resnet8x0.5", 10, 0).eval()
     model.train = lambda mode=True: model  # batch norm would make the loss depend on the batches
     history, _ = adakd.fit(
         model,
@@ -477,7 +477,7 @@ def test_means_of_an_epoch_are_of_its_images_and_of_no_other(tiny_data, tmp_path
 
 @pytest.mark.parametrize("training", [True, False])
 def test_evaluation_counts_right_answers_and_leaves_the_mode(training, tiny_data):
-    model = _seeded_model("resnet8x0.5", 10, 0).train(training)
+    model = seeded_model("resnet8x0.5", 10, 0).train(training)
     accuracy = evaluate_model(model, tiny_data, FP32)
     assert model.training is training
     model.eval()
@@ -842,7 +842,7 @@ def test_a_teacher_of_other_classes_or_other_data(tiny_data, tiny_teacher, tmp_p
     with pytest.raises(ValueError, match="was trained on gratings, not on cifar10"):
         small_student(renamed, tiny_teacher, tmp_path)
     weights = tmp_path / "hundred.safetensors"
-    save_weights(_seeded_model("resnet8x0.5", 100, 0), weights)
+    save_weights(seeded_model("resnet8x0.5", 100, 0), weights)
     with pytest.raises(adakd.WeightsError, match=r"fc.weight is \(100, 32\), expected \(10, 32\)"):
         small_student(tiny_data, "resnet8x0.5", tmp_path, teacher_weights=weights)
 

@@ -6,7 +6,7 @@ from .._check import near_names
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
 from .images import ImageData, Split
-from .views import Views, balanced_subset, epoch_order, eval_batches
+from .views import Views, balanced_subset, epoch_order, eval_batches, held_out
 
 __all__ = [
     "DATASETS",
@@ -18,6 +18,7 @@ __all__ = [
     "data_root",
     "epoch_order",
     "eval_batches",
+    "held_out",
     "load_data",
     "ring_distance",
 ]

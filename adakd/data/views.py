@@ -14,10 +14,10 @@ from torch import Tensor
 from .._hash import hashed
 from .images import ImageData
 
-__all__ = ["Views", "balanced_subset", "epoch_order"]
+__all__ = ["Views", "balanced_subset", "epoch_order", "held_out"]
 
 # Separate streams, so that e.g. the order of an epoch says nothing about its crops.
-_VIEW, _ORDER, _SUBSET, _LIMITED = 1, 2, 3, 5
+_VIEW, _ORDER, _SUBSET, _LIMITED, _HELD_OUT = 1, 2, 3, 5, 6
 
 
 def epoch_order(seed: int, epoch: int, size: int, device: torch.device | str = "cpu") -> Tensor:
@@ -25,25 +25,56 @@ def epoch_order(seed: int, epoch: int, size: int, device: torch.device | str = "
     return hashed(_ORDER, seed, epoch, torch.arange(size, device=device)).argsort(stable=True)
 
 
-def balanced_subset(labels: Tensor, size: int | None, seed: int) -> Tensor:
+def balanced_subset(labels: Tensor, size: int | None, seed: int, without: Tensor | None = None) -> Tensor:
     """Indices of `size` images with the classes in equal parts (to within one image), chosen by the seed.
 
     Smaller subsets of one seed are contained in larger ones. None means all images.
 
+    Args:
+        labels: (N,) of the training set.
+        size: how many.
+        seed: the run's.
+        without: indices of images that are not to be taken, such as those of `held_out`.
+
     Raises:
-        ValueError: if the size is not between 1 and the number of images.
+        ValueError: if the size is not between 1 and the number of images that may be taken.
     """
+    taken = torch.arange(len(labels), device=labels.device)
+    if without is not None:
+        taken = taken[~torch.isin(taken, without.to(taken.device))]
     if size is None:
-        return torch.arange(len(labels), device=labels.device)
-    if not 1 <= size <= len(labels):
+        return taken
+    if not 1 <= size <= len(taken):
+        beyond = "" if without is None else f", {len(without)} of its {len(labels)} images being held out"
         raise ValueError(
-            f"train_images: expected 1 to {len(labels)} (the size of the training set), got {size}"
+            f"train_images: expected 1 to {len(taken)} (the size of the training set{beyond}), got {size}"
         )
-    order = hashed(_SUBSET, seed, 0, torch.arange(len(labels), device=labels.device)).argsort(stable=True)
-    # Deal the shuffled images round by round, one of each class in each round.
-    shuffled = labels[order]
-    one_hot = F.one_hot(shuffled)
-    rounds = (one_hot.cumsum(0) * one_hot).sum(1)  # (N,): this image is the n-th of its class
+    return _dealt(labels, taken[hashed(_SUBSET, seed, 0, taken).argsort(stable=True)], size)
+
+
+def held_out(labels: Tensor, size: int) -> Tensor:
+    """Indices of `size` training images for validation, the classes in equal parts (to within one image).
+
+    They are the same for every seed, so that no run of a comparison trains on an image by which another one is chosen.
+
+    Raises:
+        ValueError: if the size is not between 1 and the number of images less one.
+    """
+    if not 1 <= size < len(labels):
+        raise ValueError(
+            f"validation_images: expected 1 to {len(labels) - 1} (some must be left to train on), got {size}"
+        )
+    everyone = torch.arange(len(labels), device=labels.device)
+    return _dealt(labels, hashed(_HELD_OUT, 0, 0, everyone).argsort(stable=True), size)
+
+
+def _dealt(labels: Tensor, order: Tensor, size: int) -> Tensor:
+    """The first `size` of the images in this order, dealt round by round, one of each class in each round."""
+    of = labels[order]
+    by_class = of.argsort(stable=True)
+    sizes = of.bincount()
+    rounds = torch.empty_like(order)  # this image is the n-th of its class
+    rounds[by_class] = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[of[by_class]]
     return order[rounds.argsort(stable=True)[:size]].sort().values
 
 

@@ -8,6 +8,7 @@ from .precision import Precision, choose_precision
 from .recipe import RECIPES, Recipe, get_recipe
 from .record import REQUIRED_FIELDS
 from .run import (
+    BusyError,
     Run,
     TeacherError,
     cache_teacher,
@@ -22,6 +23,7 @@ from .run import (
 __all__ = [
     "RECIPES",
     "REQUIRED_FIELDS",
+    "BusyError",
     "CacheError",
     "CheckpointError",
     "Interrupted",

@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data import ImageData, Views, balanced_subset, eval_batches
+from ..data import ImageData, Split, Views, balanced_subset, eval_batches, held_out
 from ..logits import pearson
 from ..objective import LogitObjective, Terms
 from .cache import ViewCache
@@ -172,7 +173,8 @@ def fit(
     Returns:
         One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
         epoch: losses, accuracy, the teacher's temperature, the correlation of the logits, the norm of the gradient
-        by what the temperature rule learns (0 where it learns nothing); and the test accuracy where measured.
+        by what the temperature rule learns (0 where it learns nothing); and where measured the test accuracy, and
+        the accuracy on the validation images where the recipe holds some out.
 
     Raises:
         Interrupted: on SIGINT or SIGTERM, after saving.
@@ -193,6 +195,7 @@ def fit(
     if isinstance(teacher, nn.Module):
         teacher = _frozen(teacher).to(device, memory_format=torch.channels_last)
     views = student_views(data, recipe, seed)
+    validation = _validation(data, recipe)
     if cached:
         teacher.refuse_other(data, views.count)
     steps = math.ceil(len(views) / recipe.batch_size)
@@ -280,6 +283,8 @@ def fit(
             _refuse_divergence(row["loss"], (model, criterion), epoch, checkpoint)
             if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
                 row["test_accuracy"] = evaluate_model(model, data, precision)
+                if validation:
+                    row["validation_accuracy"] = evaluate_model(model, validation, precision)
             history.append(row)
             meter.sums.zero_()
             epoch, step = epoch + 1, 0
@@ -293,7 +298,19 @@ def fit(
 
 def student_views(data: ImageData, recipe: Recipe, seed: int) -> Views:
     """What a run of this recipe and seed sees."""
-    return Views(data, seed, balanced_subset(data.train.labels, recipe.train_images, seed), recipe.views)
+    without = (
+        held_out(data.train.labels, recipe.validation_images) if recipe.validation_images is not None else None
+    )
+    subset = balanced_subset(data.train.labels, recipe.train_images, seed, without)
+    return Views(data, seed, subset, recipe.views)
+
+
+def _validation(data: ImageData, recipe: Recipe) -> ImageData | None:
+    """The images that the recipe holds out, in the place of the test split."""
+    if recipe.validation_images is None:
+        return None
+    index = held_out(data.train.labels, recipe.validation_images)
+    return replace(data, test=Split(data.train.images[index], data.train.labels[index]))
 
 
 def step_bar(total: int, done: int, label: str, show: bool) -> tqdm:

@@ -36,12 +36,14 @@ class Recipe:
     """Epochs between measurements on the test set; the last epoch is always measured."""
     views: int | None = None
     """In how many different crops and flips each image is shown; None for all there are."""
+    validation_images: int | None = None
+    """Training images that no seed trains on, to choose settings by (see `adakd.data.held_out`); None for none."""
 
     def __post_init__(self):
         # Numbers of NumPy's types would make a checkpoint that torch refuses to read.
         for name in ("epochs", "batch_size", "eval_every"):
             object.__setattr__(self, name, operator.index(getattr(self, name)))
-        for name in ("train_images", "views"):
+        for name in ("train_images", "views", "validation_images"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, operator.index(getattr(self, name)))
         for name in ("lr", "momentum", "weight_decay", "gamma"):
@@ -57,8 +59,9 @@ class Recipe:
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for a record."""
         settings = {**asdict(self), "milestones": list(self.milestones)}
-        if self.views is None:
-            del settings["views"]  # so that a run from before this setting is still found
+        for name in ("views", "validation_images"):
+            if settings[name] is None:
+                del settings[name]  # so that a run from before this setting is still found
         return settings
 
     def optimizer(self, parameters) -> Optimizer:

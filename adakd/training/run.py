@@ -1,18 +1,20 @@
 """Runs by name: find the data and the teacher, train, and leave a folder with weights and a record."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import math
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -30,6 +32,8 @@ from .recipe import Recipe, get_recipe
 from .record import environment, now
 
 __all__ = [
+    "BusyError",
+    "Job",
     "Run",
     "TeacherError",
     "cache_teacher",
@@ -45,6 +49,7 @@ log = logging.getLogger("adakd")
 
 SCHEMA = 1
 RECORD, CHECKPOINT, WEIGHTS = "record.json", "checkpoint.pt", "weights.safetensors"
+LOCK = ".lock"
 SESSIONS = "sessions.json"  # when, where and by which commit an unfinished run was worked on
 # What trains on each set when nobody says otherwise: fits two CPU cores, except the paper's own pair.
 DEFAULT_TEACHER = {"gratings": "resnet14", "cifar10": "wrn_16_2", "cifar100": "wrn_16_2"}
@@ -54,6 +59,10 @@ DEFAULT_RECIPE = {"gratings": "demo", "cifar10": "quick", "cifar100": "quick"}
 
 class TeacherError(RuntimeError):
     """The teacher named is not trained yet, or there are several of that name."""
+
+
+class BusyError(RuntimeError):
+    """Another process is training this very run."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Run:
     def model(self) -> nn.Module:
         """The trained network, in evaluation mode, on the CPU."""
         config = self.record["config"]
-        model = _seeded_model(config["model"], self.record["data"]["classes"], seed=0)  # overwritten at once
+        model = seeded_model(config["model"], self.record["data"]["classes"], seed=0)  # overwritten at once
         return load_weights(model, self.folder / WEIGHTS).eval()
 
     def __repr__(self) -> str:
@@ -112,7 +121,7 @@ def _check_name(kind: str, name: str, known) -> None:
         raise ValueError(near_names(kind, name, known))
 
 
-def _seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
+def seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
     """Fresh weights that depend on the seed alone, without touching the caller's random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -168,6 +177,28 @@ def open_run(folder: str | os.PathLike) -> Run:
         raise ValueError(f"{folder / RECORD} is damaged ({error}); delete it and repeat the run") from error
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process trains in this folder meanwhile: two would overwrite each other's checkpoints.
+
+    Raises:
+        BusyError: if one does.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"another process is training in {folder}; wait for it, or choose another folder"
+        ) from None
+    except NotImplementedError:  # a file system without locks
+        log.info("%s cannot be locked: let no other process train there", folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _criterion(
     method: str, options: dict[str, Any], recipe: Recipe, data: ImageData, seed: int
 ) -> LogitObjective:
@@ -204,19 +235,54 @@ def _carry_out(
 ) -> Run:
     """Train as `config` says, in the folder that belongs to it; a finished run is opened and not repeated."""
     folder = _folder(out, config)
-    if fresh:
-        for name in (RECORD, CHECKPOINT, WEIGHTS, SESSIONS):
-            (folder / name).unlink(missing_ok=True)
-    if (folder / RECORD).is_file():
+    if (folder / RECORD).is_file() and not fresh:
         log.info("%s is finished already: %s", label, folder)
         return open_run(folder)
     # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
     folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if fresh:
+            for name in (RECORD, CHECKPOINT, WEIGHTS, SESSIONS):
+                (folder / name).unlink(missing_ok=True)
+        if (folder / RECORD).is_file():  # by a process that has just finished it
+            return open_run(folder)
+        return _train(
+            folder,
+            config,
+            criterion,
+            kind=kind,
+            data=data,
+            recipe=recipe,
+            precision=precision,
+            label=label,
+            progress=progress,
+            capture=capture,
+            teacher=teacher,
+            teacher_fields=teacher_fields,
+        )
+
+
+def _train(
+    folder: Path,
+    config: dict[str, Any],
+    criterion: LogitObjective,
+    *,
+    kind: str,
+    data: ImageData,
+    recipe: Recipe,
+    precision: Precision,
+    label: str,
+    progress: bool | tqdm,
+    capture: bool | None,
+    teacher: Callable[[], nn.Module | ViewCache] | None,
+    teacher_fields: dict[str, Any] | None,
+) -> Run:
+    """Train, and leave weights and record in the folder."""
     captured, reason = choose_capture(capture, data.device)
     log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
     log.info("  steps %s (%s)", "captured" if captured else "one operation at a time", reason)
     sessions = _sessions(folder, data.device, captured)
-    model = _seeded_model(config["model"], data.num_classes, config["seed"])
+    model = seeded_model(config["model"], data.num_classes, config["seed"])
     history, seconds = fit(
         model,
         data,
@@ -252,15 +318,22 @@ def _carry_out(
             "best": best["test_accuracy"],
             "best_epoch": best["epoch"],
             "test_images": len(data.test),
+            **_validation_result(measured[-1], recipe),
         },
         "weights_sha256": sha256_of(folder / WEIGHTS),
         "history": history,
     }
     write_json(folder / RECORD, record)
     # Their work is done: the weights and the record are all that is left to know.
-    for name in (CHECKPOINT, SESSIONS):
+    for name in (CHECKPOINT, SESSIONS, LOCK):
         (folder / name).unlink(missing_ok=True)
     return Run(folder, record)
+
+
+def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    if recipe.validation_images is None:
+        return {}
+    return {"validation": last["validation_accuracy"], "validation_images": recipe.validation_images}
 
 
 def _config(
@@ -500,8 +573,8 @@ def prepare(
     cache: str | None = "fp16",
     capture: bool | None = None,
     **recipe_changes: Any,
-) -> Callable[[], Run]:
-    """All of `distill` that can go wrong without training: what is returned trains, or opens what is finished."""
+) -> "Job":
+    """All of `distill` that can go wrong without training."""
     name = data if isinstance(data, str) else data.name
     if isinstance(data, str):
         _check_name("data set", data, DATASETS)
@@ -524,7 +597,7 @@ def prepare(
     taught_by = None
     shows = progress if isinstance(progress, bool) else not progress.disable
     if taught:
-        taught_by = _load_teacher(
+        taught_by = load_teacher(
             teacher,
             teacher_weights,
             run,
@@ -542,7 +615,7 @@ def prepare(
     identity = taught_by.identity if taught_by else None
     student_views(data, recipe, seed)  # refuses a recipe that does not fit the data
     config = _config(student, method, method_options, data, recipe, seed, resolved, identity)
-    return partial(
+    carry_out = partial(
         _carry_out,
         config,
         criterion,
@@ -558,6 +631,18 @@ def prepare(
         teacher=taught_by.answers if taught_by else None,
         teacher_fields=fields,
     )
+    return Job(config, carry_out)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was checked and not begun: calling it trains, or opens what is finished."""
+
+    config: dict[str, Any]
+    _carry_out: Callable[[], Run]
+
+    def __call__(self) -> Run:
+        return self._carry_out()
 
 
 @dataclass(frozen=True)
@@ -572,7 +657,7 @@ class _Teacher:
     answers: Callable[[], nn.Module | ViewCache]
 
 
-def _load_teacher(
+def load_teacher(
     teacher: str | os.PathLike | Run,
     weights: str | os.PathLike | None,
     run: Run | None,
@@ -608,7 +693,7 @@ def _load_teacher(
 @lru_cache(maxsize=1)
 def _teacher_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
-    return load_weights(_seeded_model(name, num_classes, seed=0), weights).eval().requires_grad_(False)
+    return load_weights(seeded_model(name, num_classes, seed=0), weights).eval().requires_grad_(False)
 
 
 def _with_cache(
@@ -623,8 +708,7 @@ def _with_cache(
     progress: bool,
 ) -> _Teacher:
     """The same teacher, whose answers come from the view cache; itself where there is no room for one."""
-    seen = [student_views(data, recipe, seed) for seed in seeds]
-    count = seen[0].count
+    count = student_views(data, recipe, seeds[0]).count
     if not fits(data, count, dtype):
         log.info(
             "the teacher stays live: what it says of %d views is too much to keep", len(data.train) * count
@@ -636,7 +720,8 @@ def _with_cache(
     def answers() -> ViewCache:
         cache = open_cache(out, data, teacher.identity, chosen, count, dtype)
         model = teacher.model.to(data.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        for views in seen:
+        for seed in seeds:
+            views = student_views(data, recipe, seed)
             places = views.visited(recipe.epochs)
             filled = cache.fill(model, views, places, chosen, progress)
             cache.verify(model, views, places, chosen)
@@ -688,7 +773,7 @@ def cache_teacher(
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
     run = teacher_run(teacher, name, out) if teacher_weights is None else None
     data = _load(data, root, official).to(device)
-    loaded = _load_teacher(
+    loaded = load_teacher(
         teacher, teacher_weights, run, data, out=out, device=device, precision=precision, progress=progress
     )
     checked = [_checked_seed(seed) for seed in seeds]

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .training import Run
+from ..training import Run
 
 __all__ = ["Row", "describe_method", "format_table", "summarize"]
 

@@ -1,0 +1,417 @@
+"""A comparison that asks the same question three ways, because a method and its weight are two things.
+
+Each method runs over the same seeds
+
+* at its **published** weights;
+* at **matched** weights: the gradient of the distillation term by the student's logits is, before the first step, as
+  long as that of a reference method at its published weight;
+* at **chosen** weights: of a few multiples of the matched weight, the one with the best accuracy on validation images
+  that no run trains on; the same small budget for every method.
+
+The study is a folder of records. Whatever stands there is done; so a study can be stopped at any moment, go on on
+another machine, and be worked on by several processes at once: start the same command again, in as many terminals as
+there are cores.
+"""
+
+import itertools
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from ..data import ImageData, load_data
+from ..methods import create_method, get_method, options_of
+from ..objective import LogitObjective
+from ..training import Recipe, Run, get_recipe, write_json
+from ..training.files import read_json
+from ..training.fit import step_bar, student_views
+from ..training.record import environment, now
+from ..training.run import (
+    DEFAULT_RECIPE,
+    DEFAULT_STUDENT,
+    DEFAULT_TEACHER,
+    BusyError,
+    Job,
+    load_teacher,
+    prepare,
+    resolve_device,
+    seeded_model,
+    teacher_run,
+)
+from .records import append_record, key_of, read_records
+
+__all__ = ["WAYS", "Study", "push", "run_study"]
+
+log = logging.getLogger("adakd")
+
+WAYS = ("published", "matched", "chosen")
+PLAN = "study.json"
+PUBLISHED_EPOCHS = 240  # of the recipe that published warm-ups are counted in
+_PUSH_BATCHES = 8
+_SECONDS_BETWEEN_LOOKS = 5.0
+
+
+def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
+    r"""How hard a distillation term of weight one pulls at the student's logits, at this point of training.
+
+    .. math:: \sqrt{\frac1B \sum_i \big\lVert \partial D_i / \partial s_i \big\rVert^2}
+
+    with :math:`D` the divergence as the criterion computes it (standardization, temperature and its square included), without
+    its weight and warm-up. For comparison: that of the cross entropy is at most :math:`\sqrt 2`.
+
+    Args:
+        criterion: of a method that has a divergence.
+        student, teacher: raw logits (B, K).
+        target: labels (B,).
+
+    Raises:
+        ValueError: if the method has no distillation term.
+    """
+    if criterion.divergence is None:
+        raise ValueError("push: this method has no distillation term")
+    student = student.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(criterion(student, teacher, target).kd * len(student), student)
+    return gradient.norm(dim=1).square().mean().sqrt().item()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What to compare.
+
+    Attributes:
+        methods: names; those without a teacher run at published weights only.
+        seeds: at least one. The first is the one by which weights are matched and chosen.
+        reference: the method whose published push the others are matched to.
+        grid: multiples of the matched weight among which validation chooses.
+        ce_weight: weight of the labels at matched and chosen weights, the same for all.
+        ways: which of the three questions to ask.
+    """
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    reference: str = "zkd"
+    grid: tuple[float, ...] = (0.25, 1.0, 4.0)
+    ce_weight: float = 0.1
+    ways: tuple[str, ...] = WAYS
+
+    def __post_init__(self):
+        for name in ("methods", "seeds", "grid", "ways"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"study: expected at least one of {name}, each once, got {values}")
+        for name in (*self.methods, self.reference):
+            get_method(name)
+        if get_method(self.reference).divergence is None:
+            raise ValueError(f"reference: {self.reference} has no distillation term to match")
+        if not all(math.isfinite(x) and x > 0 for x in (*self.grid, self.ce_weight)):
+            raise ValueError(f"study: expected positive grid and ce_weight, got {self.grid}, {self.ce_weight}")
+        if unknown := set(self.ways) - set(WAYS):
+            raise ValueError(f"ways: expected {', '.join(WAYS)}, got {', '.join(sorted(unknown))}")
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The methods that have a teacher."""
+        return tuple(name for name in self.methods if get_method(name).divergence is not None)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One run that the study wants, and the file that its record goes to."""
+
+    way: str
+    method: str
+    seed: int
+    options: tuple[tuple[str, float], ...]
+
+
+def _three_digits(x: float) -> float:
+    return float(f"{x:.3g}")
+
+
+def _warmup(method: str, epochs: int) -> dict[str, int]:
+    """The published warm-up in proportion to the length of the run, as a recipe's milestones are."""
+    published = get_method(method).warmup_epochs
+    return {"warmup_epochs": max(1, round(published * epochs / PUBLISHED_EPOCHS))} if published else {}
+
+
+def _options(method: str, settings: dict[str, float]) -> tuple[tuple[str, float], ...]:
+    """Only what differs from the published row, so that the same training is the same run by whatever way."""
+    row = get_method(method)
+    return tuple(sorted((name, value) for name, value in settings.items() if getattr(row, name) != value))
+
+
+class _Work:
+    """A study under way: what there is, what is still to be done, and the runs that do it."""
+
+    def __init__(
+        self,
+        study: Study,
+        data: ImageData,
+        recipe: Recipe,
+        folder: Path,
+        how: dict[str, Any],
+        chosen: Sequence[Any],
+    ):
+        self.study, self.data, self.recipe, self.folder, self.how = study, data, recipe, folder, how
+        self.teacher, self.student = chosen
+        self.jobs: dict[_Task, Job] = {}
+        self.bar: Any = False
+
+    def job(self, task: _Task) -> Job:
+        if task not in self.jobs:
+            self.jobs[task] = prepare(
+                self.teacher,
+                self.student,
+                task.method,
+                self.data,
+                self.recipe,
+                task.seed,
+                method_options=dict(task.options),
+                progress=self.bar,
+                **self.how,
+            )
+        return self.jobs[task]
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        return {key_of(record["config"]): record for record in read_records(self.folder)}
+
+    def published(self, method: str, seed: int) -> _Task:
+        settings = _warmup(method, self.recipe.epochs)
+        return _Task("published", method, seed, _options(method, settings))
+
+    def weighted(self, way: str, method: str, seed: int, kd_weight: float) -> _Task:
+        settings = {
+            "kd_weight": kd_weight,
+            "ce_weight": self.study.ce_weight,
+            **_warmup(method, self.recipe.epochs),
+        }
+        return _Task(way, method, seed, _options(method, settings))
+
+    def grid(self, method: str, matched: float) -> dict[float, _Task]:
+        first = self.study.seeds[0]
+        weights = [_three_digits(multiple * matched) for multiple in self.study.grid]
+        return {weight: self.weighted("chosen", method, first, weight) for weight in weights}
+
+    def choices(self, matched: dict[str, float], done: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Of each method whose grid is complete: every weight's validation accuracy, and the best weight."""
+        found = {}
+        for method in self.study.taught if "chosen" in self.study.ways else ():
+            keys = {
+                weight: key_of(self.job(task).config)
+                for weight, task in self.grid(method, matched[method]).items()
+            }
+            if all(key in done for key in keys.values()):
+                accuracy = {weight: done[key]["result"]["validation"] for weight, key in keys.items()}
+                # Of equals the smallest weight: the least that does as well.
+                best = min(accuracy, key=lambda weight: (-accuracy[weight], weight))
+                grid = [{"kd_weight": weight, "validation": accuracy[weight]} for weight in accuracy]
+                found[method] = {"kd_weight": best, "grid": grid}
+        return found
+
+    def tasks(self, matched: dict[str, float], choices: dict[str, dict[str, Any]]) -> Iterator[_Task]:
+        """Everything that can be said to be wanted so far: seed by seed, so that a stopped study is a smaller one."""
+        study = self.study
+        for seed in study.seeds:
+            if "published" in study.ways:
+                yield from (self.published(method, seed) for method in study.methods)
+            if "matched" in study.ways:
+                for method in study.taught:
+                    yield self.weighted("matched", method, seed, matched[method])
+            if "chosen" in study.ways:
+                if seed == study.seeds[0]:
+                    for method in study.taught:
+                        yield from self.grid(method, matched[method]).values()
+                for method, choice in choices.items():
+                    yield self.weighted("chosen", method, seed, choice["kd_weight"])
+
+
+@torch.no_grad()
+def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the untrained student and of the teacher for the first images that the first seed shows, and labels."""
+    data, seed, how = work.data, work.study.seeds[0], work.how
+    weights, out = how.get("teacher_weights"), how["out"]
+    run = teacher_run(work.teacher, data.name, out) if weights is None else None
+    teacher = load_teacher(
+        work.teacher,
+        weights,
+        run,
+        data,
+        out=out,
+        device=data.device,
+        precision=how.get("precision", "auto"),
+        progress=False,
+    ).model.to(data.device)
+    student = seeded_model(work.student, data.num_classes, seed).to(data.device).train()
+    batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
+    some = itertools.islice(batches, _PUSH_BATCHES)
+    said = [(student(images), teacher(images), labels) for images, labels in some]
+    return tuple(map(torch.cat, zip(*said, strict=True)))
+
+
+def _pushes(work: _Work) -> dict[str, float]:
+    """Push of every method at the start, by `push`."""
+    student, teacher, labels = _start(work)
+    names = dict.fromkeys([*work.study.taught, work.study.reference])
+    known = {"num_classes": work.data.num_classes, "epochs": work.recipe.epochs, "seed": work.study.seeds[0]}
+    pushes = {}
+    for name in names:
+        wanted = {key: value for key, value in known.items() if key in options_of(name)}
+        pushes[name] = push(create_method(name, **wanted).to(student.device), student, teacher, labels)
+    return pushes
+
+
+def _plan(work: _Work) -> dict[str, Any]:
+    """What the folder says of the study, or what it shall say from now on."""
+    study, path = work.study, work.folder / PLAN
+    some = work.job(
+        work.published(study.taught[0] if study.taught else study.methods[0], study.seeds[0])
+    ).config
+    config = {
+        **{name: some[name] for name in ("model", "data", "recipe", "precision", "teacher")},
+        "reference": study.reference,
+        "grid": list(study.grid),
+        "ce_weight": study.ce_weight,
+        "first_seed": study.seeds[0],
+    }
+    pushes: dict[str, float] = {}
+    plan: dict[str, Any] = {}
+    if path.is_file():
+        plan = read_json(path)
+        different = sorted(key for key in config if plan["config"].get(key) != config[key])
+        if different:
+            changes = "; ".join(
+                f"{key} was {plan['config'].get(key)!r}, is {config[key]!r}" for key in different
+            )
+            raise ValueError(f"{path} is of another study: {changes}. Choose another folder.")
+        pushes = plan["push"]
+    if missing := [name for name in (*study.taught, study.reference) if name not in pushes]:
+        log.info("measuring how hard %s push at the start", ", ".join(dict.fromkeys(missing)))
+        pushes = {**_pushes(work), **pushes}
+    reference = pushes[study.reference] * get_method(study.reference).kd_weight
+    return {
+        "schema": 1,
+        "kind": "study",
+        "status": "complete",
+        "config": config,
+        "data": work.data.describe(),
+        **environment(work.data.device),
+        "started": plan.get("started", now()),
+        "push": pushes,
+        "published": {name: get_method(name).kd_weight for name in pushes},
+        "matched": {name: _three_digits(reference / value) for name, value in pushes.items()},
+        "chosen": plan.get("chosen", {}),
+    }
+
+
+def run_study(
+    study: Study,
+    folder: str | os.PathLike,
+    teacher: str | os.PathLike | Run | None = None,
+    student: str | None = None,
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    *,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Do what is still to be done of a study, and leave one record a run in `folder`.
+
+    The folder holds ``study.json`` (how hard each method pushes, the matched and the chosen weights) and the records of
+    all runs, one a line, in ``published.jsonl``, ``matched.jsonl`` and ``chosen.jsonl``. A run of which a record is
+    there is not repeated, wherever it was made. Several processes may work on one folder: each takes runs that no
+    other is at.
+
+    Args:
+        study: what to compare.
+        folder: of the records, to be kept.
+        teacher, student, data, recipe, root, official: as for `adakd.distill`.
+        out: folder of the runs themselves, caches and checkpoints; an interrupted run continues from there.
+        device: "cuda", "cpu" or "auto".
+        progress: show one display for all runs.
+        options: anything else that `distill` takes. ``validation_images`` is needed to choose weights.
+
+    Returns:
+        The records of the study's runs so far.
+
+    Raises:
+        ValueError: for unknown names, a folder of another study, or chosen weights without validation images.
+        Exception: what `adakd.distill` raises.
+        Interrupted: on Ctrl-C, after saving.
+    """
+    folder = Path(folder)
+    name = data if isinstance(data, str) else data.name
+    if isinstance(data, str):
+        data = load_data(data, root, official=official)
+    device = resolve_device(device)
+    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
+    student = student or DEFAULT_STUDENT.get(name, "resnet8")
+    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **changes)
+    if "chosen" in study.ways and recipe.validation_images is None:
+        raise ValueError(
+            "study: to choose weights, hold images out (validation_images), or leave out the way 'chosen'"
+        )
+    work = _Work(
+        study, data.to(device), recipe, folder, {"out": out, "device": device, **options}, (teacher, student)
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # whoever comes first measures
+        plan = _plan(work)
+        write_json(folder / PLAN, plan)
+    with step_bar(0, 0, "study", show=progress) as work.bar:
+        while True:
+            done = work.records()
+            choices = work.choices(plan["matched"], done)
+            tasks: dict[str, _Task] = {}
+            for task in work.tasks(plan["matched"], choices):  # what several ways ask for is done for the first
+                tasks.setdefault(key_of(work.job(task).config), task)
+            _note_choices(folder, choices)
+            waiting = [(key, task) for key, task in tasks.items() if key not in done]
+            if not waiting:
+                return [done[key] for key in tasks]
+            _show(work, len(tasks) - len(waiting), len(tasks))
+            if not any(_claim(work, key, task) for key, task in waiting):
+                time.sleep(_SECONDS_BETWEEN_LOOKS)  # the rest is under way elsewhere
+
+
+def _claim(work: _Work, key: str, task: _Task) -> bool:
+    """Carry a task out, unless another process is at it; whether there is a new record now."""
+    claims = Path(work.how["out"], "claims")
+    claims.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(claims / f"{key[:16]}.lock")
+    try:
+        with lock.acquire(timeout=0):
+            if key not in work.records():  # else another process has just finished it
+                append_record(work.folder / f"{task.way}.jsonl", work.job(task)().record)
+            return True
+    except (Timeout, BusyError):
+        return False
+
+
+def _note_choices(folder: Path, choices: dict[str, dict[str, Any]]) -> None:
+    """Write down what validation has chosen, beside what other methods' processes have written down."""
+    with FileLock(folder / ".lock"):
+        plan = read_json(folder / PLAN)
+        if any(plan["chosen"].get(name) != choice for name, choice in choices.items()):
+            write_json(folder / PLAN, {**plan, "chosen": {**plan["chosen"], **choices}})
+
+
+def _show(work: _Work, done: int, all_tasks: int) -> None:
+    """The display counts steps of all runs known so far; more follow once weights are chosen."""
+    images = work.recipe.train_images or len(work.data.train)
+    steps = work.recipe.epochs * math.ceil(images / work.recipe.batch_size)
+    work.bar.total, work.bar.n = all_tasks * steps, done * steps
+    work.bar.refresh()
