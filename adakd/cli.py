@@ -16,7 +16,19 @@ from .divergence import DIVERGENCES
 from .measure import measure_temperatures
 from .methods import METHODS, RULE_NAMES, Method
 from .models import MODELS
-from .study import WAYS, Study, format_table, run_study, summarize
+from .study import (
+    PLAN,
+    WAYS,
+    Study,
+    compare_records,
+    describe_method,
+    format_lines,
+    format_table,
+    read_records,
+    read_study,
+    run_study,
+    summarize,
+)
 from .temperature import RULES
 from .training import (
     RECIPES,
@@ -334,6 +346,23 @@ def _parser() -> argparse.ArgumentParser:
     _add_cache(study)
     _add_capture(study)
 
+    table = commands.add_parser(
+        "table",
+        help="show what records say: means, intervals, paired differences",
+        description="Of a study's folder, a table for each of its three questions; of other records, a table for each "
+        "network, data set and recipe. Test accuracy after the last epoch; ± is half of a 95 % interval (Student's, "
+        "over seeds); differences are paired by seed.",
+    )
+    table.add_argument("records", nargs="+", metavar="PATH", help="folders or files of records (.json, .jsonl)")
+    table.add_argument(
+        "--to",
+        nargs="*",
+        default=["kd", "zkd"],
+        metavar="NAME",
+        help="methods to compare all with, as the table names them (default: kd zkd)",
+    )
+    table.add_argument("--markdown", action="store_true", help="as a Markdown table")
+
     cache = commands.add_parser(
         "cache",
         help="ask a teacher about all views beforehand",
@@ -530,6 +559,40 @@ def _study(arguments: argparse.Namespace) -> None:
     print(f"{len(records)} runs in {arguments.records}; `adakd table {arguments.records}` shows them")
 
 
+def _table(arguments: argparse.Namespace) -> None:
+    folders = [path for path in arguments.records if Path(path, PLAN).is_file()]
+    tables = []
+    for folder in folders:
+        study = read_study(folder)
+        config = study.plan["config"]
+        for way in WAYS:
+            title = f"{config['model']} on {config['data']['name']} at {way} weights ({folder})"
+            tables.append((title, study.table(way, arguments.to)))
+    groups: dict[str, dict[str, dict[int, Any]]] = {}
+    for record in read_records(*(path for path in arguments.records if path not in folders)):
+        config, recipe = record["config"], record["config"]["recipe"]
+        images = recipe["train_images"] or record["data"]["train_images"]
+        title = f"{config['model']} on {config['data']['name']}, {images} images × {recipe['epochs']} epochs"
+        runs = groups.setdefault(title, {}).setdefault(describe_method(record), {})
+        if record["seed"] in runs:
+            raise ValueError(
+                f"{title}: {describe_method(record)} has seed {record['seed']} twice; name fewer files"
+            )
+        runs[record["seed"]] = record
+    for title, runs in groups.items():
+        lines = compare_records(runs, [name for name in arguments.to if name in runs])
+        tables.append((title, sorted(lines, key=lambda line: -line.accuracy.estimate)))
+    if not tables:
+        raise ValueError(f"no records of runs in {', '.join(arguments.records)}")
+    mark = "**" if arguments.markdown else ""
+    print(
+        "\n\n".join(
+            f"{mark}{title}{mark}\n{chr(10) if mark else ''}{format_lines(lines, arguments.markdown)}"
+            for title, lines in tables
+        )
+    )
+
+
 def _cache(arguments: argparse.Namespace) -> None:
     cache = cache_teacher(
         arguments.teacher,
@@ -674,6 +737,7 @@ _COMMANDS = {
     "distill": _distill,
     "compare": _compare,
     "study": _study,
+    "table": _table,
     "cache": _cache,
     "evaluate": _evaluate,
     "temperatures": _temperatures,

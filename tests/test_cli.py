@@ -227,6 +227,38 @@ def seen_runs(runs):
             yield config["seed"], config["method"], path.parent
 
 
+def test_a_study_and_its_tables(adakd, runs, tmp_path):
+    folder = tmp_path / "records"
+    arguments = ["study", folder, "--methods", "ce", "kd", "zkd", "--seeds", 0, 1, "--out", runs, *SMALL]
+    arguments += ["--teacher", "resnet8x0.5", "--validation-images", 20, "--grid", 0.5, 1]
+    status, out, err = adakd(*arguments)
+    assert status == 0, err
+    assert f"runs in {folder}" in out
+    status, out, err = adakd("table", folder, "--to", "zkd")
+    assert status == 0, err
+    titles = [line for line in out.splitlines() if line.startswith("resnet8x0.5 on gratings at")]
+    assert [title.split()[4] for title in titles] == ["published", "matched", "chosen"]
+    assert out.count("ahead of zkd") == 3
+    status, out, err = adakd("table", *folder.glob("*.jsonl"), "--markdown")
+    assert status == 0, err
+    assert "**resnet8x0.5 on gratings, 40 images × 1 epochs**" in out
+    assert "| ahead of kd | ahead of zkd |" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table", "nowhere"], "no records at nowhere"),
+        (["study", "records", "--methods", "kdd"], "Did you mean 'kd'"),
+        (["study", "records", "--methods", "kd"], "validation_images"),
+    ],
+)
+def test_studies_that_cannot_be(adakd, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(adakd(*arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cache_is_filled_once(adakd, runs):
     arguments = ["cache", "--teacher", "resnet8x0.5", "--seeds", 7, 8, "--out", runs, *SMALL]
     status, out, err = adakd(*arguments)

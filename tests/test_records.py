@@ -13,6 +13,8 @@ from adakd.training import REQUIRED_FIELDS
 
 RECORDS = Path(__file__).parents[1] / "book" / "records"
 FILES = sorted(RECORDS.rglob("*.json"))
+# Records of studies stand one a line.
+COLLECTIONS = sorted(RECORDS.rglob("*.jsonl"))
 WEIGHTS = sorted(RECORDS.rglob("*.safetensors"))
 CLASSES = {"gratings": 10, "cifar10": 10, "cifar100": 100}
 # What is measured on no network has no data, no history and no accuracy.
@@ -25,7 +27,24 @@ def refuse(name):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(RECORDS)))
 def test_record(path):
-    record = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    check(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse))
+
+
+@pytest.mark.parametrize("path", COLLECTIONS, ids=lambda path: str(path.relative_to(RECORDS)))
+def test_every_line_is_a_record(path):
+    records = [
+        json.loads(line, parse_constant=refuse) for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    for record in records:
+        check(record)
+        assert re.fullmatch(r"[0-9a-f]{40}", record["commit"]), (
+            "made by a changed or unknown version of the library"
+        )
+    assert len({json.dumps(record["config"], sort_keys=True) for record in records}) == len(records)
+    assert path.stat().st_size < 2**20
+
+
+def check(record):
     is_run = record["kind"] in ("teacher", "student")
     needed = set(REQUIRED_FIELDS) - (set() if is_run else OF_NO_RUN)
     assert sorted(field for field in needed if record.get(field) is None) == []

@@ -1,18 +1,37 @@
 """What several runs say together: records, tables of paired differences, and comparisons that are fair three ways."""
 
-from .protocol import WAYS, Study, push, run_study
+from .protocol import PLAN, WAYS, Study, push, run_study
 from .records import append_record, read_records
-from .tables import Row, describe_method, format_table, summarize
+from .results import StudyResults, read_study
+from .tables import (
+    Line,
+    Row,
+    compare_records,
+    describe_method,
+    format_lines,
+    format_table,
+    summarize,
+    tidy,
+    weights_of,
+)
 
 __all__ = [
+    "PLAN",
     "WAYS",
+    "Line",
     "Row",
     "Study",
+    "StudyResults",
     "append_record",
+    "compare_records",
     "describe_method",
+    "format_lines",
     "format_table",
     "push",
     "read_records",
+    "read_study",
     "run_study",
     "summarize",
+    "tidy",
+    "weights_of",
 ]

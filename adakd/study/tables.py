@@ -2,12 +2,25 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ..methods import get_method
+from ..statistics import Interval, mean_interval, paired_interval
 from ..training import Run
 
-__all__ = ["Row", "describe_method", "format_table", "summarize"]
+__all__ = [
+    "Line",
+    "Row",
+    "compare_records",
+    "describe_method",
+    "format_lines",
+    "format_table",
+    "summarize",
+    "tidy",
+    "weights_of",
+]
 
 
 @dataclass(frozen=True)
@@ -25,9 +38,9 @@ class Row:
     """Standard error of that mean; NaN below two shared seeds."""
 
 
-def describe_method(run: Run) -> str:
-    """The method and what was set otherwise, e.g. ``kd (kd_weight=9)``."""
-    config = run.record["config"]
+def describe_method(run: Run | Mapping[str, Any]) -> str:
+    """The method of a run or record and what was set otherwise, e.g. ``kd (kd_weight=9)``."""
+    config = (run.record if isinstance(run, Run) else run)["config"]
     settings = ", ".join(f"{key}={value}" for key, value in config["method_options"].items())
     return f"{config['method']} ({settings})" if settings else config["method"]
 
@@ -86,3 +99,126 @@ def format_table(rows: list[Row]) -> str:
         difference = _with_error(row.difference, row.difference_error, sign="+")
         lines.append(f"{row.method:{width}}  {row.seeds:5}  {accuracy:>14}  {difference:>16}")
     return "\n".join(lines)
+
+
+def weights_of(record: Mapping[str, Any]) -> tuple[float, float | None]:
+    """Weights on the labels and on the teacher that a run was trained with; None for a method without a teacher."""
+    config = record["config"]
+    row, options = get_method(config["method"]), config["method_options"]
+    on_teacher = options.get("kd_weight", row.kd_weight) if row.divergence else None
+    return options.get("ce_weight", row.ce_weight), on_teacher
+
+
+def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One flat row a run, for a data frame: ``pandas.DataFrame(tidy(records))``.
+
+    Columns: data, teacher, model, method, settings (as text), ce_weight, kd_weight, recipe, train_images, epochs, seed,
+    accuracy (test, last epoch, percent), best, best_epoch, validation (None where no images were held out), precision,
+    hardware, commit.
+    """
+    rows = []
+    for record in records:
+        config, result = record["config"], record["result"]
+        recipe, hardware = config["recipe"], record["hardware"]
+        ce_weight, kd_weight = weights_of(record)
+        rows.append(
+            {
+                "data": config["data"]["name"],
+                "teacher": config["teacher"] and config["teacher"]["model"],
+                "model": config["model"],
+                "method": config["method"],
+                "settings": ", ".join(f"{key}={value}" for key, value in config["method_options"].items()),
+                "ce_weight": ce_weight,
+                "kd_weight": kd_weight,
+                "recipe": recipe["name"],
+                "train_images": recipe["train_images"] or record["data"]["train_images"],
+                "epochs": recipe["epochs"],
+                "seed": record["seed"],
+                "accuracy": result["last"],
+                "best": result["best"],
+                "best_epoch": result["best_epoch"],
+                "validation": result.get("validation"),
+                "precision": config["precision"],
+                "hardware": hardware.get("gpu", hardware["cpu"]),
+                "commit": record["commit"],
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Line:
+    """A group of runs that differ in their seed: accuracy, and what they are ahead of other groups, seed by seed."""
+
+    name: str
+    seeds: tuple[int, ...]
+    accuracy: Interval
+    """Of the mean over seeds: percent of the test images, last epoch."""
+    ahead: Mapping[str, Interval | None]
+    """By name of another group: the mean of the differences over shared seeds; None for itself and without any."""
+
+
+def compare_records(
+    groups: Mapping[str, Mapping[int, Mapping[str, Any]]], to: Sequence[str] = (), level: float = 0.95
+) -> list[Line]:
+    """A line for each group of records, with Student's intervals.
+
+    Args:
+        groups: by name, then by seed: one record.
+        to: names of groups to compare all with.
+        level: of the intervals.
+
+    Raises:
+        ValueError: if a name in `to` is no group.
+    """
+    if unknown := [name for name in to if name not in groups]:
+        raise ValueError(f"to: {', '.join(unknown)} is not among {', '.join(groups)}")
+    accuracy = {
+        name: {seed: record["result"]["last"] for seed, record in sorted(runs.items())}
+        for name, runs in groups.items()
+    }
+    lines = []
+    for name, runs in accuracy.items():
+        ahead: dict[str, Interval | None] = {}
+        for other in to:
+            shared = [seed for seed in runs if seed in accuracy[other]]
+            ahead[other] = (
+                paired_interval([runs[s] for s in shared], [accuracy[other][s] for s in shared], level)
+                if shared and other != name
+                else None
+            )
+        lines.append(Line(name, tuple(runs), mean_interval(list(runs.values()), level), ahead))
+    return lines
+
+
+def _plus_minus(interval: Interval | None, sign: str = "") -> str:
+    if interval is None:
+        return "–"
+    return _with_error(interval.estimate, (interval.high - interval.low) / 2, sign)
+
+
+def format_lines(lines: Sequence[Line], markdown: bool = False) -> str:
+    """The lines as a table: mean ± half the width of its interval; in columns, or in Markdown."""
+    if not lines:
+        return "no runs"
+    titles = ["method", "seeds", "accuracy, %", *(f"ahead of {name}" for name in lines[0].ahead)]
+    cells = [
+        [
+            line.name,
+            str(len(line.seeds)),
+            _plus_minus(line.accuracy),
+            *(_plus_minus(interval, "+") for interval in line.ahead.values()),
+        ]
+        for line in lines
+    ]
+    if markdown:
+        rule = ["---", *("---:" for _ in titles[1:])]
+        return "\n".join(f"| {' | '.join(row)} |" for row in (titles, rule, *cells))
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (titles, *cells)
+    )

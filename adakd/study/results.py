@@ -1,0 +1,110 @@
+"""A study as it stands in its folder: which runs answer which of its three questions."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .._check import near_names
+from ..methods import METHODS, get_method
+from ..training.files import read_json
+from .protocol import PLAN, WAYS
+from .records import read_records
+from .tables import Line, compare_records, weights_of
+
+__all__ = ["StudyResults", "read_study"]
+
+_FREE = {"ce_weight", "kd_weight", "warmup_epochs"}  # the only options in which a study's runs differ
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """The plan of a study and its records, read from a folder; see `adakd.study.run_study`."""
+
+    plan: Mapping[str, Any]
+    """``study.json``: config, push, and the published, matched and chosen weights."""
+    records: Sequence[Mapping[str, Any]]
+
+    @cached_property
+    def _own(self) -> list[Mapping[str, Any]]:
+        """Records of the study's network, data and recipe."""
+        config = self.plan["config"]
+        return [
+            record
+            for record in self.records
+            if all(record["config"][name] == config[name] for name in ("model", "data", "recipe", "precision"))
+            and record["config"]["teacher"] in (config["teacher"], None)
+            and set(record["config"]["method_options"]) <= _FREE
+        ]
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order of `adakd.METHODS`; combinations that have no row of their own come last."""
+        found = {record["config"]["method"] for record in self._own}
+        return [*(name for name in METHODS if name in found), *sorted(found - set(METHODS))]
+
+    def weights(self, way: str, method: str) -> tuple[float, float | None] | None:
+        """Weights on labels and teacher that a method has by that way; None where they are not known (yet)."""
+        if way not in WAYS:
+            raise ValueError(near_names("way", way, WAYS))
+        row = get_method(method)
+        if row.divergence is None:
+            return row.ce_weight, None
+        if way == "published":
+            return row.ce_weight, row.kd_weight
+        found = self.plan[way].get(method)
+        if found is None:
+            return None
+        return self.plan["config"]["ce_weight"], found if way == "matched" else found["kd_weight"]
+
+    def runs(self, way: str, method: str) -> dict[int, Mapping[str, Any]]:
+        """By seed, the records of a method by that way. A method without a teacher is the same by every way."""
+        weights = self.weights(way, method)
+        return {
+            record["seed"]: record
+            for record in self._own
+            if record["config"]["method"] == method and weights_of(record) == weights
+        }
+
+    def table(
+        self,
+        way: str,
+        to: Sequence[str] = ("kd", "zkd"),
+        methods: Iterable[str] | None = None,
+        seeds: Iterable[int] | None = None,
+    ) -> list[Line]:
+        """A line for each method by that way, the most accurate first.
+
+        Args:
+            way: "published", "matched" or "chosen".
+            to: methods to compare all with.
+            methods: only these.
+            seeds: only these.
+        """
+        wanted = None if seeds is None else set(seeds)
+        groups = {}
+        for method in self.methods if methods is None else methods:
+            runs = {
+                seed: run for seed, run in self.runs(way, method).items() if wanted is None or seed in wanted
+            }
+            if runs:
+                groups[method] = runs
+        lines = compare_records(groups, [name for name in to if name in groups])
+        return sorted(lines, key=lambda line: -line.accuracy.estimate)
+
+
+def read_study(folder: str | os.PathLike) -> StudyResults:
+    """Open the folder of a study, finished or not.
+
+    Raises:
+        FileNotFoundError: if it holds no study.
+        ValueError: if a file in it is damaged.
+    """
+    path = Path(folder, PLAN)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no study ({PLAN}); `adakd study {folder} --methods …` begins one"
+        )
+    return StudyResults(read_json(path), read_records(folder))
