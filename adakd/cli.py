@@ -24,6 +24,7 @@ from .study import (
     describe_method,
     format_lines,
     format_table,
+    keep_records,
     read_records,
     read_study,
     run_study,
@@ -301,6 +302,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_teacher_options(models)
     models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
+    several.add_argument(
+        "--records",
+        metavar="FILE",
+        help="also add the records to this file, one a line (.jsonl); see `adakd table`",
+    )
     _add_training_options(several, seeds=True)
     _add_cache(several)
     _add_capture(several)
@@ -533,6 +539,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         capture=arguments.capture,
         **_training_arguments(arguments),
     )
+    if arguments.records:
+        keep_records(arguments.records, [run.record for run in runs])
     config = runs[0].record["config"]
     print(f"{config['model']} on {config['data']['name']}, last epoch, mean ± standard error over seeds")
     print(format_table(summarize(runs)))

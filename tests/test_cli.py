@@ -202,7 +202,7 @@ def test_cifar_from_an_unofficial_archive(adakd, name, tmp_path):
     assert status == 0, err
 
 
-def test_compare_prints_a_table_of_paired_differences(adakd, runs):
+def test_compare_prints_a_table_of_paired_differences(adakd, runs, tmp_path):
     methods = ["ce", "kd", "kd:kd_weight=9,ce_weight=0.5"]
     arguments = ["compare", "--methods", *methods, "--teacher", "resnet8x0.5", "--seeds", 0, 1, "--out", runs]
     status, out, err = adakd(*arguments, *SMALL)
@@ -214,6 +214,11 @@ def test_compare_prints_a_table_of_paired_differences(adakd, runs):
     accuracies = {(seed, method): open_run(folder).accuracy for seed, method, folder in seen_runs(runs)}
     difference = sum(accuracies[seed, "kd"] - accuracies[seed, "ce"] for seed in (0, 1)) / 2
     assert f"{difference:+.2f} ±" in lines[3]
+    kept = tmp_path / "kept.jsonl"
+    for _ in range(2):  # once and for all
+        status, _, err = adakd(*arguments, *SMALL, "--records", kept)
+        assert status == 0, err
+        assert len(kept.read_text().splitlines()) == 6
 
 
 def seen_runs(runs):

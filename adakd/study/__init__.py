@@ -1,7 +1,7 @@
 """What several runs say together: records, tables of paired differences, and comparisons that are fair three ways."""
 
 from .protocol import PLAN, WAYS, Study, push, run_study
-from .records import append_record, read_records
+from .records import append_record, keep_records, read_records
 from .results import StudyResults, read_study
 from .tables import (
     Line,
@@ -27,6 +27,7 @@ __all__ = [
     "describe_method",
     "format_lines",
     "format_table",
+    "keep_records",
     "push",
     "read_records",
     "read_study",

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-__all__ = ["append_record", "compact", "key_of", "read_records"]
+__all__ = ["append_record", "compact", "keep_records", "key_of", "read_records"]
 
 
 def key_of(config: dict[str, Any]) -> str:
@@ -51,6 +51,22 @@ def append_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def keep_records(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> int:
+    """Add those records to a file of one a line that are not in it; returns how many these were.
+
+    Raises:
+        ValueError: if the file's name does not end in .jsonl, or it holds something else.
+    """
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        raise ValueError(f"records: expected a file name that ends in .jsonl, got {path}")
+    known = {key_of(record["config"]) for record in read_records(path)} if path.is_file() else set()
+    new = [record for record in records if key_of(record["config"]) not in known]
+    for record in new:
+        append_record(path, record)
+    return len(new)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
