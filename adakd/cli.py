@@ -104,6 +104,12 @@ def _method(text: str) -> tuple[str, dict[str, Any]]:
     return name, dict(_option(part) for part in settings.split(",") if part)
 
 
+def _lines_file(text: str) -> Path:
+    if not text.endswith(".jsonl"):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .jsonl, got {text!r}")
+    return Path(text)
+
+
 def _images(text: str) -> int | str:
     return text if text == "all" else int(text)
 
@@ -304,6 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--student", metavar="NAME", help="a model; see `adakd teacher --help`")
     several.add_argument(
         "--records",
+        type=_lines_file,
         metavar="FILE",
         help="also add the records to this file, one a line (.jsonl); see `adakd table`",
     )
