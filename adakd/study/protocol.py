@@ -32,7 +32,7 @@ from ..methods import create_method, get_method, options_of
 from ..objective import LogitObjective
 from ..training import Recipe, Run, get_recipe, write_json
 from ..training.files import read_json
-from ..training.fit import step_bar, student_views
+from ..training.fit import Interrupted, step_bar, steps_of, student_views
 from ..training.record import environment, now
 from ..training.run import (
     DEFAULT_RECIPE,
@@ -165,6 +165,7 @@ class _Work:
         self.teacher, self.student = chosen
         self.jobs: dict[_Task, Job] = {}
         self.bar: Any = False
+        self.stop: list[int] = []  # signals that came while a run trained
 
     def job(self, task: _Task) -> Job:
         if task not in self.jobs:
@@ -382,6 +383,10 @@ def run_study(
             waiting = [(key, task) for key, task in tasks.items() if key not in done]
             if not waiting:
                 return [done[key] for key in tasks]
+            if work.stop:  # in the last step of a run, which has finished instead
+                raise Interrupted(
+                    f"stopped; {len(tasks) - len(waiting)} of {len(tasks)} records are in {folder}"
+                )
             _show(work, len(tasks) - len(waiting), len(tasks))
             if not any(_claim(work, key, task) for key, task in waiting):
                 time.sleep(_SECONDS_BETWEEN_LOOKS)  # the rest is under way elsewhere
@@ -395,7 +400,7 @@ def _claim(work: _Work, key: str, task: _Task) -> bool:
     try:
         with lock.acquire(timeout=0):
             if key not in work.records():  # else another process has just finished it
-                append_record(work.folder / f"{task.way}.jsonl", work.job(task)().record)
+                append_record(work.folder / f"{task.way}.jsonl", work.job(task)(work.stop).record)
             return True
     except (Timeout, BusyError):
         return False
@@ -411,7 +416,6 @@ def _note_choices(folder: Path, choices: dict[str, dict[str, Any]]) -> None:
 
 def _show(work: _Work, done: int, all_tasks: int) -> None:
     """The display counts steps of all runs known so far; more follow once weights are chosen."""
-    images = work.recipe.train_images or len(work.data.train)
-    steps = work.recipe.epochs * math.ceil(images / work.recipe.batch_size)
+    steps = steps_of(work.data, work.recipe)
     work.bar.total, work.bar.n = all_tasks * steps, done * steps
     work.bar.refresh()

@@ -17,6 +17,7 @@ __all__ = [
     "describe_method",
     "format_lines",
     "format_table",
+    "plus_minus",
     "summarize",
     "tidy",
     "weights_of",
@@ -191,7 +192,8 @@ def compare_records(
     return lines
 
 
-def _plus_minus(interval: Interval | None, sign: str = "") -> str:
+def plus_minus(interval: Interval | None, sign: str = "") -> str:
+    """An interval as mean ± half its width; a dash for None."""
     if interval is None:
         return "–"
     return _with_error(interval.estimate, (interval.high - interval.low) / 2, sign)
@@ -206,8 +208,8 @@ def format_lines(lines: Sequence[Line], markdown: bool = False) -> str:
         [
             line.name,
             str(len(line.seeds)),
-            _plus_minus(line.accuracy),
-            *(_plus_minus(interval, "+") for interval in line.ahead.values()),
+            plus_minus(line.accuracy),
+            *(plus_minus(interval, "+") for interval in line.ahead.values()),
         ]
         for line in lines
     ]

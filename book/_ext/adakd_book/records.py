@@ -11,6 +11,13 @@ A table, one row a record, one column a dotted path into it::
 ``file`` is the record itself, as a link. With ``:each: path`` the rows are the entries of a list in the record. A number in prose: ``{record}`cifar100-kd.json result.last | .2f` ``. What follows the bar is a Python format.
 A path that a record does not have is an error, unless it ends with a question mark: then the cell holds a dash. A
 pattern that matches no record gives the sentence of ``:empty:``.
+
+One of the three tables of a study's folder (see `adakd.study`), with 95 % intervals::
+
+    ```{study-table} study
+    :way: published
+    :to: kd zkd
+    ```
 """
 
 import json
@@ -21,6 +28,8 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.addnodes import download_reference
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from adakd.study import WAYS, plus_minus, read_study
 
 FOLDER = "book/records"
 
@@ -98,7 +107,7 @@ class Records(SphinxDirective):
         if not cells:
             text = self.options.get("empty", "There is no such record yet.")
             return [nodes.paragraph("", text, classes=["records-empty"])]
-        return [self._table([nodes.Text(title) for title, _ in columns], cells)]
+        return [table([nodes.Text(title) for title, _ in columns], cells)]
 
     def _pairs(self, option):
         pairs = [part.partition("=") for part in self.options.get(option, "").split(";") if part.strip()]
@@ -118,15 +127,41 @@ class Records(SphinxDirective):
         label = path.relative_to(Path(self.env.srcdir, FOLDER)).with_suffix("").as_posix()
         return download_reference("", label, refdoc=self.env.docname, reftarget=f"/{name}")
 
-    def _table(self, titles, cells):
-        def row(contents):
-            return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", content)) for content in contents))
 
-        group = nodes.tgroup("", cols=len(titles))
-        group += [nodes.colspec(colwidth=1) for _ in titles]
-        group += nodes.thead("", row(titles))
-        group += nodes.tbody("", *map(row, cells))
-        return nodes.table("", group, classes=["records"])
+def table(titles, cells):
+    def row(contents):
+        return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", content)) for content in contents))
+
+    group = nodes.tgroup("", cols=len(titles))
+    group += [nodes.colspec(colwidth=1) for _ in titles]
+    group += nodes.thead("", row(titles))
+    group += nodes.tbody("", *map(row, cells))
+    return nodes.table("", group, classes=["records"])
+
+
+class StudyTable(SphinxDirective):
+    """One of a study's tables: a row a method."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"way": lambda text: directives.choice(text, WAYS), "to": directives.unchanged}
+
+    def run(self):
+        folder = Path(self.env.srcdir, FOLDER, self.arguments[0])
+        self.env.note_reread()
+        way, to = self.options.get("way", WAYS[0]), self.options.get("to", "kd zkd").split()
+        try:
+            study = read_study(folder)
+            lines = study.table(way, to)
+        except (OSError, ValueError) as error:
+            raise self.error(f"study {self.arguments[0]}: {error}") from None
+        titles = ["Method", "λ", "Seeds", "Accuracy (%)", *(f"Ahead of {name}" for name in to)]
+        cells = []
+        for line in lines:
+            _, weight = study.weights(way, line.name)
+            ahead = [plus_minus(line.ahead.get(name), "+") for name in to]
+            weight = "–" if weight is None else f"{weight:g}"
+            cells.append([line.name, weight, str(len(line.seeds)), plus_minus(line.accuracy), *ahead])
+        return [table(list(map(nodes.Text, titles)), [list(map(nodes.Text, row)) for row in cells])]
 
 
 class Record(SphinxRole):
@@ -145,4 +180,5 @@ class Record(SphinxRole):
 
 def setup(app):
     app.add_directive("records", Records)
+    app.add_directive("study-table", StudyTable)
     app.add_role("record", Record())
