@@ -62,6 +62,45 @@ def test_gratings_are_bytes_in_equal_classes():
     assert data.padding == 0
 
 
+def test_gratings_of_ten_orientations_are_the_embedded_set():
+    assert load_gratings(classes=10).checksum == load_data("gratings").checksum
+    assert load_gratings(classes=10).name == "gratings"
+
+
+@pytest.mark.parametrize("classes", [2, 4, 30, 100])
+def test_gratings_of_another_number_of_orientations(classes):
+    """Another name, so that nothing takes them for the embedded set, and the classes in turn."""
+    data = load_gratings(3 * classes, 2 * classes, classes=classes)
+    assert data.name == f"gratings-{classes}"
+    assert len(set(data.classes)) == data.num_classes == classes
+    assert data.classes[1] == f"{180 / classes:g}°"
+    assert data.train.labels.bincount().tolist() == [3] * classes
+    assert data.checksum != load_gratings(3 * classes, 2 * classes).checksum
+
+
+def test_gratings_half_way_round_the_ring_are_perpendicular():
+    """Turned by a quarter of a circle, an image of class k looks like one of class k + K/2: so do the mean spectra."""
+    spectra = {}
+    for k, axes in ((0, (0, 1)), (4, (1, 0))):
+        split = load_gratings(4000, 8, classes=8).train
+        pixels = split.images[split.labels == k, ..., 0].numpy().transpose(0, *(1 + a for a in axes))
+        spectra[k] = (np.abs(np.fft.fft2(pixels - 127.5)) ** 2).mean(0)[:8, :8].ravel()
+    assert np.corrcoef(spectra[0], spectra[4])[0, 1] > 0.95
+
+
+def test_ring_distance_of_any_number_of_classes():
+    first, other = torch.arange(7)[:, None], torch.arange(7)[None]
+    apart = ring_distance(first, other, 7)
+    assert apart[0].tolist() == [0, 1, 2, 3, 3, 2, 1]
+    assert torch.equal(apart, apart.T)
+    assert ring_distance(torch.tensor(0), torch.tensor(9)) == 1
+
+
+def test_gratings_need_two_orientations():
+    with pytest.raises(ValueError, match="classes: expected at least 2 orientations, got 1"):
+        load_gratings(classes=1)
+
+
 def test_gratings_test_images_are_not_training_images():
     data = load_data("gratings")
     train, test = ({image.numpy().tobytes() for image in split.images} for split in (data.train, data.test))

@@ -22,11 +22,11 @@ _GREY_LEVELS = (
 )
 
 
-def _generate(images: int, seed: int) -> Split:
+def _generate(images: int, seed: int, classes: int) -> Split:
     # RandomState's streams are frozen for good, those of default_rng are not.
     random = np.random.RandomState(seed)
-    labels = np.arange(images) % NUM_CLASSES
-    angle = (labels + _ANGLE_SPREAD * random.randn(images)) * math.pi / NUM_CLASSES
+    labels = np.arange(images) % classes
+    angle = (labels + _ANGLE_SPREAD * random.randn(images)) * math.pi / classes
     frequency = 2 * math.pi * random.uniform(2.0, 3.0, images) / SIZE  # 2 to 3 waves across
     phase = random.uniform(0, 2 * math.pi, images)
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
@@ -40,25 +40,39 @@ def _generate(images: int, seed: int) -> Split:
     )
 
 
-def ring_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Distance of two classes on the ring of orientations, 0 to 5."""
-    apart = (a - b).abs() % NUM_CLASSES
-    return torch.minimum(apart, NUM_CLASSES - apart)
+def ring_distance(a: torch.Tensor, b: torch.Tensor, classes: int = NUM_CLASSES) -> torch.Tensor:
+    """Distance of two classes on the ring of orientations: 0 to 5 of the ten, 0 to half of any other number."""
+    apart = (a - b).abs() % classes
+    return torch.minimum(apart, classes - apart)
 
 
-def load_gratings(train_images: int = 4000, test_images: int = 2000) -> ImageData:
+def load_gratings(
+    train_images: int = 4000, test_images: int = 2000, *, classes: int = NUM_CLASSES
+) -> ImageData:
     """Generate the embedded set: 16 × 16 gratings of 10 orientations in noise, the same on every machine.
 
     No crop and no flip: a mirrored grating belongs to another class. Takes well under a second.
+
+    Args:
+        train_images, test_images: how many to draw; the classes take turns.
+        classes: number of orientations between 0° and 180°. The orientation strays by a quarter of a class whatever
+            their number, and the pixel noise is the same: more classes are harder. With another number than ten the
+            set's name ends in it ("gratings-4"); `adakd.load_data` does not know that name, so pass the set itself.
+
+    Raises:
+        ValueError: for fewer than 2 classes.
     """
-    train, test = _generate(train_images, seed=1), _generate(test_images, seed=2)
+    if classes < 2:
+        raise ValueError(f"classes: expected at least 2 orientations, got {classes}")
+    train = _generate(train_images, seed=1, classes=classes)
+    test = _generate(test_images, seed=2, classes=classes)
     # The mean and deviation of the whole generated distribution, by construction and not measured.
     spread = _GREY_LEVELS * math.sqrt(0.5 + _NOISE**2) / 255
     return ImageData(
-        name="gratings",
+        name="gratings" if classes == NUM_CLASSES else f"gratings-{classes}",
         train=train,
         test=test,
-        classes=tuple(f"{180 * k // NUM_CLASSES}°" for k in range(NUM_CLASSES)),
+        classes=tuple(f"{180 * k / classes:.4g}°" for k in range(classes)),
         mean=(0.5,) * 3,
         std=(spread,) * 3,
         padding=0,
