@@ -1,18 +1,21 @@
 """Measuring: what a loss costs beside plain KD, and what a training step is made of.
 
 The parts take turns, round by round, so that whatever else the machine does meets all of them; what is reported are
-medians over the rounds, as ratios within a round, and as times for those who have the machine to themselves.
+medians over the rounds, as ratios within a round, and as times for those who have the machine to themselves. Where a
+difference is smaller than what a round may stray, two steps alternate one by one, in pairs.
 """
 
+import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
@@ -20,14 +23,18 @@ from .data import ImageData, Split, Views
 from .methods import METHODS, create_method
 from .models import create_model
 from .objective import LogitObjective
+from .statistics import median_interval
 from .temperature import Fixed
 from .training import Precision, choose_precision, get_recipe
 from .training.capture import Captured, choose_capture
 from .training.record import environment
 
-__all__ = ["Ceiling", "bench_losses", "bench_step", "ceiling", "roofline_seconds", "turns"]
+__all__ = ["Ceiling", "alternate", "bench_losses", "bench_step", "ceiling", "roofline_seconds", "turns"]
 
 SHAPES = ((64, 100), (256, 1000))
+PAIRS = 300
+_FEWEST_PAIRS = 6  # below, no two of them enclose the median in 95 of 100 cases
+_WARM_UP_PAIRS = 5
 _REFERENCE = "kd"
 
 
@@ -49,6 +56,19 @@ def _seconds(step: Callable[[], Any], device: torch.device, repeats: int) -> flo
     for _ in range(repeats):
         step()
     return time.perf_counter() - begin
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Python's collector of cycles runs when it likes, in whoever's turn it is: not while the clock does."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def turns(
@@ -77,15 +97,74 @@ def turns(
     repeats = max(1, round(least / (_seconds(steps[reference], device, 5) / 5)))
     spent: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps.items())
-    for _ in tqdm(range(rounds), desc=label, disable=not progress):
-        for name, step in order:
-            spent[name].append(_seconds(step, device, repeats) / repeats)
-        order.reverse()  # whom one comes after costs something too: caches, clocks
+    with _no_collector():
+        for _ in tqdm(range(rounds), desc=label, disable=not progress):
+            for name, step in order:
+                spent[name].append(_seconds(step, device, repeats) / repeats)
+            order.reverse()  # whom one comes after costs something too: caches, clocks
     return spent
+
+
+def alternate(
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    device: torch.device,
+    *,
+    pairs: int,
+    label: str = "pairs",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """What `first` costs in units of `second`, for differences smaller than a machine's moods.
+
+    The two alternate step by step, in the order first, second, second, first. Such a four is a pair: its ratio is the
+    time of the two first over that of the two second. A steady drift cancels in it, and so does what it costs to come
+    after oneself or after the other; a disturbance meets one pair among many, and medians do not mind it.
+
+    Args:
+        first, second: each does a step.
+        device: where they run.
+        pairs: how many, at least 6; a few more beforehand are not counted.
+        label: what the progress display says.
+        progress: show it.
+
+    Returns:
+        The median of the pairs' ratios with its distribution-free 95 % interval (``low``, ``high``; see
+        `adakd.statistics.median_interval`), the lowest and highest ratio, the number of pairs, and the ratio of the
+        median times of a single step (``of_medians``).
+
+    Raises:
+        ValueError: for fewer pairs, which have no such interval.
+    """
+    _refuse_few(pairs)
+    ratios: list[float] = []
+    singles: dict[Callable[[], Any], list[float]] = {first: [], second: []}
+    with _no_collector():
+        for number in tqdm(range(-_WARM_UP_PAIRS, pairs), desc=label, disable=not progress):
+            spent = [(step, _seconds(step, device, 1)) for step in (first, second, second, first)]
+            if number < 0:
+                continue
+            (_, a), (_, b), (_, c), (_, d) = spent
+            ratios.append((a + d) / (b + c))
+            for step, seconds in spent:
+                singles[step].append(seconds)
+    found = median_interval(ratios)
+    return {
+        **_spread(ratios),
+        "low": found.low,
+        "high": found.high,
+        "confidence": found.level,
+        "pairs": pairs,
+        "of_medians": statistics.median(singles[first]) / statistics.median(singles[second]),
+    }
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+
+
+def _refuse_few(pairs: int) -> None:
+    if pairs < _FEWEST_PAIRS:
+        raise ValueError(f"pairs: expected at least {_FEWEST_PAIRS} (fewer have no 95 % interval), got {pairs}")
 
 
 # ---- losses ----
@@ -193,7 +272,11 @@ _VENDOR = {
 
 
 def ceiling(device: torch.device, precision: Precision) -> Ceiling:
-    """From the vendor's table where the device's name is in it, else measured: a large product, a large copy."""
+    """From the vendor's table where the device's name is in it, else measured: a large product, a large copy.
+
+    In fp32 always measured, and the product also as a 1 x 1 convolution, of which the faster counts: by default a GPU's
+    convolutions round their factors to TF32, and its matrix products do not.
+    """
     if device.type == "cuda" and precision.name != "fp32":
         words = torch.cuda.get_device_name(device).replace("-", " ").split()
         if "PCIe" in words or "PCIE" in words:
@@ -204,9 +287,15 @@ def ceiling(device: torch.device, precision: Precision) -> Ceiling:
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision.name]
     side = 2048
     matrix = torch.randn(side, side, device=device).to(dtype)
+    ways = [lambda: matrix @ matrix]
+    if precision.name == "fp32":
+        # The same numbers as pixels (1, side, side / 32, 32) and as filters (side, side, 1, 1).
+        pixels = matrix.view(1, side // 32, 32, side).permute(0, 3, 1, 2)  # channels_last
+        filters = matrix.view(side, side, 1, 1)
+        ways.append(lambda: conv2d(pixels, filters))
     block = torch.empty(2**26, dtype=torch.float32, device=device).fill_(1.0)
     target = torch.empty_like(block)
-    product = min(_seconds(lambda: matrix @ matrix, device, 1) for _ in range(7))
+    product = min(_seconds(way, device, 1) for way in ways for _ in range(7))
     copied = min(_seconds(lambda: target.copy_(block), device, 1) for _ in range(7))
     return Ceiling(2 * side**3 / product, 2 * block.nbytes / copied, "measured")
 
@@ -296,6 +385,7 @@ def bench_step(
     capture: bool | None = None,
     rounds: int = 10,
     least: float = 0.5,
+    pairs: int = PAIRS,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Time a training step and its parts, on random pixels in CIFAR's shape (32 x 32, 100 classes).
@@ -310,17 +400,20 @@ def bench_step(
         capture: compile forward and loss; on a GPU only when left out.
         rounds: how often each part has its turn.
         least: seconds of the whole step in a turn.
+        pairs: how often a cached step and the same at one fixed temperature are held against each other.
         progress: show a progress bar.
 
     Returns:
         A record with environment, settings, and for each part its seconds and its share of the step with a live teacher.
         Parts are data (choose and render the views), teacher (forward), student (forward and backward), loss (forward and
         backward), optimizer; live and cached (a whole step each), fixed (a cached step at one fixed temperature).
+        What adapting costs, cached against fixed, step by step (``adaptive_to_fixed``, see `alternate`).
         Also images a second, operations a step, and the fraction of peak and of the per-layer roofline.
 
     Raises:
-        ValueError: for unknown names, or a method without a teacher.
+        ValueError: for unknown names, a method without a teacher, or fewer than 6 pairs.
     """
+    _refuse_few(pairs)  # and not after minutes of timing
     device = torch.device(device)
     data = synthetic_data(max(2000, batch_size)).to(device)
     generator = torch.Generator().manual_seed(0)
@@ -332,7 +425,8 @@ def bench_step(
         raise ValueError(f"method: expected one that distills, got {method!r}")
     fixed = _at_fixed_temperature(criterion).to(device)
     chosen = choose_precision(precision, device, sum(p.numel() for p in model.parameters()))
-    recipe = get_recipe("paper", "student", batch_size=batch_size)
+    # The weights stand still: else the last of many steps on one batch would compute with numbers that no run has.
+    recipe = get_recipe("paper", "student", batch_size=batch_size, lr=0.0)
     optimizer = recipe.optimizer([*model.parameters(), *criterion.parameters()])
     # On its own, the optimizer steps a copy: the gradients of a captured network live in the graph's memory.
     twin = create_model(student, data.num_classes).to(device)
@@ -407,6 +501,14 @@ def bench_step(
         label=f"{teacher} → {student}",
         progress=progress,
     )
+    adapting = alternate(
+        steps["cached"],
+        steps["fixed"],
+        device,
+        pairs=pairs,
+        label="adaptive and fixed",
+        progress=progress,
+    )
     limit = ceiling(device, chosen)
     size = 4 if chosen.name == "fp32" else 2
     flops = {"student": 3 * _flops(model, images), "teacher": _flops(teaching, images)}
@@ -430,6 +532,7 @@ def bench_step(
             "captured": captured,
             "captured_reason": reason,
             "rounds": rounds,
+            "pairs": pairs,
         },
         **environment(device),
         "ceiling": {"flops": limit.flops, "bandwidth": limit.bandwidth, "source": limit.source},
@@ -438,7 +541,7 @@ def bench_step(
             name: _spread([one / all_ for one, all_ in zip(values, spent["live"], strict=True)])
             for name, values in spent.items()
         },
-        "adaptive_to_fixed": _spread([a / f for a, f in zip(spent["cached"], spent["fixed"], strict=True)]),
+        "adaptive_to_fixed": adapting,
         "images_per_second": {name: batch_size / medians[name] for name in whole_steps},
         "operations": flops,
         "fraction_of_peak": {

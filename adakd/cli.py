@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ._version import __version__
-from .bench import bench_losses, bench_step
+from .bench import PAIRS, bench_losses, bench_step
 from .data import DATASETS, DataError
 from .divergence import DIVERGENCES
 from .measure import measure_temperatures
@@ -295,7 +295,8 @@ def _parser() -> argparse.ArgumentParser:
         "compare",
         help="distill by several methods and seeds, and show a table",
         description="Several methods and seeds from one teacher: the same initial weights, images and views within a "
-        "seed, one cache of the teacher's answers. Differences in the table are to the first method, paired by seed.",
+        "seed, and a teacher that says everything once. Differences in the table are to the first method, paired by "
+        "seed.",
     )
     models = several.add_argument_group("models and methods")
     models.add_argument(
@@ -458,6 +459,14 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--student", default="resnet8x4", metavar="NAME", help="(default: resnet8x4)")
     step.add_argument("--method", default="zkd+mlt", metavar="NAME", help="(default: zkd+mlt)")
     step.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: 64)")
+    step.add_argument(
+        "--pairs",
+        type=int,
+        default=PAIRS,
+        metavar="N",
+        help="how often a step with adaptive temperature and one with a fixed temperature are held against each other "
+        f"(default: {PAIRS})",
+    )
     step.add_argument(
         "--precision", default="auto", metavar="NAME", help="fp32, bf16, fp16 or auto (default: auto)"
     )
@@ -665,6 +674,7 @@ def _bench(arguments: argparse.Namespace) -> None:
             device=device,
             precision=arguments.precision,
             capture=arguments.capture,
+            pairs=arguments.pairs,
         )
         show = _show_step
     if arguments.json:
@@ -692,8 +702,10 @@ def _show_step(record: dict[str, Any]) -> None:
     print(f"{'part':12}{'ms':>9}{'share of the live step':>26}")
     for name, seconds in record["seconds"].items():
         print(f"{name:12}{1000 * seconds['median']:>9.2f}{100 * record['share'][name]['median']:>24.1f} %")
+    adapting = record["adaptive_to_fixed"]
     print(
-        f"adaptive to fixed temperature, whole cached step: {record['adaptive_to_fixed']['median']:.3f}\n"
+        f"adaptive to fixed temperature, whole cached step: {adapting['median']:.4f}, 95 % interval "
+        f"{adapting['low']:.4f} to {adapting['high']:.4f} ({adapting['pairs']} pairs)\n"
         f"peak {limit['flops'] / 1e12:.2f} TFLOP/s, {limit['bandwidth'] / 1e9:.0f} GB/s ({limit['source']})"
     )
     for name in ("live", "cached"):

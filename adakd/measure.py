@@ -1,6 +1,5 @@
 """Measuring what temperatures real networks' logits ask for, split by split, as a record without a single image."""
 
-import logging
 import math
 import os
 import time
@@ -17,17 +16,14 @@ from ._check import check_finite, check_logits, near_names
 from .data import DATASETS, ImageData, eval_batches, load_data
 from .divergence import KL
 from .logits import peak, standardize
-from .models import MODELS, create_model
 from .series import lower_factor, samuelson_bounds, upper_factor
 from .temperature import MaxLogit, Temperatures
-from .training import Run, TeacherError, WeightsError, load_weights, open_run, resolve_device
-from .training.files import sha256_of
+from .training import Run, open_run, resolve_device
 from .training.record import environment, now
-from .training.run import DEFAULT_TEACHER, teacher_run
+from .training.run import DEFAULT_TEACHER, load_teacher, refuse_other_data, teacher_run
 
 __all__ = ["logits_of", "measure_temperatures", "summarize_temperatures"]
 
-log = logging.getLogger("adakd")
 
 RULES = {  # name in the record: options of MaxLogit
     "teacher": {"reference": "teacher"},  # the abstract of 2503.09030
@@ -268,27 +264,6 @@ def logits_of(
     return torch.cat(parts)
 
 
-def _teacher_run(teacher: str | os.PathLike | Run, data: str, out: str | os.PathLike) -> Run:
-    found = teacher_run(teacher, data, out)
-    if found is None:  # `distill` would train it; who measures wants to know what there is
-        raise TeacherError(
-            f"no trained {teacher} for {data} under {Path(out).resolve()}. Train it first: "
-            f"adakd teacher --model {teacher} --data {data}; or name the folder of a finished run."
-        )
-    return found
-
-
-def _refuse_other_data(role: str, run: Run, data: ImageData) -> None:
-    theirs = run.record["data"]
-    if (theirs["name"], theirs["classes"]) != (data.name, data.num_classes):
-        raise ValueError(
-            f"the {role} in {run.folder} was trained on {theirs['name']} ({theirs['classes']} classes), "
-            f"not on {data.name} ({data.num_classes} classes)"
-        )
-    if theirs["sha256"] != data.checksum:
-        log.warning("%s: the data are not those of the %s's run (another checksum)", data.name, role)
-
-
 def _fields(run: Run) -> dict[str, Any]:
     """What the record says of a network that a run trained."""
     config = run.record["config"]
@@ -357,26 +332,16 @@ def measure_temperatures(
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
     # Before data are downloaded for nothing.
     taught = None if student is None else student if isinstance(student, Run) else open_run(student)
-    if teacher_weights is None:
-        run = _teacher_run(teacher, name, out)
-    elif str(teacher) not in MODELS:
-        raise ValueError(near_names("model", str(teacher), MODELS))
-    elif not Path(teacher_weights).is_file():
-        raise WeightsError(f"no weights at {teacher_weights}")
+    run = teacher_run(teacher, teacher_weights, name, out, would_train=False)
     data = (data if isinstance(data, ImageData) else load_data(data, root, official=official)).to(device)
 
-    networks, fields = {}, {"student": None}
-    if teacher_weights is None:
-        _refuse_other_data("teacher", run, data)
-        networks["teacher"], fields["teacher"] = run.model(), _fields(run)
-    else:
-        path = Path(teacher_weights)
-        with torch.random.fork_rng(devices=[]):  # fresh weights, overwritten at once
-            model = create_model(str(teacher), data.num_classes)
-        networks["teacher"] = load_weights(model, path)
-        fields["teacher"] = {"model": str(teacher), "sha256": sha256_of(path), "file": path.name}
+    loaded = load_teacher(
+        teacher, teacher_weights, run, data, out=out, device=device, precision="fp32", progress=False
+    )
+    networks, fields = {"teacher": loaded.model}, {"student": None}
+    fields["teacher"] = _fields(run) if run else {**loaded.identity, "file": Path(teacher_weights).name}
     if taught is not None:
-        _refuse_other_data("student", taught, data)
+        refuse_other_data(taught, data, "student")
         networks["student"], fields["student"] = taught.model(), _fields(taught)
 
     result = {}

@@ -1,13 +1,15 @@
 """The literature's loop does what ours does: otherwise its speed would compare nothing."""
 
+import gc
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from adakd import create_method, create_model
-from adakd.bench import Ceiling, bench_step, ceiling, roofline_seconds, synthetic_data, turns
+from adakd.bench import Ceiling, alternate, bench_step, ceiling, roofline_seconds, synthetic_data, turns
 from adakd.data import Views
 from adakd.training import Recipe, choose_precision
 
@@ -111,6 +113,94 @@ def test_turns_measure_each_once_a_round():
     assert calls["b"] == 3 + 4
 
 
+class Machine:
+    """A clock that goes as its steps say, and as a machine does that has other work and grows warm."""
+
+    def __init__(self, monkeypatch, drift=0.0, after_itself=0.0, disturbed=0):
+        self.now, self.last, self.calls = 0.0, None, []
+        self.drift, self.after_itself, self.disturbed = drift, after_itself, disturbed
+        monkeypatch.setattr("adakd.bench.time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def step(self, name, seconds):
+        def run():
+            self.calls.append(name)
+            spent = seconds + self.after_itself * (self.last == name) + self.drift * self.now
+            if self.disturbed:
+                spent *= 1 + 0.01 * torch.randn(()).item()
+                spent *= 1 + 9 * torch.rand(()).item() * (torch.rand(()).item() < 1 / self.disturbed)
+            self.now, self.last = self.now + spent, name
+
+        return run
+
+    def ratio(self, **options):
+        return alternate(self.step("a", 1.004), self.step("b", 1.0), CPU, progress=False, **options)
+
+
+def test_steps_alternate_in_pairs_that_begin_and_end_alike(monkeypatch):
+    machine = Machine(monkeypatch)
+    found = machine.ratio(pairs=6)
+    assert machine.calls == ["a", "b", "b", "a"] * (5 + 6)
+    exact = {
+        "median": 1.004,
+        "lowest": 1.004,
+        "highest": 1.004,
+        "low": 1.004,
+        "high": 1.004,
+        "of_medians": 1.004,
+    }
+    assert found == pytest.approx({**exact, "confidence": 0.95, "pairs": 6})
+
+
+def test_neither_drift_nor_who_comes_before_is_taken_for_a_difference(monkeypatch):
+    found = Machine(monkeypatch, drift=1e-4, after_itself=0.2).ratio(pairs=100)
+    expected = (1.004 + 0.1) / (1 + 0.1)  # either comes once after itself, of twice
+    assert found["median"] == pytest.approx(expected, abs=1e-4)
+    assert found["high"] - found["low"] < 2e-4
+
+
+def test_disturbances_widen_the_interval_and_do_not_move_it(monkeypatch):
+    torch.manual_seed(0)
+    found = Machine(monkeypatch, drift=1e-5, disturbed=10).ratio(pairs=300)
+    assert found["lowest"] < 0.5
+    assert found["highest"] > 2
+    assert 1.0 < found["low"] <= 1.004 <= found["high"] < 1.008
+    few = Machine(monkeypatch, disturbed=3).ratio(pairs=30)
+    assert few["high"] - few["low"] > found["high"] - found["low"]
+
+
+def test_the_collector_rests_while_the_clock_runs():
+    def step():
+        assert not gc.isenabled()
+
+    alternate(step, step, CPU, pairs=6, progress=False)
+    assert gc.isenabled()
+
+    def broken():
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        alternate(step, broken, CPU, pairs=6, progress=False)
+    assert gc.isenabled()
+
+
+def test_too_few_pairs_are_refused_before_anything_is_timed():
+    with pytest.raises(ValueError, match=r"pairs: expected at least 6 .* got 5"):
+        bench_step("nothing", "nothing", pairs=5)
+
+
+def test_an_fp32_ceiling_is_that_of_the_faster_kind_of_product(monkeypatch):
+    """A GPU's convolutions may use TF32 where its products do not: here they take no time at all."""
+    matrix = torch.randn(64, 64)
+    pixels = matrix.view(1, 2, 32, 64).permute(0, 3, 1, 2)
+    same = torch.nn.functional.conv2d(pixels, matrix.view(64, 64, 1, 1))
+    torch.testing.assert_close(same.permute(0, 2, 3, 1).reshape(64, 64), matrix @ matrix.T)
+    plain = ceiling(CPU, FP32)
+    monkeypatch.setattr("adakd.bench.conv2d", lambda pixels, filters: None)
+    assert ceiling(CPU, FP32).flops > 100 * plain.flops
+    bf16 = choose_precision("bf16", CPU, 0)
+    assert ceiling(CPU, bf16).flops < 100 * plain.flops
+
+
 def test_a_ceiling_is_measured_where_nobody_published_one():
     limit = ceiling(CPU, FP32)
     assert limit.source == "measured"
@@ -119,12 +209,20 @@ def test_a_ceiling_is_measured_where_nobody_published_one():
 
 
 def test_a_step_is_split_into_parts_and_recorded():
-    record = bench_step("resnet14", "resnet8", precision="fp32", rounds=2, least=0.01, progress=False)
+    record = bench_step("resnet14", "resnet8", precision="fp32", rounds=2, least=0.01, pairs=6, progress=False)
     assert {"commit", "hardware", "versions", "config"} <= record.keys()
     share = {name: value["median"] for name, value in record["share"].items()}
     assert share["live"] == 1.0
     assert share["cached"] < 1.0
-    assert 0 < record["fraction_of_peak"]["live"] < 1
+    operations = sum(
+        record["operations"].values()
+    )  # on a busy machine more a second than its ceiling just then
+    assert record["fraction_of_peak"]["live"] == pytest.approx(
+        operations / record["seconds"]["live"]["median"] / record["ceiling"]["flops"]
+    )
+    adapting = record["adaptive_to_fixed"]
+    assert adapting["lowest"] == adapting["low"] <= adapting["median"] <= adapting["high"]
+    assert (adapting["pairs"], record["config"]["pairs"]) == (6, 6)
     assert record["operations"]["student"] / 64 / 3 == pytest.approx(25.0e6, rel=0.02)
 
 

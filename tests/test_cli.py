@@ -289,12 +289,16 @@ def test_bench_splits_a_step(adakd, tmp_path, monkeypatch):
     )
     status, out, _ = adakd(
         *("bench", "step", "--teacher", "resnet14", "--student", "resnet8x0.5", "--device", "cpu"),
-        *("--batch-size", 8, "--json", tmp_path / "step.json"),
+        *("--batch-size", 8, "--pairs", 7, "--json", tmp_path / "step.json"),
     )
     assert status == 0
     for part in ("data", "teacher", "student", "loss", "optimizer", "of the roofline"):
         assert part in out
-    assert json.loads((tmp_path / "step.json").read_text())["config"]["batch_size"] == 8
+    record = json.loads((tmp_path / "step.json").read_text())
+    assert record["config"]["batch_size"] == 8
+    assert "95 % interval" in out
+    assert "(7 pairs)" in out
+    assert record["adaptive_to_fixed"]["low"] <= record["adaptive_to_fixed"]["high"]
 
 
 def test_bench_compares_losses_with_kd(adakd, tmp_path):
@@ -429,7 +433,7 @@ def test_a_teacher_of_other_classes(adakd, runs, tmp_path):
     teacher = teacher_in(runs).folder
     data = ["--data", "cifar100", "--root", tmp_path, "--unofficial-archive"]
     result = adakd("distill", *data, "--teacher", teacher, "--out", tmp_path)
-    assert_one_line(result, "knows 10 classes (gratings), cifar100 has 100")
+    assert_one_line(result, "was trained on gratings (10 classes), not on cifar100 (100 classes)")
     weights = ["--teacher", "resnet8x0.5", "--teacher-weights", teacher / "weights.safetensors"]
     result = adakd("distill", *data, *weights, "--out", tmp_path)
     assert_one_line(result, "fc.weight is (10, 32), expected (100, 32)", "number of classes")

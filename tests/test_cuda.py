@@ -53,3 +53,15 @@ def test_a_run_on_the_gpu(precision, tiny_data, tiny_teacher, tmp_path):
     assert run.record["hardware"]["gpu"]
     assert all(math.isfinite(row["loss"]) for row in run.history)
     assert {p.device.type for p in run.model().parameters()} == {"cpu"}
+
+
+def test_runs_that_share_a_live_teacher(tiny_data, tiny_teacher, tmp_path):
+    """In captured steps, with the networks of all of them in memory."""
+    options = {"device": "cuda", "cache": None, "progress": False, "epochs": 2, "batch_size": 20}
+    methods = ["ce", "kd", "zkd+mlt"]
+    runs = adakd.compare(methods, (0,), tiny_teacher, "resnet8x0.5", tiny_data, out=tmp_path / "1", **options)
+    for method, run in zip(methods, runs, strict=True):
+        alone = adakd.distill(tiny_teacher, "resnet8x0.5", method, tiny_data, out=tmp_path / "2", **options)
+        assert run.folder.name == alone.folder.name
+        for row, other in zip(run.history, alone.history, strict=True):
+            assert row["loss"] == pytest.approx(other["loss"], rel=0.02)

@@ -16,6 +16,7 @@ from adakd.statistics import (
     detectable_difference,
     holm,
     mean_interval,
+    median_interval,
     paired_interval,
     pairs_needed,
     power_of_sign_test,
@@ -51,7 +52,7 @@ def test_mean_interval_of_two_has_a_closed_form():
     assert found.high == pytest.approx(2 + math.tan(0.475 * math.pi))
 
 
-@pytest.mark.parametrize("interval", [mean_interval, bootstrap_interval])
+@pytest.mark.parametrize("interval", [mean_interval, median_interval, bootstrap_interval])
 def test_one_value_has_a_mean_and_no_interval(interval):
     found = interval([71.5])
     assert found.estimate == 71.5
@@ -61,7 +62,7 @@ def test_one_value_has_a_mean_and_no_interval(interval):
     assert 71.5 not in found
 
 
-@pytest.mark.parametrize("interval", [mean_interval, bootstrap_interval])
+@pytest.mark.parametrize("interval", [mean_interval, median_interval, bootstrap_interval])
 def test_equal_values_have_an_interval_without_width(interval):
     found = interval([2.5] * 6)
     assert (found.low, found.estimate, found.high) == (2.5, 2.5, 2.5)
@@ -72,6 +73,36 @@ def test_bootstrap_interval_is_deterministic_and_holds_the_mean(values, seed):
     found = bootstrap_interval(values, seed=seed)
     assert found == bootstrap_interval(np.array(values), seed=seed)
     assert min(values) - 1e-9 <= found.low <= found.high <= max(values) + 1e-9
+
+
+@given(st.lists(numbers, min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_median_interval_is_scipys(values, level):
+    """SciPy inverts the quantile test: the same order statistics, found another way."""
+    found = median_interval(values, level)
+    expected = stats.quantile_test(values, p=0.5).confidence_interval(level)
+    assert found.estimate == pytest.approx(standard.median(values))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), nan_ok=True)
+
+
+@pytest.mark.parametrize(("n", "rank"), [(6, 1), (9, 2), (10, 2), (100, 40), (300, 133), (2000, 956)])
+def test_median_interval_lies_between_the_ranks_of_the_tables(n, rank):
+    found = median_interval(list(range(n, 0, -1)))
+    assert (found.low, found.high) == (rank, n + 1 - rank)
+
+
+def test_median_interval_holds_the_median_of_a_distribution_without_a_mean():
+    draws = np.random.default_rng(0).standard_cauchy((2000, 50)) + 3
+    held = np.mean([3 in median_interval(row) for row in draws])
+    least = 1 - 2 * stats.binom.cdf(17, 50, 0.5)  # k = 18
+    assert least >= 0.95
+    assert within(held, least, 2000)
+
+
+def test_five_values_have_a_median_and_no_interval_at_95_percent():
+    found = median_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found.estimate == 3
+    assert math.isnan(found.low)
+    assert 3 not in found
 
 
 def test_bootstrap_interval_is_scipys():

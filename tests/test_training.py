@@ -33,7 +33,7 @@ from adakd import (
 )
 from adakd.data import eval_batches, ring_distance
 from adakd.training import RECIPES, REQUIRED_FIELDS, choose_precision, evaluate_model, get_recipe, save_weights
-from adakd.training.run import seeded_model, resolve_device
+from adakd.training.run import resolve_device, seeded_model
 
 fit_module = importlib.import_module(
     "adakd.training.fit"
@@ -693,7 +693,7 @@ def test_a_finished_run_is_not_repeated(student, tiny_data, tiny_teacher, monkey
     def refuse(*_, **__):
         raise AssertionError("it trained again")
 
-    monkeypatch.setattr("adakd.training.run.fit", refuse)
+    monkeypatch.setattr("adakd.training.run.fit_in_turns", refuse)
     with caplog.at_level("INFO", logger="adakd"):
         again = small_student(tiny_data, tiny_teacher, student.folder.parents[2])
     assert again.record == student.record
@@ -836,10 +836,12 @@ def test_teachers_that_are_none(tiny_data, tiny_teacher, tmp_path):
 
 def test_a_teacher_of_other_classes_or_other_data(tiny_data, tiny_teacher, tmp_path):
     fewer = dataclasses.replace(tiny_data, classes=tiny_data.classes[:7])
-    with pytest.raises(ValueError, match=r"knows 10 classes \(gratings\), gratings has 7"):
+    with pytest.raises(ValueError, match=r"trained on gratings \(10 classes\), not on gratings \(7 classes\)"):
         small_student(fewer, tiny_teacher, tmp_path)
     renamed = dataclasses.replace(tiny_data, name="cifar10")
-    with pytest.raises(ValueError, match="was trained on gratings, not on cifar10"):
+    with pytest.raises(
+        ValueError, match=r"was trained on gratings \(10 classes\), not on cifar10 \(10 classes\)"
+    ):
         small_student(renamed, tiny_teacher, tmp_path)
     weights = tmp_path / "hundred.safetensors"
     save_weights(seeded_model("resnet8x0.5", 100, 0), weights)

@@ -4,6 +4,8 @@ Nothing else in adakd imports this package.
 """
 
 from .gradient import GradientExplorer
+from .progress import TrainingProgress
+from .session import Session, minutes, start_session
 from .style import COLORS, log_axis, picture, use_style
 from .taylor import TaylorExplorer
 from .temperature import TemperatureExplorer
@@ -12,10 +14,14 @@ from .zoo import ZooExplorer
 __all__ = [
     "COLORS",
     "GradientExplorer",
+    "Session",
     "TaylorExplorer",
     "TemperatureExplorer",
+    "TrainingProgress",
     "ZooExplorer",
     "log_axis",
+    "minutes",
     "picture",
+    "start_session",
     "use_style",
 ]

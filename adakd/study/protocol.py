@@ -240,7 +240,7 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the untrained student and of the teacher for the first images that the first seed shows, and labels."""
     data, seed, how = work.data, work.study.seeds[0], work.how
     weights, out = how.get("teacher_weights"), how["out"]
-    run = teacher_run(work.teacher, data.name, out) if weights is None else None
+    run = teacher_run(work.teacher, weights, data.name, out)
     teacher = load_teacher(
         work.teacher,
         weights,

@@ -206,7 +206,8 @@ class ViewCache:
         some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
         live, kept = _ask(teacher, views, some, precision).float(), self.read(some).float()
         apart = ((live - kept).norm() / live.norm().clamp_min(1e-12)).item()
-        # fp16 itself is off by 2e-4; bf16 kernels differ among batch sizes by a hundredth; another teacher by 1.
+        # fp16 itself is off by 2^-11 / sqrt(8 ln 2) = 2.1e-4; bf16 kernels differ among batch sizes by a hundredth;
+        # another teacher by 1.
         allowed = 2e-3 if precision.name == "fp32" else 3e-2
         if not apart <= allowed:
             raise CacheError(

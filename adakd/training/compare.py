@@ -1,17 +1,22 @@
-"""Several methods and seeds from one teacher: the same start, the same images, one cache, one display."""
+"""Several methods and seeds from one teacher: the same start, the same images, everything asked once, one display."""
 
-import math
+import contextlib
+import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from .._check import near_names
 from ..data import DATASETS, ImageData, load_data
-from .fit import step_bar
+from .fit import Interrupted, Together, step_bar, steps_of
 from .recipe import Recipe, get_recipe
-from .run import DEFAULT_RECIPE, Run, prepare
+from .run import DEFAULT_RECIPE, Job, Run, prepare, resolve_device
 
 __all__ = ["compare"]
+
+log = logging.getLogger("adakd")
 
 
 def compare(
@@ -25,19 +30,27 @@ def compare(
     root: str | os.PathLike | None = None,
     official: bool = True,
     progress: bool = True,
+    on_epoch: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
     **options: Any,
 ) -> list[Run]:
     """Distill by several methods over several seeds, so that their differences are paired.
 
-    Runs of one seed have the same initial weights, transfer set, order and views, and read one view cache: the teacher
-    says everything once. All methods of a seed come before the next seed, so that a comparison that is stopped is a
-    smaller one. Repeating the call continues it; runs that are finished are opened.
+    Runs of one seed have the same initial weights, transfer set, order and views, and the teacher says everything once.
+    With a cache, they read one. Without (``cache=None``, or a set too large for one) they take turns, an epoch at a time,
+    and share what the teacher says of that epoch, which is held in memory, as are all their networks. Either way each
+    is, bit for bit on a CPU, the run that `distill` makes alone.
+
+    All methods of a seed come before the next seed, so that a comparison that is stopped is a smaller one. Repeating the
+    call continues it; runs that are finished are opened. A run that fails does not stop the others: its error is raised
+    when they are finished.
 
     Args:
         methods: names, or pairs of a name and its options, e.g. ``("kd", {"kd_weight": 9})``.
         seeds: at least one.
         teacher, student, data, recipe, root, official: as for `distill`.
         progress: show one display for all.
+        on_epoch: called as any of the runs trains, with which it is (its ``method``, ``method_options`` and ``seed``)
+            and with each epoch's row of its history.
         options: anything else that `distill` takes.
 
     Returns:
@@ -62,19 +75,69 @@ def compare(
         data = load_data(data, root, official=official)  # once
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **changes)
-    steps = recipe.epochs * math.ceil((recipe.train_images or len(data.train)) / recipe.batch_size)
-    with step_bar(steps * len(seeds) * len(chosen), 0, "comparison", show=progress) as bar:
+    data = data.to(resolve_device(options.get("device")))
+    total = steps_of(data, recipe) * len(seeds) * len(chosen)
+    with step_bar(total, 0, "comparison", show=progress) as bar:
         # All that can be wrong with any of them, before the first trains for hours.
         jobs = [
             prepare(
-                teacher, student, method, data, recipe, seed, method_options=settings, progress=bar, **options
+                teacher,
+                student,
+                method,
+                data,
+                recipe,
+                seed,
+                method_options=settings,
+                progress=bar,
+                on_epoch=on_epoch
+                and partial(on_epoch, {"method": method, "method_options": settings, "seed": seed}),
+                **options,
             )
             for seed in seeds
             for method, settings in chosen
         ]
-        runs = []
-        for job in jobs:
-            runs.append(job())
-            bar.n = steps * len(runs)  # also after a run that was finished before
-            bar.refresh()
-    return runs
+        return _carry_out(jobs)
+
+
+def _carry_out(jobs: Sequence[Job]) -> list[Run]:
+    """All of them, each group in turns; the first error of any, if there was one, when the others are done."""
+    done: dict[int, Run] = {}
+    failed: list[Exception] = []
+    stop: list[int] = []
+    for group in _groups(jobs):
+        together = Together(len(group)) if len(group) > 1 else None
+        with contextlib.ExitStack() as stack:
+            turns = {i: stack.enter_context(contextlib.closing(jobs[i].turns(stop, together))) for i in group}
+            epochs = dict.fromkeys(group, 0)  # so all of them begin before one trains
+            while turns:
+                # Whoever is furthest behind, as after an interruption: never is an epoch asked about twice.
+                i = min(turns, key=epochs.get)
+                try:
+                    epochs[i] = next(turns[i])
+                except StopIteration as end:
+                    done[i] = end.value
+                    del turns[i]
+                except Exception as error:
+                    failed.append(error)
+                    del turns[i]
+                    if left := len(jobs) - len(done) - len(failed):
+                        what = f"{jobs[i].config['method']}, seed {jobs[i].config['seed']}"
+                        log.warning("%s failed (%s); %d other runs go on", what, error, left)
+                # A run that was in its last step when it was asked to stop has finished instead.
+                if stop and len(done) + len(failed) < len(jobs):
+                    raise Interrupted(
+                        f"stopped; {len(done)} of {len(jobs)} runs are finished, and the others saved"
+                    )
+    if failed:
+        raise failed[0]
+    return [done[i] for i in range(len(jobs))]
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[int]]:
+    """Which of the jobs take turns: those that ask one live teacher about the same stream of images."""
+    groups: dict[Any, list[int]] = {}
+    for i, job in enumerate(jobs):
+        of_its_own = ("model", "method", "method_options")
+        shared = {name: value for name, value in job.config.items() if name not in of_its_own}
+        groups.setdefault(json.dumps(shared, sort_keys=True) if job.asks else i, []).append(i)
+    return list(groups.values())

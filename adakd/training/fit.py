@@ -1,4 +1,4 @@
-"""The training loop: one function, resumable at any step, in which no step waits for the device."""
+"""The training loop: resumable at any step, pausable after any epoch; and no step of it waits for the device."""
 
 import contextlib
 import logging
@@ -7,10 +7,10 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ __all__ = ["CheckpointError", "Interrupted", "evaluate_model", "fit"]
 log = logging.getLogger("adakd")
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
+T = TypeVar("T")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -108,11 +109,10 @@ def _quiet_about_skipped_steps(scaler: torch.amp.GradScaler) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_requests() -> Iterator[list[int]]:
+def _stop_requests(received: list[int]) -> Iterator[None]:
     """Collect SIGINT and SIGTERM instead of dying of them; a second one ends the process at once."""
-    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield received  # signals can be handled in the main thread only
+        yield  # signals can be handled in the main thread only
         return
 
     def receive(number: int, frame: Any) -> None:
@@ -122,7 +122,7 @@ def _stop_requests() -> Iterator[list[int]]:
 
     previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield received
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -130,6 +130,63 @@ def _stop_requests() -> Iterator[list[int]]:
 
 def _frozen(teacher: nn.Module) -> nn.Module:
     return teacher.eval().requires_grad_(False)
+
+
+class Together:
+    """What runs have in common that take turns, an epoch at a time: a stream of images and a live teacher.
+
+    The teacher answers each step once, whoever comes to it first, and what it says is kept as it said it until another
+    epoch begins. So every run gets, bit for bit, what it would get alone.
+    """
+
+    def __init__(self, runs: int):
+        self.runs = runs
+        self._views: Views | None = None
+        self._epoch = 0
+        self._said: dict[int, Tensor] = {}
+
+    def views(self, data: ImageData, recipe: Recipe, seed: int) -> Views:
+        """The stream of images; a padded copy of the training set that one is enough of."""
+        if self._views is None:
+            self._views = student_views(data, recipe, seed)
+        return self._views
+
+    def once(self, epoch: int, step: int, ask: Callable[[], Tensor]) -> Tensor:
+        """The teacher's logits of a step, asked for if nobody has yet in this epoch."""
+        if epoch != self._epoch:
+            self._epoch, self._said = epoch, {}
+        if step not in self._said:
+            self._said[step] = ask()
+        return self._said[step]
+
+
+def _answers(
+    teacher: nn.Module | ViewCache | None, views: Views, epoch: int, batch_size: int, together: Together | None
+) -> Callable[[int, Tensor], Tensor | None]:
+    """How the steps of an epoch get what the teacher says of their images."""
+    if teacher is None:
+        return lambda step, images: None
+    if isinstance(teacher, ViewCache):
+        # What a cached teacher says of the epoch comes to the device at once, and not step by step.
+        said = teacher.read(views.places(epoch, views.order(epoch)))
+        return lambda step, images: said[step * batch_size :][: len(images)]
+
+    @torch.no_grad()
+    def ask(images: Tensor) -> Tensor:
+        return teacher(images)
+
+    if together is None:
+        return lambda step, images: ask(images)
+    return lambda step, images: together.once(epoch, step, lambda: ask(images))
+
+
+def exhaust(turns: Generator[int, None, T]) -> T:
+    """What comes of it when nobody pauses it."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as end:
+            return end.value
 
 
 def fit(
@@ -146,6 +203,7 @@ def fit(
     capture: bool = False,
     label: str = "training",
     progress: bool | tqdm = True,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> tuple[list[dict[str, Any]], float]:
     """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
 
@@ -169,6 +227,8 @@ def fit(
             operation at a time.
         label: what the progress display calls the run.
         progress: whether to show it; or a display that several runs share.
+        on_epoch: called with the row of each epoch that is trained, after the checkpoint is saved. What it raises ends
+            the run, which can be continued; rows of earlier sessions are not repeated.
 
     Returns:
         One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
@@ -183,7 +243,54 @@ def fit(
         ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
             logits of a step.
     """
+    return exhaust(
+        fit_in_turns(
+            model,
+            data,
+            recipe,
+            criterion,
+            seed=seed,
+            checkpoint=checkpoint,
+            config=config,
+            precision=precision,
+            teacher=teacher,
+            capture=capture,
+            label=label,
+            progress=progress,
+            on_epoch=on_epoch,
+        )
+    )
+
+
+def fit_in_turns(
+    model: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    criterion: LogitObjective,
+    *,
+    seed: int,
+    checkpoint: Path,
+    config: dict[str, Any],
+    precision: Precision,
+    teacher: nn.Module | ViewCache | None = None,
+    capture: bool = False,
+    label: str = "training",
+    progress: bool | tqdm = True,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    stop: list[int] | None = None,
+    together: Together | None = None,
+) -> Generator[int, None, tuple[list[dict[str, Any]], float]]:
+    """`fit` with a pause before every epoch, in which other runs may train; yields the epoch's number.
+
+    While it pauses, everything is saved: it may be left there for good. Nothing global is changed then, neither the
+    handling of signals nor of warnings.
+
+    Args:
+        stop: signals that were received while a run trained are added here; whoever gives the turns reads it.
+        together: what this run shares with those that it takes turns with.
+    """
     checkpoint = Path(checkpoint)
+    stop = [] if stop is None else stop
     if not criterion.needs_teacher:
         teacher = None
     elif teacher is None:
@@ -191,12 +298,11 @@ def fit(
     device = data.device
     model = model.to(device, memory_format=torch.channels_last)
     criterion = criterion.to(device)
-    cached = isinstance(teacher, ViewCache)
     if isinstance(teacher, nn.Module):
         teacher = _frozen(teacher).to(device, memory_format=torch.channels_last)
-    views = student_views(data, recipe, seed)
+    views = together.views(data, recipe, seed) if together else student_views(data, recipe, seed)
     validation = _validation(data, recipe)
-    if cached:
+    if isinstance(teacher, ViewCache):
         teacher.refuse_other(data, views.count)
     steps = math.ceil(len(views) / recipe.batch_size)
     learned = list(criterion.parameters())
@@ -233,66 +339,64 @@ def fit(
     done = (epoch - 1) * steps + step
     if isinstance(progress, tqdm):
         bar, closing = progress, contextlib.nullcontext()
-        bar.set_description(label)
         bar.update(done)
     else:
         bar = closing = step_bar(recipe.epochs * steps, done, label, show=progress)
-    if history:
-        bar.set_postfix(_shown(history, recipe))
     forward, loss = model, criterion
     if capture:
         torch._dynamo.reset()  # it keeps a few versions of each function, and the runs before this one had theirs
         forward, loss = Captured(model, device, "the network"), Captured(criterion, device, "the loss")
-    saved_at = time.perf_counter()
-    with closing, _quiet_about_skipped_steps(scaler), _stop_requests() as stop:
+    with closing:
         while epoch <= recipe.epochs:
-            model.train()
-            criterion.train()
-            # What a cached teacher says of the epoch comes to the device at once, and not step by step.
-            said = teacher.read(views.places(epoch, views.order(epoch))) if cached else None
-            for images, labels in views.batches(epoch, recipe.batch_size, start=step):
-                teacher_logits = None
-                with precision.autocast(device):
-                    if cached:
-                        teacher_logits = said[step * recipe.batch_size :][: len(labels)]
-                    elif criterion.needs_teacher:
-                        with torch.no_grad():
-                            teacher_logits = teacher(images)
-                    logits = forward(images)
-                terms = loss(logits, teacher_logits, labels, epoch=epoch)
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(terms.total).backward()
-                rule_gradient = None
-                if learned:
-                    scaler.unscale_(optimizer)
-                    rule_gradient = _norm(learned)
-                scaler.step(optimizer)
-                scaler.update()
-                lr = scheduler.get_last_lr()[0]
-                scheduler.step()
-                meter.add(terms, logits, teacher_logits, labels, rule_gradient)
-                step += 1
-                bar.update()
-                if step < steps and (stop or _due(saved_at)):
-                    _refuse_divergence(meter.read()["loss"], (model, criterion), epoch, checkpoint)
-                    save()
-                    saved_at = time.perf_counter()
-                    if stop:
-                        raise Interrupted(f"stopped in epoch {epoch}; saved in {checkpoint}")
-            row = {"epoch": epoch, "lr": lr, **meter.read()}  # the rate of the epoch's last step
-            _refuse_divergence(row["loss"], (model, criterion), epoch, checkpoint)
-            if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
-                row["test_accuracy"] = evaluate_model(model, data, precision)
-                if validation:
-                    row["validation_accuracy"] = evaluate_model(model, validation, precision)
-            history.append(row)
-            meter.sums.zero_()
-            epoch, step = epoch + 1, 0
-            save()
-            saved_at = time.perf_counter()
+            paused = time.perf_counter()
+            yield epoch
+            clock += time.perf_counter() - paused
+            bar.set_description(label, refresh=False)  # a display that several share shows who is at it
             bar.set_postfix(_shown(history, recipe))
-            if stop and epoch <= recipe.epochs:
-                raise Interrupted(f"stopped after epoch {epoch - 1}; saved in {checkpoint}")
+            saved_at = time.perf_counter()
+            with _quiet_about_skipped_steps(scaler), _room_to_compile(together, capture), _stop_requests(stop):
+                model.train()
+                criterion.train()
+                answer = _answers(teacher, views, epoch, recipe.batch_size, together)
+                for images, labels in views.batches(epoch, recipe.batch_size, start=step):
+                    with precision.autocast(device):
+                        teacher_logits = answer(step, images)
+                        logits = forward(images)
+                    terms = loss(logits, teacher_logits, labels, epoch=epoch)
+                    optimizer.zero_grad(set_to_none=True)
+                    scaler.scale(terms.total).backward()
+                    rule_gradient = None
+                    if learned:
+                        scaler.unscale_(optimizer)
+                        rule_gradient = _norm(learned)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    lr = scheduler.get_last_lr()[0]
+                    scheduler.step()
+                    meter.add(terms, logits, teacher_logits, labels, rule_gradient)
+                    step += 1
+                    bar.update()
+                    if step < steps and (stop or _due(saved_at)):
+                        _refuse_divergence(meter.read()["loss"], (model, criterion), epoch, checkpoint)
+                        save()
+                        saved_at = time.perf_counter()
+                        if stop:
+                            raise Interrupted(f"stopped in epoch {epoch}; saved in {checkpoint}")
+                row = {"epoch": epoch, "lr": lr, **meter.read()}  # the rate of the epoch's last step
+                _refuse_divergence(row["loss"], (model, criterion), epoch, checkpoint)
+                if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
+                    row["test_accuracy"] = evaluate_model(model, data, precision)
+                    if validation:
+                        row["validation_accuracy"] = evaluate_model(model, validation, precision)
+                history.append(row)
+                meter.sums.zero_()
+                epoch, step = epoch + 1, 0
+                save()
+                bar.set_postfix(_shown(history, recipe))
+                if on_epoch is not None:
+                    on_epoch(dict(row))  # its own copy: the history is nobody else's
+                if stop and epoch <= recipe.epochs:
+                    raise Interrupted(f"stopped after epoch {epoch - 1}; saved in {checkpoint}")
     return history, time.perf_counter() - clock
 
 
@@ -303,6 +407,12 @@ def student_views(data: ImageData, recipe: Recipe, seed: int) -> Views:
     )
     subset = balanced_subset(data.train.labels, recipe.train_images, seed, without)
     return Views(data, seed, subset, recipe.views)
+
+
+def steps_of(data: ImageData, recipe: Recipe) -> int:
+    """How many steps a run of this recipe has."""
+    images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
+    return recipe.epochs * math.ceil(images / recipe.batch_size)
 
 
 def _validation(data: ImageData, recipe: Recipe) -> ImageData | None:
@@ -340,11 +450,21 @@ def _norm(parameters: list[nn.Parameter]) -> Tensor | None:
     return torch.where(norm.isfinite(), norm, 0.0)
 
 
+def _room_to_compile(together: Together | None, capture: bool) -> contextlib.AbstractContextManager:
+    """All networks, and all losses, are calls of one function, of which dynamo keeps a few versions: a few for each."""
+    if together is None or not capture:
+        return contextlib.nullcontext()
+    config = torch._dynamo.config
+    return config.patch(recompile_limit=config.recompile_limit * together.runs)
+
+
 def _due(saved_at: float) -> bool:
     return time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
 
 
 def _shown(history: list[dict[str, Any]], recipe: Recipe) -> dict[str, str]:
+    if not history:
+        return {}
     shown = {
         "epoch": f"{history[-1]['epoch']}/{recipe.epochs}",
         "train": f"{history[-1]['train_accuracy']:.1f}%",

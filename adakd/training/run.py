@@ -7,7 +7,7 @@ import logging
 import math
 import operator
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,8 +25,8 @@ from ..models import MODELS, create_model
 from ..objective import LogitObjective
 from .cache import DTYPES, ViewCache, fits, open_cache
 from .capture import choose_capture
-from .files import load_weights, read_json, save_weights, sha256_of, write_json
-from .fit import evaluate_model, fit, student_views
+from .files import WeightsError, load_weights, read_json, save_weights, sha256_of, write_json
+from .fit import Together, evaluate_model, exhaust, fit_in_turns, steps_of, student_views
 from .precision import Precision, choose_precision
 from .recipe import Recipe, get_recipe
 from .record import environment, now
@@ -208,11 +208,15 @@ def _criterion(
     return create_method(method, **{**wanted, **options})
 
 
-def _sessions(folder: Path, device: torch.device, captured: bool) -> list[dict[str, Any]]:
+def _sessions(
+    folder: Path, device: torch.device, captured: bool, together: Together | None
+) -> list[dict[str, Any]]:
     """Earlier sessions of an unfinished run and this one, which begins: a run may change commit and machine."""
     path = folder / SESSIONS
     earlier = read_json(path) if path.is_file() and (folder / CHECKPOINT).is_file() else []
-    sessions = [*earlier, {"started": now(), "captured": captured, **environment(device)}]
+    # Of runs that share a live teacher, its time is in the seconds of whichever came to a step first.
+    shared = {"runs_of_one_teacher": together.runs} if together else {}
+    sessions = [*earlier, {"started": now(), "captured": captured, **shared, **environment(device)}]
     write_json(path, sessions)
     return sessions
 
@@ -230,14 +234,26 @@ def _carry_out(
     progress: bool | tqdm,
     fresh: bool,
     capture: bool | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     teacher: Callable[[], nn.Module | ViewCache] | None = None,
     teacher_fields: dict[str, Any] | None = None,
-) -> Run:
-    """Train as `config` says, in the folder that belongs to it; a finished run is opened and not repeated."""
+    stop: list[int] | None = None,
+    together: Together | None = None,
+) -> Generator[int, None, Run]:
+    """Train as `config` says, in the folder that belongs to it; a finished run is opened and not repeated.
+
+    Pauses before every epoch, as `fit_in_turns` does.
+    """
     folder = _folder(out, config)
+
+    def finished() -> Run:
+        if isinstance(progress, tqdm):  # the display of several runs counts the steps of this one too
+            progress.update(steps_of(data, recipe))
+        return open_run(folder)
+
     if (folder / RECORD).is_file() and not fresh:
         log.info("%s is finished already: %s", label, folder)
-        return open_run(folder)
+        return finished()
     # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -245,20 +261,25 @@ def _carry_out(
             for name in (RECORD, CHECKPOINT, WEIGHTS, SESSIONS):
                 (folder / name).unlink(missing_ok=True)
         if (folder / RECORD).is_file():  # by a process that has just finished it
-            return open_run(folder)
-        return _train(
-            folder,
-            config,
-            criterion,
-            kind=kind,
-            data=data,
-            recipe=recipe,
-            precision=precision,
-            label=label,
-            progress=progress,
-            capture=capture,
-            teacher=teacher,
-            teacher_fields=teacher_fields,
+            return finished()
+        return (
+            yield from _train(
+                folder,
+                config,
+                criterion,
+                kind=kind,
+                data=data,
+                recipe=recipe,
+                precision=precision,
+                label=label,
+                progress=progress,
+                capture=capture,
+                on_epoch=on_epoch,
+                teacher=teacher,
+                teacher_fields=teacher_fields,
+                stop=stop,
+                together=together,
+            )
         )
 
 
@@ -274,16 +295,19 @@ def _train(
     label: str,
     progress: bool | tqdm,
     capture: bool | None,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
     teacher: Callable[[], nn.Module | ViewCache] | None,
     teacher_fields: dict[str, Any] | None,
-) -> Run:
+    stop: list[int] | None,
+    together: Together | None,
+) -> Generator[int, None, Run]:
     """Train, and leave weights and record in the folder."""
     captured, reason = choose_capture(capture, data.device)
     log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
     log.info("  steps %s (%s)", "captured" if captured else "one operation at a time", reason)
-    sessions = _sessions(folder, data.device, captured)
+    sessions = _sessions(folder, data.device, captured, together)
     model = seeded_model(config["model"], data.num_classes, config["seed"])
-    history, seconds = fit(
+    history, seconds = yield from fit_in_turns(
         model,
         data,
         recipe,
@@ -296,6 +320,9 @@ def _train(
         capture=captured,
         label=label,
         progress=progress,
+        on_epoch=on_epoch,
+        stop=stop,
+        together=together,
     )
     save_weights(model, folder / WEIGHTS)
     measured = [row for row in history if "test_accuracy" in row]
@@ -372,6 +399,7 @@ def train_teacher(
     progress: bool = True,
     fresh: bool = False,
     capture: bool | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     **recipe_changes: Any,
 ) -> Run:
     """Train a network on the labels alone, to teach others later.
@@ -391,6 +419,7 @@ def train_teacher(
         progress: show a progress bar.
         fresh: forget an earlier run of the same settings.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
+        on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         recipe_changes: e.g. ``epochs=30``.
 
     Returns:
@@ -412,18 +441,21 @@ def train_teacher(
     data = _load(data, root, official).to(device)
     resolved = choose_precision(precision, device, _size(model, data.num_classes))
     config = _config(model, "ce", {}, data, recipe, seed, resolved)
-    return _carry_out(
-        config,
-        create_method("ce"),
-        kind="teacher",
-        data=data,
-        recipe=recipe,
-        precision=resolved,
-        out=out,
-        label=f"teacher {model}",
-        progress=progress,
-        fresh=fresh,
-        capture=capture,
+    return exhaust(
+        _carry_out(
+            config,
+            create_method("ce"),
+            kind="teacher",
+            data=data,
+            recipe=recipe,
+            precision=resolved,
+            out=out,
+            label=f"teacher {model}",
+            progress=progress,
+            fresh=fresh,
+            capture=capture,
+            on_epoch=on_epoch,
+        )
     )
 
 
@@ -448,13 +480,29 @@ def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run 
     return runs[0] if runs else None
 
 
-def teacher_run(teacher: str | os.PathLike | Run, data: str, out: str | os.PathLike) -> Run | None:
-    """The teacher's finished run; None for a model of the embedded set that is still to be trained."""
+def teacher_run(
+    teacher: str | os.PathLike | Run,
+    weights: str | os.PathLike | None,
+    data: str,
+    out: str | os.PathLike,
+    *,
+    would_train: bool = True,
+) -> Run | None:
+    """The teacher's finished run; None for a file of weights, and for a teacher that the caller would train itself.
+
+    For what can be known before data are downloaded: `load_teacher` does the rest. Who says that he would train gets a
+    None for the embedded set alone: that is a matter of seconds, and no reason to ask for a command of its own.
+    """
+    if weights is not None:
+        _check_name("model", str(teacher), MODELS)
+        if not Path(weights).is_file():
+            raise WeightsError(f"no weights at {weights}")
+        return None
     if isinstance(teacher, Run):
         return teacher
     if teacher in MODELS:
         found = find_teacher(str(teacher), data, out)
-        if found or data == "gratings":  # seconds: no reason to ask for a command of its own
+        if found or (data == "gratings" and would_train):
             return found
         raise TeacherError(
             f"no trained {teacher} for {data} under {Path(out).resolve()}. Train it first: "
@@ -491,6 +539,7 @@ def distill(
     fresh: bool = False,
     cache: str | None = "fp16",
     capture: bool | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     **recipe_changes: Any,
 ) -> Run:
     """Train a student from a teacher by a named method.
@@ -519,6 +568,7 @@ def distill(
         cache: ask the teacher about all views of the run first, once for all methods, and keep the answers in "fp16" or
             "fp32" (see `adakd.ViewCache`); None for a teacher that runs along. They differ by the rounding.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
+        on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
 
     Returns:
@@ -549,6 +599,7 @@ def distill(
         fresh=fresh,
         cache=cache,
         capture=capture,
+        on_epoch=on_epoch,
         **recipe_changes,
     )()
 
@@ -572,6 +623,7 @@ def prepare(
     fresh: bool = False,
     cache: str | None = "fp16",
     capture: bool | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     **recipe_changes: Any,
 ) -> "Job":
     """All of `distill` that can go wrong without training."""
@@ -587,7 +639,7 @@ def prepare(
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
     taught = get_method(method).divergence is not None
     # Before data are downloaded for nothing.
-    run = teacher_run(teacher, name, out) if taught and teacher_weights is None else None
+    run = teacher_run(teacher, teacher_weights, name, out) if taught else None
     data = _load(data, root, official).to(device)
     resolved = choose_precision(precision, device, _size(student, data.num_classes))
     criterion = _criterion(method, method_options, recipe, data, seed)
@@ -628,10 +680,12 @@ def prepare(
         progress=progress,
         fresh=fresh,
         capture=capture,
+        on_epoch=on_epoch,
         teacher=taught_by.answers if taught_by else None,
         teacher_fields=fields,
     )
-    return Job(config, carry_out)
+    finished = (_folder(out, config) / RECORD).is_file() and not fresh
+    return Job(config, taught_by is not None and not taught_by.kept and not finished, carry_out)
 
 
 @dataclass(frozen=True)
@@ -639,10 +693,18 @@ class Job:
     """A run that was checked and not begun: calling it trains, or opens what is finished."""
 
     config: dict[str, Any]
-    _carry_out: Callable[[], Run]
+    asks: bool
+    """Whether it has to ask a live teacher."""
+    _carry_out: Callable[..., Generator[int, None, Run]]
 
-    def __call__(self) -> Run:
-        return self._carry_out()
+    def __call__(self, stop: list[int] | None = None) -> Run:
+        return exhaust(self.turns(stop))
+
+    def turns(
+        self, stop: list[int] | None = None, together: Together | None = None
+    ) -> Generator[int, None, Run]:
+        """The same with a pause before every epoch, whose number it yields; see `fit_in_turns`."""
+        return self._carry_out(stop=stop, together=together)
 
 
 @dataclass(frozen=True)
@@ -655,6 +717,8 @@ class _Teacher:
     fields: dict[str, Any]
     """What a run's record says of it."""
     answers: Callable[[], nn.Module | ViewCache]
+    kept: bool = False
+    """Whether the answers come from a cache."""
 
 
 def load_teacher(
@@ -670,16 +734,13 @@ def load_teacher(
 ) -> _Teacher:
     """From a file of weights, or from a finished run (that of the embedded set is trained first where there is none)."""
     if weights is not None:
-        _check_name("model", str(teacher), MODELS)
-        identity = (
-            {"model": str(teacher), "sha256": sha256_of(Path(weights))} if Path(weights).is_file() else {}
-        )
-        model = _teacher_model(str(teacher), data.num_classes, Path(weights), identity.get("sha256", ""))
+        identity = {"model": str(teacher), "sha256": sha256_of(Path(weights))}
+        model = _teacher_model(identity["model"], data.num_classes, Path(weights), identity["sha256"])
         return _Teacher(model, identity, identity, lambda: model)
     run = run or train_teacher(
         str(teacher), data, out=out, device=device, precision=precision, progress=progress
     )
-    _refuse_other_data(run, data)
+    refuse_other_data(run, data, "teacher")
     identity = {"model": run.record["config"]["model"], "sha256": run.record["weights_sha256"]}
     model = _teacher_model(identity["model"], data.num_classes, run.folder / WEIGHTS, identity["sha256"])
     about = {
@@ -731,7 +792,7 @@ def _with_cache(
         return cache
 
     kept = {"logits": f"{dtype} of {chosen.name}"}
-    return _Teacher(teacher.model, {**teacher.identity, **kept}, {**teacher.fields, **kept}, answers)
+    return _Teacher(teacher.model, {**teacher.identity, **kept}, {**teacher.fields, **kept}, answers, kept=True)
 
 
 def cache_teacher(
@@ -771,7 +832,7 @@ def cache_teacher(
     recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **recipe_changes)
     device = resolve_device(device)
     teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
-    run = teacher_run(teacher, name, out) if teacher_weights is None else None
+    run = teacher_run(teacher, teacher_weights, name, out)
     data = _load(data, root, official).to(device)
     loaded = load_teacher(
         teacher, teacher_weights, run, data, out=out, device=device, precision=precision, progress=progress
@@ -787,15 +848,16 @@ def cache_teacher(
     return cached.answers()
 
 
-def _refuse_other_data(run: Run, data: ImageData) -> None:
+def refuse_other_data(run: Run, data: ImageData, role: str) -> None:
+    """Raises ValueError unless the run is of this data set; a warning where its pixels were others."""
     theirs = run.record["data"]
-    if theirs["classes"] != data.num_classes:
+    if (theirs["name"], theirs["classes"]) != (data.name, data.num_classes):
         raise ValueError(
-            f"the teacher in {run.folder} knows {theirs['classes']} classes ({theirs['name']}), "
-            f"{data.name} has {data.num_classes}"
+            f"the {role} in {run.folder} was trained on {theirs['name']} ({theirs['classes']} classes), "
+            f"not on {data.name} ({data.num_classes} classes)"
         )
-    if theirs["name"] != data.name:
-        raise ValueError(f"the teacher in {run.folder} was trained on {theirs['name']}, not on {data.name}")
+    if theirs["sha256"] != data.checksum:
+        log.warning("%s: the data are not those of the %s's run (another checksum)", data.name, role)
 
 
 def evaluate(

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from made_up_runs import Example
 
 from adakd import explore
 from adakd.explore.live import LiveFigure, asset
 
+EXAMPLES = {explore.TrainingProgress: Example}  # a figure that starts empty, with something to show
 FIGURES = [
-    figure
+    EXAMPLES.get(figure, figure)
     for name in explore.__all__
     if isinstance(figure := getattr(explore, name), type) and issubclass(figure, LiveFigure)
 ]
