@@ -249,6 +249,7 @@ def test_a_set_too_large_for_a_cache_is_asked_once_too(
 def test_stopped_anywhere_and_continued(
     happening, number, alone, tiny_data, tiny_teacher, tmp_path, monkeypatch, asked
 ):
+    handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         at_step(patch, number, happening)
         stopped = pytest.raises(Killed if happening is kill else Interrupted)
@@ -257,7 +258,7 @@ def test_stopped_anywhere_and_continued(
         else:
             with stopped:
                 compare_live(LIVE, (0,), tiny_teacher, tiny_data, tmp_path)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     runs = compare_live(LIVE, (0,), tiny_teacher, tiny_data, tmp_path)
     assert outcomes(runs) == alone[: len(LIVE)]
     # What was said of the epoch under way is lost with the process, and no more than that.
