@@ -25,7 +25,8 @@ from adakd.study import (
     tidy,
     weights_of,
 )
-from adakd.study.records import compact, key_of
+from adakd.study.records import compact
+from adakd.training.record import key_of
 
 METHODS = ("ce", "kd", "zkd", "dkd")
 SMALL = {

@@ -33,7 +33,7 @@ from ..objective import LogitObjective
 from ..training import Recipe, Run, get_recipe, write_json
 from ..training.files import read_json
 from ..training.fit import Interrupted, step_bar, steps_of, student_views
-from ..training.record import environment, now
+from ..training.record import environment, key_of, now
 from ..training.run import (
     DEFAULT_RECIPE,
     DEFAULT_STUDENT,
@@ -46,7 +46,7 @@ from ..training.run import (
     seeded_model,
     teacher_run,
 )
-from .records import append_record, key_of, read_records
+from .records import append_record, read_records
 
 __all__ = ["WAYS", "Study", "push", "run_study"]
 

@@ -1,6 +1,5 @@
 """Records of runs in files of one line each: small enough to keep, and safe for several processes that append."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -9,12 +8,9 @@ from typing import Any
 
 from filelock import FileLock
 
-__all__ = ["append_record", "compact", "keep_records", "key_of", "read_records"]
+from ..training.record import key_of
 
-
-def key_of(config: dict[str, Any]) -> str:
-    """What two records have in common if and only if they are of the same run."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+__all__ = ["append_record", "compact", "keep_records", "read_records"]
 
 
 def _rounded(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """What a run writes about itself: enough to know where each number is from, and to make it again."""
 
+import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -13,7 +15,7 @@ import torch
 
 from .._version import __version__
 
-__all__ = ["REQUIRED_FIELDS", "environment", "now"]
+__all__ = ["REQUIRED_FIELDS", "environment", "key_of", "now"]
 
 # A record without one of these is no evidence; a test holds every committed record to it.
 REQUIRED_FIELDS = (
@@ -30,6 +32,11 @@ REQUIRED_FIELDS = (
     "result",
     "seconds",
 )
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """What two records have in common if and only if they are of the same run."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def now() -> str:

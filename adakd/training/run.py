@@ -1,7 +1,6 @@
 """Runs by name: find the data and the teacher, train, and leave a folder with weights and a record."""
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -29,7 +28,7 @@ from .files import WeightsError, load_weights, read_json, save_weights, sha256_o
 from .fit import Together, evaluate_model, exhaust, fit_in_turns, steps_of, student_views
 from .precision import Precision, choose_precision
 from .recipe import Recipe, get_recipe
-from .record import environment, now
+from .record import environment, key_of, now
 
 __all__ = [
     "BusyError",
@@ -146,14 +145,10 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def _digest(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
-
-
 def _folder(out: str | os.PathLike, config: dict[str, Any]) -> Path:
     """runs/<data>/<model>/<method>-<recipe>-seed<seed>-<digest of everything>."""
     recipe = config["recipe"]["name"]
-    leaf = f"{config['method']}-{recipe}-seed{config['seed']}-{_digest(config)}"
+    leaf = f"{config['method']}-{recipe}-seed{config['seed']}-{key_of(config)[:8]}"
     return Path(out) / config["data"]["name"] / config["model"] / leaf
 
 
