@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
+from boxes import box_of
 
 from adakd.explore import GradientExplorer
 
@@ -158,7 +159,7 @@ def test_curves_follow_the_pair_and_not_the_temperature(open_figure):
 def test_dragging_and_menus(open_figure):
     page = open_figure(GradientExplorer())
     page.evaluate("window.leaked = 0; document.addEventListener('keydown', () => leaked++)")
-    box = page.locator("svg").nth(1).bounding_box()
+    box = box_of(page, "svg", 1)
     page.mouse.move(box["x"] + 200, box["y"] + 150)
     page.mouse.down()
     page.mouse.move(box["x"] + 260, box["y"] + 150, steps=3)

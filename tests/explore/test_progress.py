@@ -5,6 +5,7 @@ import math
 
 import pytest
 import traitlets
+from boxes import box_of
 from made_up_runs import Example, history, row
 
 from adakd.explore import TrainingProgress
@@ -190,7 +191,7 @@ def test_the_mouse_reads_out_an_epoch_and_leaves_none_behind(open_figure):
     page = open_figure(Example(epoch=0))
     page.evaluate("() => { window.asked = 0; model.save_changes = () => { asked += 1; }; }")
     assert "Epoch 6 of 8" in page.inner_text(".ak-words")
-    box = page.locator("svg.ak-drags").nth(1).bounding_box()
+    box = box_of(page, "svg.ak-drags", 1)
     page.mouse.move(box["x"] + 41, box["y"] + 100)
     drawn(page)
     assert "Epoch 1 of 8" in page.inner_text(".ak-words")

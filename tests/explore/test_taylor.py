@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import traitlets
+from boxes import box_of
 
 from adakd import series
 from adakd.explore import TaylorExplorer
@@ -169,7 +170,7 @@ def shown(page):
 
 def drag(page, picture, start, end):
     shown(page)  # a redraw replaces the pictures
-    box = page.locator(".ak-pictures svg").nth(picture).bounding_box()
+    box = box_of(page, ".ak-pictures svg", picture)
     page.mouse.move(box["x"] + start, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + end, box["y"] + box["height"] / 2, steps=3)
@@ -179,14 +180,14 @@ def drag(page, picture, start, end):
 
 def test_dragging_pulls_a_logit_along(open_figure):
     page = open_figure(TaylorExplorer())
-    width = page.locator(".ak-pictures svg").first.bounding_box()["width"]
+    width = box_of(page, ".ak-pictures svg")["width"]
     unit = (width - 36) / 10
     for picture in (0, 1):
         tau, values = drag(page, picture, 300, 28 + (1.5 + 5.8) * unit)
         assert tau == pytest.approx(values["highest"] / 1.5, rel=0.01)
         tau, values = drag(page, picture, 300, 28 + (-0.5 + 5.8) * unit)
         assert tau == pytest.approx(values["lowest"] / -0.5, rel=0.02)
-    wide = page.locator(".ak-pictures svg").nth(2).bounding_box()["width"]
+    wide = box_of(page, ".ak-pictures svg", 2)["width"]
     tau, _ = drag(page, 2, 100, 52 + (wide - 68) / 2)
     assert tau == pytest.approx(math.sqrt(0.1 * 20), rel=0.01)
     assert drag(page, 2, 100, wide + 40)[0] == 20

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import traitlets
+from boxes import box_of
 
 from adakd.explore import TemperatureExplorer
 from adakd.series import lower_factor, upper_factor
@@ -133,7 +134,7 @@ def test_moving_tau_takes_it_from_the_rule_and_dragging_does_too(open_figure):
     page.keyboard.press("ArrowRight")
     assert page.evaluate("model.get('rule')") == "hand"
     page.get_by_label("both, signed").check()
-    box = page.locator("svg").nth(1).bounding_box()
+    box = box_of(page, "svg", 1)
     page.mouse.move(box["x"] + 150, box["y"] + 120)
     page.mouse.down()
     page.mouse.move(box["x"] + 100, box["y"] + 120, steps=3)
