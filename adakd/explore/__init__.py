@@ -4,6 +4,7 @@ Nothing else in adakd imports this package.
 """
 
 from .gradient import GradientExplorer
+from .playground import Playground
 from .progress import TrainingProgress
 from .session import Session, minutes, start_session
 from .style import COLORS, log_axis, picture, use_style
@@ -14,6 +15,7 @@ from .zoo import ZooExplorer
 __all__ = [
     "COLORS",
     "GradientExplorer",
+    "Playground",
     "Session",
     "TaylorExplorer",
     "TemperatureExplorer",

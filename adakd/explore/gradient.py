@@ -60,7 +60,7 @@ class GradientExplorer(MadeUpPair):
         *("peak", "second", "ruled_out", "agreement", "classes", "teacher_scale", "student_scale", "label"),
         *("tau", "a", "b", "bars", "curve"),
     )
-    _esm = asset("kit.js", "gradient.js")
+    _esm = asset("kit.js", "pair.js", "stage.js", "gradient.js")
     _css = asset("kit.css", "gradient.css")
 
     teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)

@@ -1,5 +1,6 @@
 """What every live figure shares: its files, a name without an address, a text alternative."""
 
+import re
 from importlib.resources import files
 
 import anywidget
@@ -13,15 +14,20 @@ def asset(*names: str) -> str:
     """Text of the files of these names in ``adakd/explore/static``, one after the other.
 
     anywidget is given the text and not the path: a path starts a file watcher and ties a notebook to a machine.
-    One text, because a module in a page without a server cannot import another.
+    One text, because a module in a page without a server cannot import another. Of JavaScript without its lines of
+    comment and its indentation: every page of the book carries it.
     """
-    return "\n".join(files(__package__).joinpath("static", name).read_text(encoding="utf-8") for name in names)
+    static = files(__package__) / "static"
+    texts = {name: static.joinpath(name).read_text(encoding="utf-8") for name in names}
+    bare = {name: re.sub(r"(?m)^ *(//.*\n)?", "", text) for name, text in texts.items() if name.endswith(".js")}
+    return "\n".join((texts | bare).values())
 
 
 class LiveFigure(anywidget.AnyWidget):
     """A figure whose JavaScript computes everything in the page, and whose traits follow it where a kernel runs.
 
-    A subclass gives ``_esm`` and ``_css`` (``kit`` first, which all share, then its own), its controls as traits named
+    A subclass gives ``_esm`` and ``_css`` (``kit`` first, which all share, then ``pair`` and ``stage`` where it needs
+    them, then its own), its controls as traits named
     in ``controls``, ``values``, ``describe`` and ``still``.
     """
 

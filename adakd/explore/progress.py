@@ -57,7 +57,7 @@ class TrainingProgress(LiveFigure):
     """
 
     controls = ("runs", "epoch", "part", "hidden")
-    _esm = asset("kit.js", "progress.js")
+    _esm = asset("kit.js", "stage.js", "progress.js")
     _css = asset("kit.css", "progress.css")
 
     runs = traitlets.List().tag(sync=True)

@@ -60,7 +60,7 @@ class TaylorExplorer(LiveFigure):
     """
 
     controls = ("order", "tau", "row", "classes")
-    _esm = asset("kit.js", "taylor.js")
+    _esm = asset("kit.js", "pair.js", "stage.js", "taylor.js")
     _css = asset("kit.css", "taylor.css")
 
     order = traitlets.Int(2, min=1, max=10).tag(sync=True)

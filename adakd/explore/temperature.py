@@ -74,7 +74,7 @@ class TemperatureExplorer(MadeUpPair):
     """
 
     controls = ("peak", "second", "ruled_out", "agreement", "classes", "tau", "rule")
-    _esm = asset("kit.js", "temperature.js")
+    _esm = asset("kit.js", "pair.js", "stage.js", "temperature.js")
     _css = asset("kit.css", "temperature.css")
 
     tau = traitlets.Float(1.0, min=0.1, max=100.0).tag(sync=True)

@@ -81,7 +81,7 @@ class ZooExplorer(MadeUpPair):
         *("peak", "second", "ruled_out", "agreement", "classes"),
         *("teacher_scale", "student_scale", "shift", "label", "epoch", "logits", "rule"),
     )
-    _esm = asset("kit.js", "zoo.js")
+    _esm = asset("kit.js", "pair.js", "stage.js", "zoo.js")
     _css = asset("kit.css", "zoo.css")
 
     teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)

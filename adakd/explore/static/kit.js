@@ -1,5 +1,5 @@
-// What every live figure is made of: small mathematics, words, drawing, controls and a stage. No kernel, no framework,
-// no request. adakd.explore.live puts this text before each figure's own; both are one module.
+// What every live figure is made of: small mathematics, words, drawing and controls. No kernel, no framework,
+// no request. adakd.explore.live puts this text before each figure's own; all are one module.
 
 // ---- mathematics ----------------------------------------------------------------------------------------------
 // A second statement of adakd's formulas: tests/explore compares the two to 1e-6.
@@ -29,22 +29,6 @@ export const entropy = (z, tau) => -sum(logSoftmax(z, tau).map((l) => Math.exp(l
 export function loss(student, teacher, tau, tauTeacher = tau) { // tau_s tau_t KL(teacher || student)
   const p = logSoftmax(teacher, tauTeacher), q = logSoftmax(student, tau);
   return tau * tauTeacher * sum(p.map((l, k) => Math.exp(l) * (l - q[k])));
-}
-
-// A made-up teacher: classes 0 peak, 1 second peak, 2 the student's slip, 3.. a ramp of unit spread, K - 1 ruled out.
-export function teacherLogits({ peak, second, ruled_out, classes }) {
-  const rest = classes - 4;
-  return Array.from({ length: classes }, (_, k) =>
-    k === 0 ? peak : k === 1 ? second : k === 2 ? 0 : k === classes - 1 ? ruled_out
-      : Math.sqrt(3) * (1 - (2 * (k - 3) + 1) / rest));
-}
-
-// The teacher turned by an error of its own: the correlation of the two is exactly `agreement`.
-export function studentLogits(zTeacher, agreement) {
-  const slip = zTeacher.map((_, k) => (k === 2 ? 4 : Math.sqrt(12) * (((k + 1) * 0.6180339887498949) % 1 - 0.5)));
-  const centred = slip.map((x) => x - mean(slip)), along = dot(centred, zTeacher);
-  const error = standardize(centred.map((x, k) => x - along * zTeacher[k]));
-  return zTeacher.map((z, k) => agreement * z + Math.sqrt(1 - agreement * agreement) * error[k]);
 }
 
 // ---- words and numbers ----------------------------------------------------------------------------------------
@@ -147,30 +131,6 @@ function menu(name, groups, read, choose) { // groups: { heading: { key: text } 
   return row;
 }
 
-function classSlider(model, write) {
-  const steps = [6, 10, 20, 50, 100, 200, 1000], far = (k) => Math.abs(Math.log(k / model.get("classes")));
-  return slider("classes K", "Number of classes", 0, steps.length - 1, 1, () => steps.reduce((best, k, i) => (far(k) < far(steps[best]) ? i : best), 0),
-    (i) => write({ classes: steps[i] }), () => String(model.get("classes")));
-}
-
-// The controls of the made-up pair: traits peak, second, ruled_out, agreement and classes.
-function pairSliders(model, write) {
-  const one = (name, text, hint, low, high, step) => slider(text, hint, low, high, step, () => model.get(name),
-    (value) => write({ [name]: value }), () => signed(model.get(name).toFixed(step < 0.1 ? 2 : 1)));
-  return [
-    one("peak", "peak", "The teacher’s logit of its first class, in spreads of the other classes", 0, 20, 0.1),
-    one("second", "second peak", "The teacher’s logit of its second class", 0, 20, 0.1),
-    one("ruled_out", "ruled-out class", "The teacher’s logit of its last class", -20, 0, 0.1),
-    one("agreement", "agreement ρ", "Correlation of the student’s logits with the teacher’s", 0, 1, 0.01),
-    classSlider(model, write),
-  ];
-}
-
-const logSlider = (model, write, name, text, hint) => slider(text, hint, -1, 2, 0.01, () => Math.log10(model.get(name)),
-  (x) => write({ [name]: Number((10 ** x).toPrecision(4)) }), () => num(model.get(name)));
-const scaleSliders = (model, write) => ["teacher", "student"].map((who) =>
-  logSlider(model, write, who + "_scale", who + "’s scale", `Standard deviation of the ${who}’s logits`));
-
 function scenes(name, settings, write) { // settings: { text: changes, or a function that gives them }
   const buttons = Object.entries(settings).map(([text, changes]) => {
     const button = html("button", { type: "button" }, text);
@@ -180,8 +140,6 @@ function scenes(name, settings, write) { // settings: { text: changes, or a func
   return Object.assign(html("div", { class: "ak-scenes" }, [html("span", {}, name), ...buttons]), { refresh() {} });
 }
 
-// ---- stage ----------------------------------------------------------------------------------------------------
-
 // What a figure does with its model: state() reads all traits, write(changes) sets some.
 function traits(model, names) {
   return {
@@ -190,63 +148,5 @@ function traits(model, names) {
       for (const [name, value] of Object.entries(changes)) model.set(name, value);
       model.save_changes();
     },
-  };
-}
-
-// Pictures between controls, then numbers and a sentence; redrawn when a trait or the width changes.
-//   above, below: arrays of controls; `below` may hold arrays, whose sliders stand in columns
-//   paint(width, two) -> { pictures, numbers: [[name, value]], words }, `two` where two pictures fit side by side
-//   dragged(index, x, y): the pointer is held down on a picture of class ak-drags, at these coordinates of it
-// Returns the function that takes it all down.
-function stage({ model, el, kind, title, names, above, below, paint, dragged }) {
-  const pictures = html("div", { class: "ak-pictures" }), numbers = html("div", { class: "ak-numbers" });
-  const caption = html("p", { class: "ak-words" }), spoken = html("p", { class: "ak-spoken", "aria-live": "polite" });
-  const columns = (part) => (Array.isArray(part) ? html("div", { class: "ak-sliders" }, part) : part);
-  const root = html("div", { class: `ak ak-${kind}`, role: "group", "aria-label": title },
-    [...above.map(columns), pictures, numbers, caption, spoken, ...below.map(columns)]);
-  const controls = [...above, ...below].flat();
-  el.replaceChildren(root);
-
-  let held = -1; // each redraw replaces the pictures, so the one that is held is known by its number
-  const move = (event) => {
-    const drawing = pictures.children[held], box = drawing.getBoundingClientRect(), unit = drawing.viewBox.baseVal.width / box.width;
-    dragged(held, (event.clientX - box.left) * unit, (event.clientY - box.top) * unit);
-  };
-  const release = () => { held = -1; removeEventListener("pointermove", move); };
-  if (dragged) {
-    pictures.addEventListener("pointerdown", (event) => {
-      held = [...pictures.children].findIndex((drawing) => drawing.matches(".ak-drags") && drawing.contains(event.target));
-      if (event.button || held < 0) return;
-      move(event);
-      addEventListener("pointermove", move);
-      for (const end of ["pointerup", "pointercancel"]) addEventListener(end, release, { once: true });
-    });
-  }
-
-  let waiting = 0, speaking = 0, known = 0, first = true;
-  function draw() {
-    waiting = 0;
-    known = root.clientWidth;
-    const room = known || 680, two = room >= 640;
-    const shown = paint(Math.floor(two ? (room - 24) / 2 : room), two);
-    controls.forEach((control) => control.refresh());
-    pictures.replaceChildren(...shown.pictures);
-    numbers.replaceChildren(...shown.numbers.map(([name, value]) => html("div", {}, [html("span", {}, name), html("b", {}, value)])));
-    caption.textContent = shown.words;
-    clearTimeout(speaking);
-    if (!first) speaking = setTimeout(() => { spoken.textContent = caption.textContent; }, 600); // a page that opens does not talk
-    first = false;
-  }
-  const schedule = () => { waiting ||= requestAnimationFrame(draw); };
-  names.forEach((name) => model.on("change:" + name, schedule));
-  const watcher = new ResizeObserver(() => { if (root.clientWidth !== known) schedule(); });
-  watcher.observe(root);
-  draw();
-  return () => {
-    release();
-    watcher.disconnect();
-    cancelAnimationFrame(waiting);
-    clearTimeout(speaking);
-    names.forEach((name) => model.off("change:" + name, schedule));
   };
 }

@@ -1,0 +1,361 @@
+"""The playground: a teacher and two students in the plane, trained in the page while the reader watches."""
+
+import copy
+import inspect
+import json
+from typing import Any
+
+import torch
+import traitlets
+from torch import nn
+from torch.nn.utils import vector_to_parameters
+
+from ..divergence import DIVERGENCES
+from ..methods import get_method
+from ..temperature import RULES
+from .gallery import GALLERY
+from .live import LiveFigure, asset
+from .plane import DATA, WATCHED, Lesson, Setting, StudentSetting, centres, make_points
+from .style import COLORS, Picture, log_axis, picture, use_style
+
+__all__ = ["Playground"]
+
+# What the page can train, by heading of its menu; the row is that of adakd.METHODS, or spelled as there.
+_MENU = {
+    "labels alone": ("ce",),
+    "KL": ("kd", "zkd", "ctkd", "zctkd", "dtkd", "dtkd-max"),
+    "maximum logit as τ": ("zkd+mlt", "zkd+mlt-abs", "zkd+mlt-teacher", "kd+mlt", "zdkd+mlt"),
+    "other divergences": ("correlation", "dkd", "zdkd", "ttm", "wttm"),
+}
+_METHODS = tuple(name for names in _MENU.values() for name in names)
+# Ten classes: neighbours on a ring differ in hue and in lightness.
+_CLASSES = (
+    *("#4477aa", "#ee7733", "#228833", "#cc3311", "#66ccee"),
+    *("#aa3377", "#ddaa33", "#5544aa", "#44bb99", "#bb7788"),
+)
+LENGTH = 600  # steps at which the page stops playing
+_LIMIT = 1.25  # the plane that is shown, in each direction
+_GRID = 48
+
+_KINDS = ("published", "off", "population", "sample")
+_DEFAULT = Setting()
+_START = {  # the controls as they are at first
+    **{
+        name: getattr(_DEFAULT, name)
+        for name in ("data", "classes", "noise", "transfer", "width", "lr", "seed")
+    },
+    **{"a": _DEFAULT.a.method, "tau_a": None, "weight_a": None, "standardize_a": "published"},
+    **{"b": _DEFAULT.b.method, "tau_b": None, "weight_b": None, "standardize_b": "published"},
+    **{"view": "b", "probe": [0.55, 0.4], "step": 0},
+}
+_STUDENT_RANGES = {"tau": (0.5, 50.0), "weight": (0.01, 100.0), "standardize": _KINDS}
+_RANGES = {  # lowest and highest value, or all values
+    **{"data": DATA, "classes": (3, 10), "noise": (0.02, 0.4), "transfer": (10, 1000), "width": (2, 32)},
+    **{"lr": (0.001, 0.5), "seed": (0, 19), "a": _METHODS, "b": _METHODS},
+    **{f"{name}_{who}": values for who in "ab" for name, values in _STUDENT_RANGES.items()},
+    **{"view": ("teacher", "a", "b"), "probe": (-_LIMIT, _LIMIT), "step": (0, 10 * LENGTH)},
+}
+
+
+def _trait(name: str) -> traitlets.TraitType:
+    start, values = _START[name], _RANGES[name]
+    if isinstance(values[0], str):
+        trait = traitlets.Enum(values, start)
+    elif isinstance(start, int):
+        trait = traitlets.Int(start, min=values[0], max=values[1])
+    else:
+        trait = traitlets.Float(start, min=values[0], max=values[1], allow_none=start is None)
+    return trait.tag(sync=True)
+
+
+_READ = ("tau", "reference", "magnitude", "floor", "start", "end", "alpha", "beta", "anchor", "weighted")
+
+
+def _options(component: type | None, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The options of a divergence or rule that the page reads: the row's own, and the defaults of the others."""
+    if component is None:
+        return {}
+    parameters = inspect.signature(component).parameters
+    return {name: chosen.get(name, parameters[name].default) for name in _READ if name in parameters}
+
+
+def _rows() -> dict[str, dict[str, Any]]:
+    """The rows of `adakd.METHODS` that the page computes by."""
+    table = {}
+    for name in _METHODS:
+        row = get_method(name)
+        table[name] = {
+            "formula": row.formula.removesuffix(f", τ = {row.rule_options.get('tau', 0):g}"),
+            "divergence": row.divergence,
+            "divergence_options": _options(DIVERGENCES.get(row.divergence), row.divergence_options),
+            "rule": row.rule,
+            "rule_options": _options(RULES.get(row.rule), row.rule_options),
+            **{key: getattr(row, key) for key in ("standardize", "ce_weight", "kd_weight", "warmup_epochs")},
+        }
+    return table
+
+
+def _constants() -> str:
+    """What the page's text gets from Python, so that it is written once: methods, colours, questions."""
+    constants = {
+        "METHODS": _rows(),
+        "MENU": _MENU,
+        "CLASSES": _CLASSES,
+        "LENGTH": LENGTH,
+        "START": _START,
+        "RANGES": _RANGES,
+        "WHOLE": ("classes", "transfer", "width", "seed"),
+        "GALLERY": [question.as_json() for question in GALLERY],
+    }
+    text = {
+        name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in constants.items()
+    }
+    return "".join(f"export const {name} = {value};\n" for name, value in text.items())
+
+
+class Playground(LiveFigure):
+    """Distillation that happens while you watch: points in the plane, a teacher, and two students side by side.
+
+    The page trains by itself, without a kernel: both students see the same batches from the same start, each with a
+    method of its own, so that what differs is what the methods do. Everything is a pure function of the traits;
+    `train` repeats it in PyTorch. Where a kernel runs, `history` and `weights` follow the page.
+
+    Args:
+        data: ``"ring"``, ``"pair"``, ``"sunflower"`` or ``"spirals"``; see `make_points`.
+        classes: K, 3 to 10.
+        noise: standard deviation of the points around their place, 0.02 to 0.4.
+        transfer: points that the students see, 10 to 1000; the teacher saw 1000.
+        width: of the students' two hidden layers, 2 to 32; the teacher's is 24.
+        lr: learning rate of the students, 0.001 to 0.5.
+        seed: of points, first weights and batches, 0 to 19.
+        a: method of student A, a name of `adakd.METHODS`.
+        tau_a: its temperature, 0.5 to 50; None for the published one. Not every method reads it.
+        weight_a: its λ_KD, 0.01 to 100; None for the published one.
+        standardize_a: ``"published"``, ``"off"``, ``"population"`` or ``"sample"``.
+        b: method of student B, and so on.
+        view: how the teacher is coloured: ``"teacher"`` (its own probabilities), ``"a"`` or ``"b"`` (as that student's
+            loss sees them, softened).
+        probe: the point whose soft labels are shown, [x, y], each -1.25 to 1.25.
+        step: how many steps both have been trained, 0 to 6000.
+
+    Raises:
+        traitlets.TraitError: for a value out of its range.
+    """
+
+    controls = tuple(_START)
+    _esm = _constants() + asset("kit.js", "plane.js", "playground.js")
+    _css = asset("kit.css", "playground.css")
+
+    data = _trait("data")
+    classes = _trait("classes")
+    noise = _trait("noise")
+    transfer = _trait("transfer")
+    width = _trait("width")
+    lr = _trait("lr")
+    seed = _trait("seed")
+    a = _trait("a")
+    tau_a = _trait("tau_a")
+    weight_a = _trait("weight_a")
+    standardize_a = _trait("standardize_a")
+    b = _trait("b")
+    tau_b = _trait("tau_b")
+    weight_b = _trait("weight_b")
+    standardize_b = _trait("standardize_b")
+    view = _trait("view")
+    step = _trait("step")
+    probe = traitlets.List(
+        traitlets.Float(min=-_LIMIT, max=_LIMIT), default_value=_START["probe"], minlen=2, maxlen=2
+    ).tag(sync=True)
+
+    history = traitlets.List().tag(sync=True)
+    """Rows that the page has measured so far, as `Lesson.measure` has them; written by the page, not by the saved state."""
+    weights = traitlets.Dict().tag(sync=True)
+    """Weights of ``teacher``, ``a`` and ``b`` when the page last paused, each in the order of ``parameters()``."""
+
+    @classmethod
+    def ask(cls, name: str, **state: Any) -> "Playground":
+        """The playground at one of its prepared questions, by its name or by its number from 1 to 6.
+
+        Raises:
+            ValueError: for another name.
+        """
+        for number, question in enumerate(GALLERY, start=1):
+            if name in (question.name, number):
+                return cls(**{**question.state, **state})
+        names = ", ".join(repr(question.name) for question in GALLERY)
+        raise ValueError(f"name: expected one of {names}, or their number, got {name!r}")
+
+    @property
+    def setting(self) -> Setting:
+        """What the lesson depends on, without how far it went."""
+        own = {
+            name: getattr(self, name)
+            for name in ("data", "classes", "noise", "transfer", "width", "lr", "seed")
+        }
+        students = {
+            who: StudentSetting(
+                getattr(self, who),
+                *(getattr(self, f"{name}_{who}") for name in ("tau", "weight", "standardize")),
+            )
+            for who in "ab"
+        }
+        return Setting(**own, **students)
+
+    def train(self, steps: int | None = None, every: int = 10) -> list[dict[str, float | int | None]]:
+        """The same training in PyTorch, through `adakd.create_method`; returns rows as the page's `history` has them.
+
+        Args:
+            steps: how many; as far as the page went, or 600 where it has not started, when left out.
+            every: steps between measurements.
+        """
+        return Lesson(self.setting).train(steps or self.step or LENGTH, every)
+
+    def compare(self, rows: list[dict[str, float | int | None]]) -> Picture:
+        """Curves of `train` (lines) with those of the page (`history`, dots) laid over them."""
+        import matplotlib.pyplot as plt
+
+        use_style()
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.2, 2.8))
+        for ax, key, title in ((left, "accuracy", "Held-out accuracy, %"), (right, "loss", "Loss")):
+            for who, color in (("a", "student"), ("b", "mark")):
+                line = [row[f"{key}_{who}"] for row in rows]
+                label = f"{who.upper()}: {getattr(self, who)}"
+                ax.plot([row["step"] for row in rows], line, color=COLORS[color], label=label)
+                dots = [row[f"{key}_{who}"] for row in self.history]
+                ax.plot([row["step"] for row in self.history], dots, "o", color=COLORS[color], markersize=3)
+            ax.set(title=title, xlabel="step")
+        left.legend()
+        shared = {row["step"]: row for row in rows}
+        gaps = [
+            abs(row[f"loss_{who}"] - shared[row["step"]][f"loss_{who}"])
+            for row in self.history
+            if row["step"] in shared
+            for who in "ab"
+        ]
+        said = f"their losses differ by {max(gaps):.1e} at most" if gaps else "the page has not trained yet"
+        return picture(
+            figure, f"Accuracy and loss of both students in PyTorch, and in the page as dots: {said}."
+        )
+
+    def network(self, who: str) -> nn.Sequential:
+        """The network of ``"teacher"``, ``"a"`` or ``"b"`` with the weights that the page had when it last paused, float64.
+
+        Raises:
+            ValueError: for another name, or before the page has sent weights.
+        """
+        if who not in ("teacher", "a", "b"):
+            raise ValueError(f"who: expected 'teacher', 'a' or 'b', got {who!r}")
+        if who not in self.weights:
+            raise ValueError(
+                "weights: the page has sent none yet; show the playground and press play, then pause"
+            )
+        lesson = Lesson(self.setting)
+        network = copy.deepcopy(lesson.teacher if who == "teacher" else lesson.networks[who])
+        vector_to_parameters(torch.tensor(self.weights[who], dtype=torch.float64), network.parameters())
+        return network
+
+    def _lesson(self) -> Lesson:
+        lesson = Lesson(self.setting)
+        for _ in range(self.step):
+            lesson.step()
+        return lesson
+
+    def values(self) -> dict[str, Any]:
+        """Every number the figure shows, by PyTorch; the page has them from its own engine.
+
+        Keys: those of `Lesson.measure`, teacher (held-out accuracy, %), lead (accuracy of B less that of A, points), error
+        (its standard error, by the points on which the two differ), and for the probe student and told, what the method
+        of `view` compares, (K,) each, and told_tau, at which temperature.
+        """
+        return self._values(self._lesson())
+
+    def _values(self, lesson: Lesson) -> dict[str, Any]:
+        right = lesson.held_out()
+        differ = right["b"].double() - right["a"].double()
+        student, told, tau = lesson.soft_labels(self.view, torch.tensor([self.probe], dtype=torch.float64))
+        return lesson.measure() | {
+            "teacher": 100 * right["teacher"].double().mean().item(),
+            "lead": 100 * differ.mean().item(),
+            "error": 100 * (differ.var(correction=0) / len(differ)).sqrt().item(),
+            "student": student[0].tolist(),
+            "told": told[0].tolist(),
+            "told_tau": None if tau is None else tau.item(),
+        }
+
+    def describe(self) -> str:
+        return self._describe(self._values(self._lesson()))
+
+    def _describe(self, v: dict[str, Any]) -> str:
+        names = {who: getattr(self, who) for who in "ab"}
+        said = [
+            f"Two students of one teacher, after {v['step']} steps on {self.transfer} points. "
+            f"Of 1000 held-out points the teacher names {v['teacher']:.1f} %, A ({names['a']}) {v['accuracy_a']:.1f} %, "
+            f"B ({names['b']}) {v['accuracy_b']:.1f} %: B − A = {v['lead']:+.1f} ± {1.96 * v['error']:.1f} points."
+        ]
+        for who in "ab":
+            if v[f"tau_{who}"] is not None:
+                said.append(f"{who.upper()}: τ = {v[f'tau_{who}']:.2f}, 1 − ρ = {v[f'distance_{who}']:.4f}.")
+        return " ".join(said)
+
+    def still(self) -> Picture:
+        """The three views of the plane and the curves, at `step`, or after 600 steps where it has not started."""
+        import matplotlib.pyplot as plt
+
+        use_style()
+        lesson = Lesson(self.setting)
+        rows = lesson.train(self.step or LENGTH)
+        v = self._values(lesson)
+        figure = plt.figure(figsize=(7.2, 4.9))
+        top, bottom = figure.subfigures(2, 1, height_ratios=(5, 4))
+        self._draw_planes(top.subplots(1, 3), lesson, v)
+        accuracy, losses, taus = bottom.subplots(1, 3)
+        steps = [row["step"] for row in rows]
+        for who, color in (("a", "student"), ("b", "mark")):
+            accuracy.plot(steps, [row[f"accuracy_{who}"] for row in rows], color=COLORS[color])
+            losses.plot(
+                steps, [row[f"distance_{who}"] for row in rows], "--", color=COLORS[color], linewidth=1.2
+            )
+            if rows[0][f"kl_{who}"] is not None:
+                losses.plot(steps, [row[f"kl_{who}"] for row in rows], color=COLORS[color])
+            tau = lesson.watched_temperatures(who)
+            if tau is not None:
+                bins = torch.logspace(-0.3, 1.7, 41).tolist()
+                heights = tau.student.flatten().expand(min(self.transfer, WATCHED)).tolist()
+                taus.hist(heights, bins=bins, color=COLORS[color], alpha=0.75)
+        accuracy.axhline(v["teacher"], color=COLORS["teacher"], linestyle=":", linewidth=1.2)
+        accuracy.set(title="Held-out, %", xlabel="step", ylim=(max(0, v["teacher"] - 40), None))
+        losses.set(title="τ²·KL, dashed 1 − ρ", xlabel="step", yscale="log")
+        taus.set(title="Temperatures", yticks=[])
+        log_axis(taus, "τ", 0.5, 1, 2, 5, 10, 20, 50)
+        return picture(figure, self._describe(v))
+
+    def _draw_planes(self, axes, lesson: Lesson, v: dict[str, Any]) -> None:
+        from matplotlib.colors import to_rgb
+
+        palette = torch.tensor([to_rgb(color) for color in _CLASSES[: self.classes]], dtype=torch.float64)
+        ends = torch.linspace(-_LIMIT, _LIMIT, _GRID, dtype=torch.float64)
+        grid = torch.cartesian_prod(ends, ends).flip(-1)  # row by row from below
+        with torch.no_grad():
+            seen = {
+                "teacher": lesson.soft_labels(self.view, grid)[1],
+                **{who: lesson.networks[who](grid).softmax(-1) for who in "ab"},
+            }
+        titles = {
+            "teacher": "Teacher" if self.view == "teacher" else f"Teacher, as {self.view.upper()} is told",
+            **{who: f"{who.upper()}: {getattr(self, who)}, {v[f'accuracy_{who}']:.1f} %" for who in "ab"},
+        }
+        x, y = make_points(
+            self.data, self.classes, self.noise, self.seed, torch.arange(min(self.transfer, 200))
+        )
+        colors = {"teacher": "teacher", "a": "student", "b": "mark"}
+        for ax, (who, p) in zip(axes, seen.items(), strict=True):
+            ax.imshow(
+                (p @ palette).view(_GRID, _GRID, 3).clamp(0, 1).numpy(),
+                **{"extent": (-_LIMIT, _LIMIT) * 2, "origin": "lower", "alpha": 0.55},
+            )
+            ax.scatter(*x.T.tolist(), s=6, c=[_CLASSES[k] for k in y], linewidths=0)
+            for k, at in enumerate(centres(self.data, self.classes).tolist()):
+                ax.text(*at, str(k), ha="center", va="center", fontsize=8, weight="bold", color="white")
+            ax.set(xticks=[], yticks=[])
+            ax.grid(False)
+            ax.set_title(titles[who], color=COLORS[colors[who]])
