@@ -36,11 +36,12 @@ GALLERY = (
     Question(
         "two peaks",
         "Classes 0 and 1 lie close together. Between them the teacher's logits have two peaks, where the paper's rule "
-        "counts on one. Does B, who follows the rule, get a higher or a lower temperature there than elsewhere?",
-        "A lower one: two peaks share the height that one would have. On points of the pair τ is lower by 0.3 on average, "
-        "and lower for every one of 20 seeds; so the soft label is sharper just where the teacher is unsure. It does no "
-        "harm here: A, at the fixed τ = 2, and B are never more than 0.5 points apart.",
-        {"data": "pair", "noise": 0.1, "transfer": 100, "a": "zkd", "b": "zkd+mlt", "probe": [0.74, 0.0]},
+        "counts on one. B follows the rule: does it get a higher or a lower temperature there? The left picture has it, "
+        "blue where it is low.",
+        "A lower one: two peaks share the height that one would have, and so it is along every border. On points of the "
+        "pair τ is lower by 0.3 on average, and lower for every one of 20 seeds: the soft label is sharpened just where "
+        "the teacher is unsure. It does no harm here: A, at the fixed τ = 2, and B are never more than 0.5 points apart.",
+        {"data": "pair", "noise": 0.1, "transfer": 100, "a": "zkd", "b": "zkd+mlt", "view": "tau"},
     ),
     Question(
         "three classes",

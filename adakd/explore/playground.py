@@ -53,7 +53,7 @@ _RANGES = {  # lowest and highest value, or all values
     **{"data": DATA, "classes": (3, 10), "noise": (0.02, 0.4), "transfer": (10, 1000), "width": (2, 32)},
     **{"lr": (0.001, 0.5), "seed": (0, 19), "a": _METHODS, "b": _METHODS},
     **{f"{name}_{who}": values for who in "ab" for name, values in _STUDENT_RANGES.items()},
-    **{"view": ("teacher", "a", "b"), "probe": (-_LIMIT, _LIMIT), "step": (0, 10 * LENGTH)},
+    **{"view": ("teacher", "a", "b", "tau"), "probe": (-_LIMIT, _LIMIT), "step": (0, 10 * LENGTH)},
 }
 
 
@@ -84,7 +84,7 @@ def _rows() -> dict[str, dict[str, Any]]:
     table = {}
     for name in _METHODS:
         row = get_method(name)
-        table[name] = {
+        settings = {
             "formula": row.formula.removesuffix(f", τ = {row.rule_options.get('tau', 0):g}"),
             "divergence": row.divergence,
             "divergence_options": _options(DIVERGENCES.get(row.divergence), row.divergence_options),
@@ -92,6 +92,8 @@ def _rows() -> dict[str, dict[str, Any]]:
             "rule_options": _options(RULES.get(row.rule), row.rule_options),
             **{key: getattr(row, key) for key in ("standardize", "ce_weight", "kd_weight", "warmup_epochs")},
         }
+        # What is nothing, 0 or False is left out.
+        table[name] = {key: value for key, value in settings.items() if value or key == "rule_options"}
     return table
 
 
@@ -103,14 +105,14 @@ def _constants() -> str:
         "CLASSES": _CLASSES,
         "LENGTH": LENGTH,
         "START": _START,
-        "RANGES": _RANGES,
+        "RANGES": {name: values for name, values in _RANGES.items() if name not in ("a", "b")},
         "WHOLE": ("classes", "transfer", "width", "seed"),
         "GALLERY": [question.as_json() for question in GALLERY],
     }
     text = {
         name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in constants.items()
     }
-    return "".join(f"export const {name} = {value};\n" for name, value in text.items())
+    return "".join(f"const {name} = {value};\n" for name, value in text.items())
 
 
 class Playground(LiveFigure):
@@ -133,8 +135,8 @@ class Playground(LiveFigure):
         weight_a: its λ_KD, 0.01 to 100; None for the published one.
         standardize_a: ``"published"``, ``"off"``, ``"population"`` or ``"sample"``.
         b: method of student B, and so on.
-        view: how the teacher is coloured: ``"teacher"`` (its own probabilities), ``"a"`` or ``"b"`` (as that student's
-            loss sees them, softened).
+        view: how the teacher's plane is coloured: by ``"teacher"`` (its own probabilities), ``"a"`` or ``"b"`` (as that
+            student's loss sees them, softened), or ``"tau"`` (the temperature of B at each place, or of A).
         probe: the point whose soft labels are shown, [x, y], each -1.25 to 1.25.
         step: how many steps both have been trained, 0 to 6000.
 
@@ -260,19 +262,24 @@ class Playground(LiveFigure):
             lesson.step()
         return lesson
 
+    @property
+    def _heard(self) -> str:
+        """Whose soft label is shown at the probe."""
+        return "b" if self.view == "tau" else self.view
+
     def values(self) -> dict[str, Any]:
         """Every number the figure shows, by PyTorch; the page has them from its own engine.
 
         Keys: those of `Lesson.measure`, teacher (held-out accuracy, %), lead (accuracy of B less that of A, points), error
         (its standard error, by the points on which the two differ), and for the probe student and told, what the method
-        of `view` compares, (K,) each, and told_tau, at which temperature.
+        of `view` compares (of B for ``"tau"``), (K,) each, and told_tau, at which temperature.
         """
         return self._values(self._lesson())
 
     def _values(self, lesson: Lesson) -> dict[str, Any]:
         right = lesson.held_out()
         differ = right["b"].double() - right["a"].double()
-        student, told, tau = lesson.soft_labels(self.view, torch.tensor([self.probe], dtype=torch.float64))
+        student, told, tau = lesson.soft_labels(self._heard, torch.tensor([self.probe], dtype=torch.float64))
         return lesson.measure() | {
             "teacher": 100 * right["teacher"].double().mean().item(),
             "lead": 100 * differ.mean().item(),
@@ -335,22 +342,28 @@ class Playground(LiveFigure):
         palette = torch.tensor([to_rgb(color) for color in _CLASSES[: self.classes]], dtype=torch.float64)
         ends = torch.linspace(-_LIMIT, _LIMIT, _GRID, dtype=torch.float64)
         grid = torch.cartesian_prod(ends, ends).flip(-1)  # row by row from below
+        told = lesson.soft_labels(self._heard, grid)[1]
+        shown = "Teacher" if v["told_tau"] is None else f"Teacher, as {self._heard.upper()} is told"
         with torch.no_grad():
-            seen = {
-                "teacher": lesson.soft_labels(self.view, grid)[1],
-                **{who: lesson.networks[who](grid).softmax(-1) for who in "ab"},
-            }
-        titles = {
-            "teacher": "Teacher" if self.view == "teacher" else f"Teacher, as {self.view.upper()} is told",
-            **{who: f"{who.upper()}: {getattr(self, who)}, {v[f'accuracy_{who}']:.1f} %" for who in "ab"},
+            seen = {who: lesson.networks[who](grid).softmax(-1) @ palette for who in "ab"}
+        seen = {"teacher": told @ palette, **seen}
+        warm = next((who for who in "ba" if lesson.objectives[who].needs_teacher), None)
+        if self.view == "tau" and warm:
+            tau = lesson.soft_labels(warm, grid)[2].expand(len(grid), 1)
+            low, high = tau.aminmax()
+            share = (tau / low).log() / (high / low).log().clamp(min=1e-9)
+            seen["teacher"] = palette[0] + share * (palette[1] - palette[0])
+            shown = f"{warm.upper()}'s τ, {low:.2f} to {high:.2f}"
+        titles = {"teacher": shown} | {
+            who: f"{who.upper()}: {getattr(self, who)}, {v[f'accuracy_{who}']:.1f} %" for who in "ab"
         }
         x, y = make_points(
             self.data, self.classes, self.noise, self.seed, torch.arange(min(self.transfer, 200))
         )
         colors = {"teacher": "teacher", "a": "student", "b": "mark"}
-        for ax, (who, p) in zip(axes, seen.items(), strict=True):
+        for ax, (who, rgb) in zip(axes, seen.items(), strict=True):
             ax.imshow(
-                (p @ palette).view(_GRID, _GRID, 3).clamp(0, 1).numpy(),
+                rgb.view(_GRID, _GRID, 3).clamp(0, 1).numpy(),
                 **{"extent": (-_LIMIT, _LIMIT) * 2, "origin": "lower", "alpha": 0.55},
             )
             ax.scatter(*x.T.tolist(), s=6, c=[_CLASSES[k] for k in y], linewidths=0)

@@ -379,13 +379,13 @@ export class Lesson {
   soft(who, x, rows) { // what a student's method compares: softened probabilities of student and teacher, (rows, K) each
     const K = this.state.classes, { network, objective } = this.students[who === "a" ? "a" : "b"];
     const S = network.forward(x, rows), T = this.teacher.forward(x, rows), q = new Float64Array(rows * K), p = new Float64Array(rows * K);
-    let tau = null; // of the last row, the student's
+    const tau = who !== "teacher" && objective.divergence ? new Float64Array(rows) : null; // the student's
     for (let r = 0; r < rows; r += 1) {
       let s = Array.from(S.subarray(r * K, (r + 1) * K)), t = Array.from(T.subarray(r * K, (r + 1) * K)), taus = null;
-      if (who !== "teacher" && objective.divergence) {
+      if (tau) {
         [s, t] = [objective.ready(s), objective.ready(t)];
         taus = objective.temperatures(s, t);
-        [tau] = taus;
+        [tau[r]] = taus;
       }
       q.set(softmax(s, taus ? taus[0] : 1), r * K);
       p.set(softmax(t, taus ? taus[1] : 1), r * K);

@@ -8,9 +8,11 @@ const SETTING = Object.keys(START).filter((name) => !["view", "probe", "step"].i
 const settingKey = (state) => JSON.stringify(SETTING.map((name) => state[name]));
 const reads = (state, who) => { // which sliders a student's method answers to
   const row = METHODS[state[who]];
-  return { tau: "tau" in row.rule_options && row.divergence !== "correlation", weight: row.divergence !== null };
+  return { tau: "tau" in row.rule_options && row.divergence !== "correlation", weight: Boolean(row.divergence) };
 };
 const tauOf = (state, who) => state["tau_" + who] ?? METHODS[state[who]].rule_options.tau;
+const heard = (state) => (state.view === "tau" ? "b" : state.view); // whose soft label is shown at the cross
+const warm = (state) => ["b", "a"].find((who) => METHODS[state[who]].divergence); // whose temperature colours the plane
 const weightOf = (state, who) => state["weight_" + who] ?? METHODS[state[who]].kd_weight;
 
 export function compute(state) {
@@ -23,9 +25,9 @@ function measured(lesson, state) {
   const [a, b] = ["a", "b"].map((who) => lesson.right(lesson.students[who].network)), n = a.length;
   let lead = 0, apart = 0;
   for (let i = 0; i < n; i += 1) { lead += b[i] - a[i]; apart += b[i] !== a[i]; }
-  const probe = lesson.soft(state.view, Float64Array.from(state.probe), 1);
+  const probe = lesson.soft(heard(state), Float64Array.from(state.probe), 1);
   return { ...lesson.measure(), teacher: (100 * sum([...lesson.rightTeacher])) / n, lead: (100 * lead) / n,
-    error: (100 * Math.sqrt((apart - lead ** 2 / n) / n)) / Math.sqrt(n), student: [...probe.q], told: [...probe.p], told_tau: probe.tau };
+    error: (100 * Math.sqrt((apart - lead ** 2 / n) / n)) / Math.sqrt(n), student: [...probe.q], told: [...probe.p], told_tau: probe.tau && probe.tau[0] };
 }
 
 // ---- words ----------------------------------------------------------------------------------------------------
@@ -83,6 +85,16 @@ function plane(who) {
       }
       context.putImageData(pixels, 0, 0);
     },
+    heat(taus) { // blue where it is lowest, orange where it is highest; returns both
+      const [low, high] = [lowest(taus), highest(taus)], ends = [RGB[0], RGB[1]];
+      taus.forEach((tau, cell) => {
+        const part = high > low ? Math.log(tau / low) / Math.log(high / low) : 0;
+        for (const c of [0, 1, 2]) pixels.data[4 * cell + c] = ends[0][c] + part * (ends[1][c] - ends[0][c]);
+        pixels.data[4 * cell + 3] = 170;
+      });
+      context.putImageData(pixels, 0, 0);
+      return [low, high];
+    },
     points({ x, y }, state) { // of the transfer set, and the names of the classes
       const at = (v, sign) => 100 + (sign * 100 * v) / EDGE, K = state.classes, dots = Array.from({ length: K }, () => "");
       const r = state.transfer > 300 ? 1.1 : 2.2;
@@ -116,7 +128,7 @@ function plane(who) {
 
 // ---- charts ---------------------------------------------------------------------------------------------------
 
-const HEIGHT = 164, ROOF = 36, FLOOR = HEIGHT - 24, LEFT = 34, RIGHT = 44;
+const HEIGHT = 164, ROOF = 36, FLOOR = HEIGHT - 24, LEFT = 40, RIGHT = 52;
 const along = (width, most) => (step) => LEFT + ((width - LEFT - RIGHT) * step) / most;
 const frame = (width, title, hint) => [label(0, 13, title, "title"), hint && label(0, 27, hint, "tick"), line(LEFT, FLOOR, width - RIGHT, FLOOR, "axis")].filter(Boolean);
 const steps = (width, most) => [0, most / 2, most].map((t) => label(along(width, most)(t), FLOOR + 15, t ? String(t) : "step 0", "tick", t ? "middle" : "start"));
@@ -131,9 +143,9 @@ function ends(width, lines) { // names where the lines end, apart from each othe
 
 function drawProbe(state, lesson, v, probe, width) {
   const K = state.classes, at = along(width, K), wide = at(1) - at(0), y = (p) => FLOOR - (FLOOR - ROOF - 4) * p, parts = [];
-  const x = Float64Array.from(probe), who = state.view, { p, tau } = lesson.soft(who, x, 1);
+  const x = Float64Array.from(probe), who = heard(state), { p, tau } = lesson.soft(who, x, 1);
   const students = who === "teacher" ? ["a", "b"] : [who];
-  const title = who === "teacher" || tau === null ? "Labels at the cross, as they are" : `Soft label at the cross, τ = ${num(tau)}`;
+  const title = who === "teacher" || tau === null ? "Labels at the cross, as they are" : `Soft label at the cross, τ = ${num(tau[0])}`;
   for (const t of [0.5, 1]) parts.push(line(LEFT, y(t), width - RIGHT, y(t), "grid"), label(LEFT - 5, y(t) + 4, String(t), "tick", "end"));
   p.forEach((value, k) => {
     parts.push(rect(at(k) + 2, y(value), at(k + 1) - 2, FLOOR, "bar", { fill: CLASSES[k] }), label(at(k) + wide / 2, FLOOR + 15, String(k), "tick", "middle"));
@@ -187,12 +199,13 @@ function drawTemperatures(lesson, v, width) {
     });
     said.push(`${NAME[who]} from ${num(lowest(taus))} to ${num(highest(taus))}`);
   }
-  return picture(width, HEIGHT, `Temperatures of the points: ${said.join(", ") || "none"}.`, [...frame(width, "Temperature τ of each point, A above, B below"), ...parts]);
+  return picture(width, HEIGHT, `Temperatures of the points: ${said.join(", ") || "none"}.`, [...frame(width, "Temperatures, A above, B below"), ...parts]);
 }
 
 // ---- address --------------------------------------------------------------------------------------------------
 
 const MARK = "#playground?";
+RANGES.a = RANGES.b = Object.keys(METHODS);
 
 export function toAddress(state) { // what is not as at the start
   const changed = Object.keys(START).filter((name) => name !== "step" && JSON.stringify(state[name]) !== JSON.stringify(START[name]));
@@ -287,7 +300,7 @@ function render({ model, el }) {
     gallery.querySelectorAll("button").forEach((one) => one.setAttribute("aria-pressed", String(one.textContent === found?.name)));
   };
   const gallery = scenes("Questions:", Object.fromEntries(GALLERY.map((one) => [one.name, () => ({ ...START, step: 0, ...one.state })])), (changes) => { pause(); change(changes); });
-  const views = choice("Teacher shown", { teacher: ["as it predicts", "Its own probabilities"], a: ["as A is told", "At the temperature of A’s loss"], b: ["as B is told", "At the temperature of B’s loss"] },
+  const views = choice("Teacher shown", { teacher: ["as it predicts", "Its own probabilities"], a: ["as A is told", "At the temperature of A’s loss"], b: ["as B is told", "At the temperature of B’s loss"], tau: ["how soft, where", "The temperature of B at each place, or of A where B has none"] },
     () => model.get("view"), (view) => change({ view }));
   const worlds = choice("Classes", { ring: ["ring", "Around a circle"], pair: ["confusable pair", "Around a circle, two of them close together"], sunflower: ["sunflower", "All over a disc"], spirals: ["spirals", "One arm each"] },
     () => model.get("data"), (data) => change({ data }));
@@ -367,10 +380,16 @@ function render({ model, el }) {
     const coarse = Math.floor(lesson.steps / 10), settled = [coarse, key, s.view, width, playing].join(), moved = [lesson.steps, probe, s.view, width].join();
     const rows = GRID * GRID, into = (drawn.into ??= new Float64Array(rows * 10));
     for (const who of ["a", "b"]) planes[who].paint(softmaxRows(lesson.students[who].network.forward(GRID_POINTS, rows), rows, K, into), K);
-    const teacherMoves = s.view !== "teacher" && /maxlogit|dtkd|ctkd/.test(METHODS[s[s.view]].rule ?? "");
-    const teacherKey = [s.view, teacherMoves && lesson.steps].join();
-    if (drawn.teacher !== teacherKey) planes.teacher.paint(lesson.soft(s.view, GRID_POINTS, rows).p, K);
-    drawn.teacher = teacherKey;
+    const who = s.view === "tau" ? warm(s) : s.view, moves = /maxlogit|dtkd|ctkd/.test(METHODS[s[who]]?.rule ?? ""), told = [s.view, moves && lesson.steps].join();
+    if (drawn.told !== told) {
+      const { p, tau } = lesson.soft(who ?? "teacher", GRID_POINTS, rows);
+      if (s.view === "tau" && tau) drawn.title = `${NAME[who]}’s τ, ${[...new Set(planes.teacher.heat(tau).map(num))].join(" to ")}`;
+      else {
+        planes.teacher.paint(p, K);
+        drawn.title = tau ? `Teacher, as ${NAME[who]} is told` : "Teacher";
+      }
+      drawn.told = told;
+    }
     WHO.forEach((who) => planes[who].mark(probe));
     if (drawn.settled !== settled || !playing) {
       const v = measured(lesson, s), most = Math.max(LENGTH, LENGTH * Math.ceil(lesson.steps / LENGTH));
@@ -378,10 +397,10 @@ function render({ model, el }) {
       charts.replaceChildren(drawProbe(s, lesson, v, probe, wide), drawAccuracy(lesson, v, most, wide), drawLosses(lesson, v, most, wide), drawTemperatures(lesson, v, wide));
       numbers.replaceChildren(...[
         ["teacher", percent(v.teacher)], ["A, held out", percent(v.accuracy_a)], ["B, held out", percent(v.accuracy_b)], ["B − A, points", lead(v)],
-        ["τ, A / B", both(v, "tau_", num)], ["ρ, A / B", both(v, "distance_", (d) => (1 - d).toFixed(3))], ["loss, A / B", both(v, "loss_", num)],
+        ["τ, A / B", both(v, "tau_", num)], ["ρ, A / B", both(v, "distance_", (d) => (1 - d).toFixed(3))],
       ].map(([name, value]) => html("div", {}, [html("span", {}, name), html("b", {}, value)])));
       caption.textContent = words(s, v);
-      planes.teacher.say(s.view === "teacher" || v["tau_" + s.view] === null ? "Teacher" : `Teacher, as ${NAME[s.view]} is told`, `The teacher’s regions: ${percent(v.teacher)} of held-out points.`);
+      planes.teacher.say(drawn.title, `The teacher’s regions: ${percent(v.teacher)} of held-out points.`);
       for (const who of ["a", "b"]) planes[who].say(`${NAME[who]}: ${s[who]}`, `Regions of student ${NAME[who]}, ${s[who]}: ${percent(v["accuracy_" + who])} of held-out points.`);
       clearTimeout(speaking);
       if (!quiet && !playing) speaking = setTimeout(() => { spoken.textContent = caption.textContent; }, 600);
