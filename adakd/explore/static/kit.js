@@ -5,7 +5,6 @@
 // A second statement of adakd's formulas: tests/explore compares the two to 1e-6.
 
 export const C_UPPER = (1 + Math.sqrt(3)) / 2; // c2+, Eq. 20
-export const C_LOWER = (Math.sqrt(3) - 1) / 2; // c2-, the end the paper leaves out
 
 const sum = (v) => v.reduce((a, b) => a + b, 0);
 const mean = (v) => sum(v) / v.length;
@@ -24,7 +23,6 @@ export function logSoftmax(z, tau) {
 }
 
 export const softmax = (z, tau) => logSoftmax(z, tau).map(Math.exp);
-export const entropy = (z, tau) => -sum(logSoftmax(z, tau).map((l) => Math.exp(l) * l));
 
 export function loss(student, teacher, tau, tauTeacher = tau) { // tau_s tau_t KL(teacher || student)
   const p = logSoftmax(teacher, tauTeacher), q = logSoftmax(student, tau);
@@ -57,8 +55,6 @@ const label = (x, y, words, kind = "", anchor = "start") => svg("text", { x, y, 
 const line = (x1, y1, x2, y2, kind) => svg("line", { x1, y1, x2, y2, class: kind });
 const circle = (cx, cy, r, kind) => svg("circle", { cx, cy, r, class: kind });
 const rect = (x, y, right, bottom, kind = "", more = {}) => svg("rect", { x, y, width: right - x, height: bottom - y, class: kind, ...more });
-const hatching = (id) => // to fill with url(#id)
-  svg("pattern", { id, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, line(0, 0, 0, 6, "hatch"));
 const path = (points, kind) => // points that are not finite break the line
   svg("path", { class: kind, d: points.reduce(([d, pen], [x, y]) =>
     Number.isFinite(x + y) ? [`${d}${pen}${x.toFixed(2)} ${y.toFixed(2)}`, "L"] : [d, "M"], ["", "M"])[0] });

@@ -1,5 +1,8 @@
 // The made-up pair of a teacher and a student that several figures are about, and its controls.
 
+export const C_LOWER = (Math.sqrt(3) - 1) / 2; // c2-, the end the paper leaves out
+export const entropy = (z, tau) => -sum(logSoftmax(z, tau).map((l) => Math.exp(l) * l));
+
 // A made-up teacher: classes 0 peak, 1 second peak, 2 the student's slip, 3.. a ramp of unit spread, K - 1 ruled out.
 export function teacherLogits({ peak, second, ruled_out, classes }) {
   const rest = classes - 4;

@@ -26,7 +26,7 @@ const CENTRE = {
   spirals: (k, K) => spiral(k, 0.5, K),
 };
 
-export function makePoints({ data, classes, noise, seed }, count = TAUGHT + HELD_OUT) {
+function makePoints({ data, classes, noise, seed }, count = TAUGHT + HELD_OUT) {
   const x = new Float64Array(2 * count), y = new Uint8Array(count);
   for (let i = 0; i < count; i += 1) {
     y[i] = i % classes;
@@ -48,7 +48,7 @@ function batchOf(seed, step, points, size) { // indices; each epoch has an order
 
 // ---- network: 2 -> width -> width -> K with tanh; all its weights in one array, layer by layer, weights then biases ----
 
-export class Network {
+class Network {
   constructor(classes, width, seed, who) {
     this.sizes = [2, width, width, classes];
     this.layers = []; // [inputs, outputs, place of the weights, place of the biases]
@@ -287,7 +287,7 @@ function pick(x, y, batch) {
   return { inputs, labels };
 }
 
-export const studentSetting = (state, who) => ({
+const studentSetting = (state, who) => ({
   method: state[who], tau: state["tau_" + who], weight: state["weight_" + who], standardize: state["standardize_" + who],
 });
 
@@ -305,7 +305,7 @@ export class Lesson {
     this.watched = Math.min(WATCHED, state.transfer);
     this.steps = 0;
     this.heldOut = { x: this.x.subarray(2 * TAUGHT), y: this.y.subarray(TAUGHT) };
-    this.rightTeacher = this.right(this.teacher);
+    this.named = { teacher: this.right(this.teacher) };
     this.rows = []; // history
   }
 
@@ -345,10 +345,12 @@ export class Lesson {
     });
   }
 
-  measure() { // a row of history, as adakd.explore.plane.Lesson.measure
-    const K = this.state.classes, n = this.watched, row = { step: this.steps };
+  measure() { // a row of history, as adakd.explore.plane.Lesson.measure; what each names correctly stays in `named`
+    if (this.latest?.step === this.steps) return this.latest;
+    const K = this.state.classes, n = this.watched, row = (this.latest = { step: this.steps });
     for (const [who, { network, objective }] of Object.entries(this.students)) {
-      row["accuracy_" + who] = (100 * this.right(network).reduce((a, b) => a + b, 0)) / HELD_OUT;
+      this.named[who] = this.right(network);
+      row["accuracy_" + who] = (100 * sum(this.named[who])) / HELD_OUT;
       const logits = network.forward(this.x, n), found = objective.evaluate(logits, this.taught, this.y, n, K, this.epoch, false);
       let rho = 0, divergence = 0;
       for (let r = 0; r < n; r += 1) {

@@ -18,15 +18,15 @@ const weightOf = (state, who) => state["weight_" + who] ?? METHODS[state[who]].k
 export function compute(state) {
   const lesson = new Lesson(state);
   lesson.train(state.step);
-  return measured(lesson, state);
+  return measured(lesson, state, lesson.measure());
 }
 
-function measured(lesson, state) {
-  const [a, b] = ["a", "b"].map((who) => lesson.right(lesson.students[who].network)), n = a.length;
+function measured(lesson, state, row) { // all that is shown; the row is the last one measured
+  const { a, b, teacher } = lesson.named, n = a.length;
   let lead = 0, apart = 0;
   for (let i = 0; i < n; i += 1) { lead += b[i] - a[i]; apart += b[i] !== a[i]; }
   const probe = lesson.soft(heard(state), Float64Array.from(state.probe), 1);
-  return { ...lesson.measure(), teacher: (100 * sum([...lesson.rightTeacher])) / n, lead: (100 * lead) / n,
+  return { ...row, teacher: (100 * sum(teacher)) / n, lead: (100 * lead) / n,
     error: (100 * Math.sqrt((apart - lead ** 2 / n) / n)) / Math.sqrt(n), student: [...probe.q], told: [...probe.p], told_tau: probe.tau && probe.tau[0] };
 }
 
@@ -345,7 +345,7 @@ function render({ model, el }) {
     playing = false;
     schedule();
   };
-  let limit = LENGTH;
+  let limit = LENGTH, turn = false;
   const setGoal = (step) => {
     goal = step;
     write({ step });
@@ -379,8 +379,9 @@ function render({ model, el }) {
     const K = s.classes, width = root.clientWidth || 680, two = width >= 640, wide = Math.floor(two ? (width - 24) / 2 : width), probe = hover ?? s.probe;
     const coarse = Math.floor(lesson.steps / 10), settled = [coarse, key, s.view, width, playing].join(), moved = [lesson.steps, probe, s.view, width].join();
     const rows = GRID * GRID, into = (drawn.into ??= new Float64Array(rows * 10));
-    for (const who of ["a", "b"]) planes[who].paint(softmaxRows(lesson.students[who].network.forward(GRID_POINTS, rows), rows, K, into), K);
-    const who = s.view === "tau" ? warm(s) : s.view, moves = /maxlogit|dtkd|ctkd/.test(METHODS[s[who]]?.rule ?? ""), told = [s.view, moves && lesson.steps].join();
+    turn = !turn; // while they train the students are painted in turn, and a map that moves now and then
+    for (const who of playing ? [turn ? "a" : "b"] : ["a", "b"]) planes[who].paint(softmaxRows(lesson.students[who].network.forward(GRID_POINTS, rows), rows, K, into), K);
+    const who = s.view === "tau" ? warm(s) : s.view, moves = /maxlogit|dtkd|ctkd/.test(METHODS[s[who]]?.rule ?? ""), told = [s.view, moves && (playing ? coarse >> 1 : lesson.steps)].join();
     if (drawn.told !== told) {
       const { p, tau } = lesson.soft(who ?? "teacher", GRID_POINTS, rows);
       if (s.view === "tau" && tau) drawn.title = `${NAME[who]}’s τ, ${[...new Set(planes.teacher.heat(tau).map(num))].join(" to ")}`;
@@ -392,7 +393,7 @@ function render({ model, el }) {
     }
     WHO.forEach((who) => planes[who].mark(probe));
     if (drawn.settled !== settled || !playing) {
-      const v = measured(lesson, s), most = Math.max(LENGTH, LENGTH * Math.ceil(lesson.steps / LENGTH));
+      const v = measured(lesson, s, playing ? lesson.rows.at(-1) : lesson.measure()), most = Math.max(LENGTH, LENGTH * Math.ceil(lesson.steps / LENGTH));
       drawn.v = v;
       charts.replaceChildren(drawProbe(s, lesson, v, probe, wide), drawAccuracy(lesson, v, most, wide), drawLosses(lesson, v, most, wide), drawTemperatures(lesson, v, wide));
       numbers.replaceChildren(...[

@@ -1,5 +1,8 @@
 // The stage of a figure that is redrawn as a whole: pictures between controls, then numbers and a sentence.
 
+const hatching = (id) => // to fill with url(#id)
+  svg("pattern", { id, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, line(0, 0, 0, 6, "hatch"));
+
 // Pictures between controls, then numbers and a sentence; redrawn when a trait or the width changes.
 //   above, below: arrays of controls; `below` may hold arrays, whose sliders stand in columns
 //   paint(width, two) -> { pictures, numbers: [[name, value]], words }, `two` where two pictures fit side by side
