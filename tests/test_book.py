@@ -268,11 +268,13 @@ def test_text_and_figures_read_in_both_modes(browser, site, scheme):
 
 
 def live_pages():
-    return [name for name in pages() if _holds_widgets(ROOT / f"{name}.ipynb")]
+    return [name for name in pages() if _holds_figures(ROOT / f"{name}.ipynb", ROOT / f"{name}.md")]
 
 
-def _holds_widgets(path):
-    return path.is_file() and "widgets" in json.loads(path.read_text(encoding="utf8"))["metadata"]
+def _holds_figures(notebook, page):
+    if notebook.is_file():
+        return "widgets" in json.loads(notebook.read_text(encoding="utf8"))["metadata"]
+    return "```{live-figure}" in page.read_text(encoding="utf8")
 
 
 LARGEST = """(box) => Math.max(0, ...[...box.querySelectorAll("svg, canvas")].map((drawing) => {
@@ -301,6 +303,25 @@ def test_live_figures_draw_and_answer_the_keyboard(browser, site, name, viewport
                     visit.page.keyboard.press(key)
                 visit.page.wait_for_timeout(50)
                 assert box.inner_html() != before, f"slider {number} of figure {index} changes nothing"
+        assert visit.problems == []
+
+
+def test_the_playground_on_the_landing_page_shares_its_setting(browser, site):
+    with Visit(browser, f"{site}/book/intro.html") as visit:
+        playground = visit.page.locator(".ak-playground")
+        assert visit.page.url.endswith("intro.html")
+        playground.get_by_role("button", name="two peaks").click()
+        assert "#playground?" in visit.page.url
+        playground.locator(".ak-student.b select").first.select_option("zdkd")
+        address = visit.page.url
+        assert "b=zdkd" in address
+        assert visit.problems == []
+    with Visit(browser, address) as visit:  # somebody else's browser
+        playground = visit.page.locator(".ak-playground")
+        assert playground.locator(".ak-student.b select").first.input_value() == "zdkd"
+        assert playground.get_by_label("confusable pair").is_checked()
+        visit.page.evaluate("location.hash = '#playground?seed=7'")
+        visit.page.wait_for_function("document.querySelector('.ak-student.b select').value === 'kd'")
         assert visit.problems == []
 
 
@@ -524,6 +545,17 @@ def refused(tmp_path_factory):
 ```
 
 {record}`none.json seed`
+
+```{live-figure} Session
+```
+
+```{live-figure} Playground
+:state: {"classes": 99}
+```
+
+```{live-figure} Playground
+:state: not JSON
+```
 """
     done = small_book(folder, {"chapter": chapter, "prose": prose})
     assert done.returncode != 0, "the build accepted it"
@@ -542,6 +574,9 @@ def refused(tmp_path_factory):
         ":columns: is 'Seed'; expected Title = path",
         "'method' is 'ce'",
         "cannot read the record none.json",
+        "expected a live figure of adakd.explore, got 'Session'",
+        "Playground refuses this state: The value of the 'classes' trait",
+        "Playground refuses this state: Expecting value",
     ],
 )
 def test_build_refuses(refused, complaint):
