@@ -67,9 +67,9 @@ GALLERY = (
         "B's temperature (CTKD) is learned, and against the student: it climbs the loss that the student descends. It "
         "starts at 15.6 and may go from 1 to 21. Where does it walk, and who gains?",
         "Up: above 19.8 for every one of 20 seeds, because with these few points the loss grows with τ. B pays for it with "
-        "0.9 points on average, though not for every seed. It is no law: with 1000 points it stops between 16 and 19.5, on "
-        "standardized logits (choose zctkd) it hardly moves, and in the published logs on CIFAR-100 it rests on its "
-        "lower bound.",
+        "0.9 points on average, though not for every seed. It is no law: with 1000 points it stops between 16 and 19.5, and "
+        "on standardized logits (choose zctkd) it hardly moves. On CIFAR-100 the weight decides: at λ = 0.9 it falls to 3, "
+        "at ten times that it climbs to 21 (chapter 11).",
         {"lr": 0.02, "a": "kd", "weight_a": 9.0, "b": "ctkd", "weight_b": 9.0},
     ),
     Question(

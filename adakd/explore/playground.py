@@ -20,12 +20,31 @@ from .style import COLORS, Picture, log_axis, picture, use_style
 
 __all__ = ["Playground"]
 
-# What the page can train, by heading of its menu; the row is that of adakd.METHODS, or spelled as there.
+# What the page can train, by heading of its menu: the row of adakd.METHODS, or spelled as there, and what to call it.
 _MENU = {
-    "labels alone": ("ce",),
-    "KL": ("kd", "zkd", "ctkd", "zctkd", "dtkd", "dtkd-max"),
-    "maximum logit as τ": ("zkd+mlt", "zkd+mlt-abs", "zkd+mlt-teacher", "kd+mlt", "zdkd+mlt"),
-    "other divergences": ("correlation", "dkd", "zdkd", "ttm", "wttm"),
+    "labels": {"ce": "labels alone"},
+    "soft labels": {
+        "kd": "soft labels",
+        "zkd": "standardized",
+        "ctkd": "τ learned",
+        "zctkd": "standardized, τ learned",
+        "dtkd": "two τ, by sharpness",
+        "dtkd-max": "two τ, by maximum",
+    },
+    "maximum logit as τ": {
+        "zkd+mlt": "maximum logit",
+        "zkd+mlt-abs": "as released",
+        "zkd+mlt-teacher": "teacher's alone",
+        "kd+mlt": "of raw logits",
+        "zdkd+mlt": "with DKD",
+    },
+    "other divergences": {
+        "correlation": "1 − ρ, no τ",
+        "dkd": "decoupled",
+        "zdkd": "decoupled, standardized",
+        "ttm": "τ for the teacher only",
+        "wttm": "the same, weighted",
+    },
 }
 _METHODS = tuple(name for names in _MENU.values() for name in names)
 # Ten classes: neighbours on a ring differ in hue and in lightness.

@@ -2,6 +2,9 @@
 // METHODS, MENU, CLASSES, LENGTH, GALLERY and START come from adakd/explore/playground.py.
 
 const EDGE = 1.25, GRID = 48, PACE = { 1: "slow", 3: "medium", 10: "fast" }; // training steps a frame
+const CALLED = Object.fromEntries(Object.entries(MENU).map(([heading, names]) => // names in the menu
+  [heading, Object.fromEntries(Object.entries(names).map(([name, text]) => [name, `${name}: ${text}`]))]));
+const called = (name) => Object.assign({}, ...Object.values(CALLED))[name];
 const WHO = ["teacher", "a", "b"], NAME = { a: "A", b: "B" };
 const SETTING = Object.keys(START).filter((name) => !["view", "probe", "step"].includes(name)); // what a lesson depends on
 
@@ -235,8 +238,7 @@ const logarithm = (name, hint, low, high, read, write) => slider(name, hint, Mat
   () => Math.log10(read()), (x) => write(Math.min(high, Math.max(low, Number((10 ** x).toPrecision(3))))), () => num(read()));
 
 function studentControls(who, state, write) {
-  const one = (name) => (value) => write({ [`${name}_${who}`]: value }), shown = Object.fromEntries(Object.entries(MENU).map(([heading, names]) =>
-    [heading, Object.fromEntries(names.map((name) => [name, name]))]));
+  const one = (name) => (value) => write({ [`${name}_${who}`]: value });
   const choose = (method) => write({ [who]: method, ["tau_" + who]: null, ["weight_" + who]: null, ["standardize_" + who]: "published" });
   const formula = Object.assign(html("p", { class: "ak-formula" }), { refresh() { formula.textContent = METHODS[state()[who]].formula; } });
   const published = () => METHODS[state()[who]].standardize || "off";
@@ -244,7 +246,7 @@ function studentControls(who, state, write) {
     () => state()["standardize_" + who], one("standardize")), refresh = standardized.refresh;
   standardized.refresh = () => { refresh(); standardized.querySelector("option").textContent = `as published: ${published()}`; };
   const controls = [
-    menu(`student ${NAME[who]}`, shown, () => state()[who], choose), formula,
+    menu(`student ${NAME[who]}`, CALLED, () => state()[who], choose), formula,
     hiding(logarithm("temperature τ", "How soft the teacher’s word is", 0.5, 50, () => tauOf(state(), who), one("tau")), () => reads(state(), who).tau),
     hiding(logarithm("weight λ", "Of the teacher’s word in the loss", 0.01, 100, () => weightOf(state(), who), one("weight")), () => reads(state(), who).weight),
     hiding(standardized, () => reads(state(), who).weight),
@@ -300,9 +302,9 @@ function render({ model, el }) {
     gallery.querySelectorAll("button").forEach((one) => one.setAttribute("aria-pressed", String(one.textContent === found?.name)));
   };
   const gallery = scenes("Questions:", Object.fromEntries(GALLERY.map((one) => [one.name, () => ({ ...START, step: 0, ...one.state })])), (changes) => { pause(); change(changes); });
-  const views = choice("Teacher shown", { teacher: ["as it predicts", "Its own probabilities"], a: ["as A is told", "At the temperature of A’s loss"], b: ["as B is told", "At the temperature of B’s loss"], tau: ["how soft, where", "The temperature of B at each place, or of A where B has none"] },
+  const views = choice("Teacher shown", { teacher: ["as it predicts", ""], a: ["as A is told", ""], b: ["as B is told", ""], tau: ["how soft, where", "B’s temperature"] },
     () => model.get("view"), (view) => change({ view }));
-  const worlds = choice("Classes", { ring: ["ring", "Around a circle"], pair: ["confusable pair", "Around a circle, two of them close together"], sunflower: ["sunflower", "All over a disc"], spirals: ["spirals", "One arm each"] },
+  const worlds = choice("Classes", { ring: ["ring", ""], pair: ["confusable pair", ""], sunflower: ["sunflower", ""], spirals: ["spirals", ""] },
     () => model.get("data"), (data) => change({ data }));
 
   const planes = Object.fromEntries(WHO.map((who) => [who, plane(who)])), charts = html("div", { class: "ak-charts" });
@@ -402,7 +404,7 @@ function render({ model, el }) {
       ].map(([name, value]) => html("div", {}, [html("span", {}, name), html("b", {}, value)])));
       caption.textContent = words(s, v);
       planes.teacher.say(drawn.title, `The teacher’s regions: ${percent(v.teacher)} of held-out points.`);
-      for (const who of ["a", "b"]) planes[who].say(`${NAME[who]}: ${s[who]}`, `Regions of student ${NAME[who]}, ${s[who]}: ${percent(v["accuracy_" + who])} of held-out points.`);
+      for (const who of ["a", "b"]) planes[who].say(`${NAME[who]} · ${called(s[who])}`, `Regions of student ${NAME[who]}, ${s[who]}: ${percent(v["accuracy_" + who])} of held-out points.`);
       clearTimeout(speaking);
       if (!quiet && !playing) speaking = setTimeout(() => { spoken.textContent = caption.textContent; }, 600);
       quiet = false;
