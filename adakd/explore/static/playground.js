@@ -2,6 +2,7 @@
 // METHODS, MENU, CLASSES, LENGTH, GALLERY and START come from adakd/explore/playground.py.
 
 const EDGE = 1.25, GRID = 48, PACE = { 1: "slow", 3: "medium", 10: "fast" }; // training steps a frame
+const MOST = RANGES.step[1];
 const CALLED = Object.fromEntries(Object.entries(MENU).map(([heading, names]) => // names in the menu
   [heading, Object.fromEntries(Object.entries(names).map(([name, text]) => [name, `${name}: ${text}`]))]));
 const called = (name) => Object.assign({}, ...Object.values(CALLED))[name];
@@ -286,7 +287,7 @@ function render({ model, el }) {
   };
   const play = button("▶ play", "Train, and watch", () => (playing ? pause() : start()));
   play.classList.add("ak-play");
-  const once = button("one step", "Train on one batch", () => { pause(); setGoal(Math.min(6000, goal + 1)); });
+  const once = button("one step", "Train on one batch", () => { pause(); setGoal(Math.min(MOST, goal + 1)); });
   const again = button("restart", "Back to the first weights", () => { pause(); setGoal(0); });
   const speed = menu("pace", { "": PACE }, () => String(pace), (value) => { pace = Number(value); });
   const timeline = slider("step", "How long both have trained", 0, LENGTH, 1, () => goal, (step) => { pause(); setGoal(step); }, () => `${lesson ? lesson.steps : 0}`);
@@ -310,10 +311,11 @@ function render({ model, el }) {
   const planes = Object.fromEntries(WHO.map((who) => [who, plane(who)])), charts = html("div", { class: "ak-charts" });
   const pictures = html("div", { class: "ak-pictures" }, [html("div", { class: "ak-planes" }, Object.values(planes)), charts]);
   const numbers = html("div", { class: "ak-numbers" }), caption = html("p", { class: "ak-words" }), spoken = html("p", { class: "ak-spoken", "aria-live": "polite" });
-  const controls = [timeline, gallery, asked, speed, views, worlds, studentControls("a", state, change), studentControls("b", state, change), ...sharedControls(state, change)];
+  const students = ["a", "b"].map((who) => studentControls(who, state, change)), shared = sharedControls(state, change);
+  const controls = [timeline, gallery, asked, speed, views, worlds, ...students, ...shared];
   const root = html("div", { class: "ak ak-playground", role: "group", "aria-label": "Playground of distillation" }, [
     gallery, asked, html("div", { class: "ak-bar" }, [play, once, again, speed, timeline]), views, pictures, numbers, caption, spoken,
-    html("div", { class: "ak-students" }, controls.slice(6, 8)), worlds, html("div", { class: "ak-sliders" }, controls.slice(8)),
+    html("div", { class: "ak-students" }, students), worlds, html("div", { class: "ak-sliders" }, shared),
   ]);
   root.frames = 0; // drawn while playing
   el.replaceChildren(root);
@@ -338,7 +340,7 @@ function render({ model, el }) {
   const report = () => write({ step: lesson.steps, history: [...lesson.rows],
     weights: { teacher: [...lesson.teacher.weights], a: [...lesson.students.a.network.weights], b: [...lesson.students.b.network.weights] } });
   const start = () => {
-    if (goal % LENGTH === 0 && goal >= LENGTH) limit = Math.min(6000, goal + LENGTH); else limit = LENGTH * Math.max(1, Math.ceil((goal + 1) / LENGTH));
+    limit = Math.min(MOST, LENGTH * Math.floor(goal / LENGTH + 1));
     playing = true;
     schedule();
   };
