@@ -10,7 +10,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "book" / "equations.md").read_text(encoding="utf8")
 ROWS = re.findall(r"^\| ([\d,\s]+?) \| (.+) \| (.+?) \| (.+) \|$", PAGE, re.MULTILINE)
-PART_ONE = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"][0]["chapters"]
+PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+PART_ONE = next(part["chapters"] for part in PARTS if part["caption"].startswith("Part I "))
 
 
 def numbers(cell):

@@ -69,7 +69,7 @@ GALLERY = (
         "Up: above 19.8 for every one of 20 seeds, because with these few points the loss grows with τ. B pays for it with "
         "0.9 points on average, though not for every seed. It is no law: with 1000 points it stops between 16 and 19.5, and "
         "on standardized logits (choose zctkd) it hardly moves. On CIFAR-100 the weight decides: at λ = 0.9 it falls to 3, "
-        "at ten times that it climbs to 21 (chapter 11).",
+        "at 10.3 it climbs to 21 (chapter 11).",
         {"lr": 0.02, "a": "kd", "weight_a": 9.0, "b": "ctkd", "weight_b": 9.0},
     ),
     Question(
