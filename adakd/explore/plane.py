@@ -20,7 +20,7 @@ from ..methods import create_method, options_of
 from ..objective import LogitObjective
 from ..temperature import Temperatures
 
-__all__ = ["DATA", "Lesson", "Setting", "StudentSetting", "make_points", "train_teacher"]
+__all__ = ["DATA", "Lesson", "Setting", "StudentSetting", "batch_indices", "make_points", "train_teacher"]
 
 DATA = ("ring", "pair", "sunflower", "spirals")
 TAUGHT = 1000  # points that the teacher learns from; the transfer set is the first ones of them
@@ -111,7 +111,7 @@ def _order(seed: int, epoch: int, points: int) -> Tensor:
     return hashed(_ORDER, seed, epoch, torch.arange(points)).argsort(stable=True)
 
 
-def _batch(seed: int, step: int, points: int, size: int) -> Tensor:
+def batch_indices(seed: int, step: int, points: int, size: int) -> Tensor:
     """Indices (size,) of a step's batch: each epoch has an order of its own, whose rest is left out."""
     epoch, place = divmod(step, points // size)
     return _order(seed, epoch, points)[place * size : (place + 1) * size]
@@ -127,7 +127,7 @@ def train_teacher(data: str, classes: int, noise: float, seed: int) -> nn.Sequen
         network.parameters(), lr=_TEACHER_LR, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY
     )
     for step in range(_TEACHER_STEPS):
-        batch = _batch(seed, step, TAUGHT, _TEACHER_BATCH)
+        batch = batch_indices(seed, step, TAUGHT, _TEACHER_BATCH)
         optimizer.param_groups[0]["lr"] = _TEACHER_LR * (1 - step / _TEACHER_STEPS)
         optimizer.zero_grad()
         objective(network(x[batch]), None, y[batch]).total.backward()
@@ -211,7 +211,7 @@ class Lesson:
     def step(self) -> dict[str, float]:
         """Train both students on one batch; returns its loss for each."""
         n = self.setting.transfer
-        batch = _batch(self.setting.seed, self.steps, n, min(BATCH, n))
+        batch = batch_indices(self.setting.seed, self.steps, n, min(BATCH, n))
         losses = {}
         for who in "ab":
             student = self.networks[who](self.points[batch])

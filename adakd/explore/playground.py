@@ -229,7 +229,8 @@ class Playground(LiveFigure):
             steps: how many; as far as the page went, or 600 where it has not started, when left out.
             every: steps between measurements.
         """
-        return Lesson(self.setting).train(steps or self.step or LENGTH, every)
+        wanted = (self.step or LENGTH) if steps is None else steps
+        return Lesson(self.setting).train(wanted, every)
 
     def compare(self, rows: list[dict[str, float | int | None]]) -> Picture:
         """Curves of `train` (lines) with those of the page (`history`, dots) laid over them."""

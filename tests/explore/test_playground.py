@@ -380,6 +380,7 @@ def test_curves_are_laid_over_each_other():
     assert "differ by 2.5e-01" in figure.compare(rows).alt
     figure.step = 20
     assert figure.train()[-1]["step"] == 20
+    assert [row["step"] for row in figure.train(0)] == [0]
 
 
 def test_questions_by_name_and_by_number():
