@@ -1,12 +1,16 @@
 """Checks of user input shared by every room: errors that say what was expected, what came, and what to do."""
 
 import difflib
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_finite", "check_logits", "near_names"]
+__all__ = ["check_finite", "check_labels", "check_logits", "may_read", "near_names", "read"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
@@ -17,11 +21,64 @@ def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] 
     return f"unknown {kind} {name!r}.{hint} Known: {', '.join(known if shown is None else shown)}"
 
 
-def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> None:
-    """Raise ValueError unless student and teacher are (B, K) of one shape, K >= 2, B >= 1, and target is (B,).
+def may_read(tensor: Tensor) -> bool:
+    """Whether a value may be read for a check: on an accelerator it would stall, in a compiled step break the graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    Shapes only: nothing here reads a value, so nothing waits for the device.
+
+def read(scalar: Tensor) -> float | int | bool | None:
+    """The value of a scalar, or None where none may be read, or where it is many: inside `torch.vmap`."""
+    if not may_read(scalar):
+        return None
+    try:
+        return scalar.item()
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return None
+
+
+def _check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
+    if not isinstance(value, Tensor):
+        kind = type(value)
+        where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        raise TypeError(f"{name}: expected {expected}, got {where}{kind.__qualname__}; {remedy}")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "a nested tensor" if value.is_nested else str(value.layout)
+        raise TypeError(
+            f"{name}: expected {expected} with torch.strided layout, got {kind}; call to_dense() first"
+        )
+
+
+def _check_float(name: str, value: Any) -> None:
+    if isinstance(value, list | tuple):
+        remedy = "call the loss once for each network, and add or average what comes back"
+    else:
+        remedy = "convert it with torch.as_tensor()"
+    expected = "a floating-point tensor of shape (batch, classes)"
+    _check_tensor(name, value, expected, remedy)
+    if value.dtype not in _FLOATS:
+        raise TypeError(
+            f"{name}: expected {expected}, float16, bfloat16, float32 or float64, got {value.dtype}; "
+            "logits are what a network gives before softmax or argmax, call .float() if these are"
+        )
+
+
+def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> None:
+    """Raise unless student and teacher are (B, K) of one shape, K >= 2, B >= 1, and target is (B,), on one device.
+
+    Types and shapes only: nothing here reads a value, so nothing waits for the device.
+
+    Raises:
+        TypeError: for anything but tensors, and for logits that are not floating-point numbers.
+        ValueError: for other shapes, labels of another type, or tensors on several devices.
     """
+    _check_float("student_logits", student)
+    if teacher is not None:
+        _check_float("teacher_logits", teacher)
+    _check_tensor(
+        "target", target, "class labels, torch.int64 of shape (batch,)", "convert it with torch.as_tensor()"
+    )
     if student.ndim != 2:
         raise ValueError(
             f"student logits: expected shape (batch, classes), got {tuple(student.shape)}; "
@@ -47,15 +104,47 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> Non
             f"got {target.dtype} of shape {tuple(target.shape)}"
         )
 
+    for name, tensor in {"teacher logits": teacher, "target": target}.items():
+        if tensor is not None and tensor.device != student.device:
+            raise ValueError(
+                f"{name}: expected them on the student's device {student.device}, got {tensor.device}; "
+                f"move them there with .to({str(student.device)!r})"
+            )
+
+
+def check_labels(target: Tensor, classes: int) -> None:
+    """Raise ValueError naming the first label outside 0..K-1, where values may be read."""
+    if not may_read(target):
+        return
+    low, high = (read(end) for end in target.aminmax())
+    if low is None or (low >= 0 and high < classes):
+        return
+    bad = (target < 0) | (target >= classes)
+    row = int(bad.nonzero()[0])
+    raise ValueError(
+        f"target: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
+        f"({int(bad.sum())} of {len(target)} rows are out of range); leave out rows without a label, "
+        "in logits and labels alike"
+    )
+
 
 def check_finite(**tensors: Tensor | None) -> None:
-    """Raise ValueError naming the first row of any tensor that holds NaN or infinity. Reads values."""
+    """Raise ValueError naming the first row of any tensor that holds NaN or infinity, where values may be read."""
     for name, tensor in tensors.items():
-        if tensor is None or torch.isfinite(tensor).all():
+        # The sum of finite numbers may overflow, and then the rows say what it is; it is the cheapest look at all.
+        total = None if tensor is None else read(tensor.detach().sum())
+        if total is None or math.isfinite(total):
+            continue
+        if torch.isfinite(tensor).all():
             continue
         bad = ~torch.isfinite(tensor).all(dim=-1)
         rows = bad.nonzero().flatten().tolist()
+        masked = torch.isneginf(tensor).any() and not (torch.isnan(tensor) | torch.isposinf(tensor)).any()
+        remedy = (
+            "minus infinity masks a class: drop masked classes from student and teacher before the loss"
+            if masked
+            else "lower the learning rate, or look for the step that produced it"
+        )
         raise ValueError(
-            f"{name}: {len(rows)} of {bad.numel()} rows hold NaN or infinity (first: row {rows[0]}); "
-            "lower the learning rate, or look for the step that produced it"
+            f"{name}: {len(rows)} of {bad.numel()} rows hold NaN or infinity (first: row {rows[0]}); {remedy}"
         )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["STANDARDIZATIONS", "peak", "pearson", "standardize"]
+__all__ = ["STANDARDIZATIONS", "median", "peak", "pearson", "standardize"]
 
 # The papers print "population"; "sample" is what both released codes (Sun et al. 2024; 2503.09030) compute.
 STANDARDIZATIONS = {
@@ -18,11 +18,19 @@ STANDARDIZATIONS = {
 }
 
 
-def _is_constant(logits: Tensor) -> Tensor:
-    """(B, 1): rows without spread, found from the values, where a computed std may be rounding noise."""
+def _spread(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Which rows have no spread, found from the values, where a computed std may be rounding noise; and a factor.
+
+    The factor is 0 for those and 1 for all others, but for rows so wide or narrow that squares of their deviations, or
+    the cube of the reciprocal that a backward pass takes, leave the format: it brings those near 1. Both (B, 1).
+    """
     low, high = logits.detach().aminmax(dim=-1, keepdim=True)
+    tiny = torch.finfo(logits.dtype).tiny
     # A spread whose square underflows counts as none: nothing could be divided by it.
-    return high - low <= 8 * math.sqrt(torch.finfo(logits.dtype).tiny)
+    constant = high - low <= 8 * math.sqrt(tiny)
+    half = high / 2 - low / 2  # of all finite numbers this is finite
+    usual = (half > tiny**0.25) & (half < tiny**-0.25)
+    return constant, torch.where(usual, 1.0, 1 / half).masked_fill(constant, 0.0)
 
 
 def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
@@ -53,17 +61,18 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
         )
     if logits.dtype in (torch.float16, torch.bfloat16):  # fp16 ends at 65504: the variance of logits near 256
         return standardize(logits.float(), ddof=ddof, eps=eps).to(logits.dtype)
+    constant, factor = _spread(logits)
+    logits = logits * factor
     if ddof == 0 and eps == 0:
         # Layer normalization without its affine part is this very map, fused forward and backward. Its own epsilon,
         # at the smallest float, only keeps constant rows from dividing by 0.
         tiny = torch.finfo(logits.dtype).tiny
         z = F.layer_norm(logits, logits.shape[-1:], eps=tiny)
-        return z.masked_fill(_is_constant(logits), 0.0)
+        return z.masked_fill(constant, 0.0)
     variance, mean = torch.var_mean(logits, dim=-1, correction=ddof, keepdim=True)  # (B, 1)
-    constant = _is_constant(logits)
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
     sigma = variance.masked_fill(constant, 1.0).sqrt()
-    return ((logits - mean) / (sigma + eps)).masked_fill(constant, 0.0)
+    return ((logits - mean) / (sigma + factor * eps)).masked_fill(constant, 0.0)
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
@@ -79,6 +88,16 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
             f"pearson: expected two tensors of one shape, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
     return (standardize(a) * standardize(b)).mean(dim=-1)
+
+
+def median(values: Tensor) -> Tensor:
+    """Median of all values, the mean of the two middle ones where they are even in number. Returns a scalar.
+
+    What ``values.quantile(0.5)`` gives, which refuses more than 2^24 values.
+    """
+    ordered = values.flatten().sort().values
+    last = len(ordered) - 1
+    return torch.lerp(ordered[last // 2], ordered[(last + 1) // 2], 0.5)
 
 
 def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:

@@ -39,6 +39,24 @@ class Method:
     table3: Mapping[str, Any] | None = None
     """Overrides that give the row as 2503.09030 ran it (its Table 3); None where that table has no such row."""
 
+    @property
+    def reads_batch(self) -> bool:
+        """Whether a sample's loss depends on the other samples of its batch.
+
+        Such a method is another one at another batch size, and gradient accumulation does not make it up.
+
+        >>> [name for name, row in METHODS.items() if row.reads_batch]
+        ['dist', 'mlkd', 'zmlkd', 'cswt', 'adakd']
+        """
+        divergence, rule = _components(self)
+        # The number of classes, which some rules must know, decides nothing here.
+        told = {"num_classes": 3} if "num_classes" in _parameters(rule) else {}
+        parts = (
+            divergence and divergence(**self.divergence_options),
+            rule and rule(**{**told, **self.rule_options}),
+        )
+        return any(part is not None and part.reads_batch for part in parts)
+
 
 HINTON = "Hinton et al. 2015"
 SUN = "Sun et al. 2024"

@@ -104,6 +104,8 @@ def test_formula_of_a_combination_names_one_temperature(row):
 @pytest.mark.parametrize("rule", RULE_NAMES)
 def test_every_row_takes_every_rule(row, rule):
     name = f"{row}+{rule}"
+    if row == "correlation" and rule.startswith("ctkd"):
+        return  # refused: it reads no temperature, and θ would never be trained
     # What a run knows and tells; see adakd.training.run.
     told = {key: value for key, value in {"num_classes": 10, "epochs": 60}.items() if key in options_of(name)}
     assert create_method(name, **told)(*batch(), epoch=3).total.isfinite()

@@ -14,5 +14,14 @@ class Divergence(nn.Module):
     is the loss. No 1/K anywhere: the extra 1/N of the paper's Eq. 2 is not in its released code either.
     """
 
+    reads_temperature = True
+    """Whether the temperatures change anything. A rule with learned parameters is refused where they do not."""
+
+    reads_batch = False
+    """Whether a sample's value depends on the other samples of its batch, and so on how gradients are accumulated."""
+
+    standardizes = False
+    """Whether rows are standardized here, whatever the objective does; of two classes nothing is then left."""
+
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not say how it compares logits")

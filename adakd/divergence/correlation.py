@@ -21,5 +21,8 @@ class Correlation(Divergence):
     Shapes: student, teacher (B, K). Returns (B,), between 0 and 2; 1 where a row is constant.
     """
 
+    reads_temperature = False
+    standardizes = True
+
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         return 1.0 - pearson(student, teacher)

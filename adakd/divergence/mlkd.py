@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..logits import STANDARDIZATIONS, standardize
+from ..logits import STANDARDIZATIONS, median, standardize
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import KL
@@ -17,13 +17,22 @@ _MORE_TEMPERATURES = (3.0, 5.0, 2.0, 6.0)
 
 
 def _gram_distance(p: Tensor, q: Tensor) -> Tensor:
-    """Squared Frobenius distance of P Pᵀ and Q Qᵀ, divided by their number of rows."""
-    return F.mse_loss(q @ q.T, p @ p.T, reduction="sum") / p.shape[0]
+    """Squared Frobenius distance of P Pᵀ and Q Qᵀ, divided by their number of rows n.
+
+    No matrix is larger than the smaller side of P. Where that is its width, with D = P - Q and so
+    P Pᵀ - Q Qᵀ = D Pᵀ + Q Dᵀ, the square is <DᵀD, PᵀP> + <QᵀQ, DᵀD> + 2 <DᵀQ, (DᵀP)ᵀ>.
+    """
+    rows, width = p.shape
+    if rows <= width:
+        return F.mse_loss(q @ q.T, p @ p.T, reduction="sum") / rows
+    d = p - q
+    dd, dp, dq = d.T @ d, d.T @ p, d.T @ q  # (width, width)
+    return ((dd * (p.T @ p + q.T @ q)).sum() + 2 * (dq * dp.T).sum()) / rows
 
 
 def _unsure(confidence: Tensor) -> Tensor:
     """Part of the entries that are not above the median."""
-    return (confidence <= confidence.quantile(0.5)).to(confidence.dtype).mean()
+    return (confidence <= median(confidence)).to(confidence.dtype).mean()
 
 
 class Levels(NamedTuple):
@@ -62,6 +71,8 @@ class MLKD(Divergence):
         ValueError: for another number of views or standardization, or two views in an odd batch.
     """
 
+    reads_batch = True
+
     def __init__(self, views: int = 1, kl_standardize: bool | str = False):
         super().__init__()
         if views not in (1, 2):
@@ -72,6 +83,7 @@ class MLKD(Divergence):
             )
         self.views = views
         self.kl_standardize = kl_standardize
+        self.standardizes = kl_standardize is not False
         self.kl = KL()
 
     def _kl(self, student: Tensor, teacher: Tensor, target: Tensor, tau: Temperatures) -> Tensor:

@@ -26,6 +26,9 @@ class TemperatureRule(nn.Module):
     reads_epoch = False
     """Whether the rule follows a schedule, and so needs to be told the epoch."""
 
+    reads_batch = False
+    """Whether a sample's temperature depends on the other samples of its batch."""
+
     def forward(
         self,
         student: Tensor,

@@ -49,6 +49,7 @@ class Cosine(TemperatureRule):
             raise ValueError(f"span: expected 'batch' or 'unit', got {span!r}")
         self.minimum, self.maximum = float(minimum), float(maximum)
         self.span = span
+        self.reads_batch = span == "batch"
 
     def _distance(self, similarity: Tensor) -> Tensor:
         """Similarity (B, 1) -> how far from the most similar, from 0 to 1."""

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..logits import median
 from ._options import check_positive
 from .base import TemperatureRule, Temperatures
 
@@ -53,6 +54,8 @@ class Difficulty(TemperatureRule):
     Source: arXiv 2510.11615 (IDTS); code: SassyRong/AdaKD.
     """
 
+    reads_batch = True
+
     def __init__(self, tau: float = 4.0, strength: float = 0.5):
         super().__init__()
         check_positive(tau=tau)
@@ -64,7 +67,7 @@ class Difficulty(TemperatureRule):
     @torch.no_grad()
     def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
         score = hellinger(student, teacher)  # (B, 1)
-        hard, usual = score.square(), score.quantile(0.5).square()
+        hard, usual = score.square(), median(score).square()
         # tanh(log(score / median)); what is added lets scores that are rounding noise count as 0.
         relative = (hard - usual) / (hard + usual + (16 * torch.finfo(score.dtype).eps) ** 2)
         tau = self.tau * torch.exp(-self.strength * relative)

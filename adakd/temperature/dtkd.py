@@ -1,12 +1,18 @@
 """Dynamic temperature (Wei & Bai 2024): the sharper of the two models gets the higher temperature."""
 
+import warnings
+
+import torch
 from torch import Tensor
 
+from .._check import may_read, read
 from ..logits import peak
 from ._options import check_positive
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["DTKD"]
+
+_LEAST = 1e-6  # of the two sharpnesses' ratio
 
 
 class DTKD(TemperatureRule):
@@ -21,8 +27,10 @@ class DTKD(TemperatureRule):
 
     The paper measures sharpness by logsumexp; the released code by the maximum, ``magnitude="max"``. Both can be 0
     or negative, for logits that a bias shifts down, and then a temperature is negative, the loss is negative or the
-    quotient explodes: the published formula has no guard. Here m is at least ``floor``; a row below it has a constant
-    temperature. Standardized logits never get there by logsumexp, which is at least log K.
+    quotient explodes: the published formula has no guard. Here m is at least ``floor`` and at least a millionth of
+    the other model's; a row below has a constant temperature, and where the other model's is far above, one near 0, at
+    which the divergence all but vanishes: of that a warning is given, once and on a CPU. Standardized logits never get
+    there by logsumexp, which is at least log K.
 
     Args:
         tau: the mean of the two temperatures, > 0; 4 in the paper.
@@ -45,13 +53,34 @@ class DTKD(TemperatureRule):
         self.tau = float(tau)
         self.magnitude = magnitude
         self.floor = float(floor)
+        self._told = False  # of rows at the floor
 
     def _sharpness(self, logits: Tensor) -> Tensor:
         m = peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
         return m.clamp(min=self.floor)  # (B, 1)
 
+    def _tell_of_the_floor(self, student: Tensor, teacher: Tensor, m_s: Tensor, m_t: Tensor) -> bool:
+        """Warn, and say so, if one of the two models is at the floor where its row is not constant and the other's is."""
+        low = (m_s <= self.floor) != (m_t <= self.floor)
+        if not read(low.any()):
+            return False
+        flat = [(x == x[:, :1]).all(dim=1, keepdim=True) for x in (student, teacher)]
+        rows = int((low & ~(flat[0] | flat[1])).sum())
+        if rows:
+            warnings.warn(
+                f"the sharpness ({self.magnitude}) of one of the two models is at its floor, {self.floor:g}, in {rows} of "
+                f"{len(m_s)} rows, so that its temperature is near 0 and the divergence all but vanishes: standardize "
+                "the logits; log-probabilities are no logits to measure sharpness on",
+                stacklevel=4,
+            )
+        return rows > 0
+
     def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
         m_s, m_t = self._sharpness(student), self._sharpness(teacher)
+        if not self._told and may_read(m_s):
+            self._told = self._tell_of_the_floor(student, teacher, m_s, m_t)
+        # Beyond this ratio the gradient of the lower temperature leaves the format.
+        m_s, m_t = torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)
         share = 2 * self.tau / (m_s + m_t)
         return Temperatures(share * m_s, share * m_t)
 

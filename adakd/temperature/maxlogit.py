@@ -1,10 +1,12 @@
 """The maximum logit as temperature (arXiv 2503.09030, Algorithms 1-3)."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
 
+from .._check import may_read, read
 from ..logits import peak
 from ..series import lower_factor, upper_factor
 from .base import TemperatureRule, Temperatures
@@ -17,6 +19,23 @@ __all__ = ["MaxLogit"]
 _FLOOR = 1e-3
 
 
+def _tell_of_the_floor(tau: Tensor, teacher: Tensor) -> bool:
+    """Warn, and say so, if rows that are not constant are at the floor."""
+    low = tau <= _FLOOR
+    if not read(low.any()):
+        return False
+    flat = teacher == teacher[:, :1]
+    rows = int((low & ~flat.all(dim=1, keepdim=True)).sum())
+    if rows:
+        warnings.warn(
+            f"the maximum logit of {rows} of {len(tau)} rows is not above 0, so their temperature is its floor, {_FLOOR:g}, "
+            "and their divergence all but vanishes: standardize the logits, or take magnitude='absolute'; "
+            "log-probabilities are no logits to take a maximum of",
+            stacklevel=4,
+        )
+    return rows > 0
+
+
 class MaxLogit(TemperatureRule):
     r"""One temperature per sample from the height of its peak.
 
@@ -25,7 +44,10 @@ class MaxLogit(TemperatureRule):
 
     The smallest temperature for which the composed series of the paper converges at every positive logit
     (Eq. 20). It serves teacher and student alike and carries no gradient. Meant for standardized logits; on
-    others it works, and is neither shift-invariant nor bounded.
+    others it works, and is neither shift-invariant nor bounded. It is at least 0.001: a row of equal logits, which
+    standardizes to zeros, asks for 0. A raw row whose logits are all negative, such as log-probabilities, would ask
+    for less than 0 and gets that floor too, where its divergence all but vanishes: of that a warning is given, once
+    and on a CPU.
 
     Three definitions are in circulation, and the paper and its code disagree:
 
@@ -60,6 +82,7 @@ class MaxLogit(TemperatureRule):
         self.reference = reference
         self.magnitude = magnitude
         self.order = order
+        self._told = False  # of rows at the floor
         self.upper = upper_factor(order)
         self.lower = lower_factor(order)
 
@@ -73,6 +96,8 @@ class MaxLogit(TemperatureRule):
         tau = self._lowest(teacher)  # (B, 1)
         if self.reference == "both":
             tau = torch.maximum(tau, self._lowest(student))
+        if not self._told and may_read(tau):
+            self._told = _tell_of_the_floor(tau, teacher)
         tau = tau.clamp(min=_FLOOR)
         return Temperatures(tau, tau)
 
