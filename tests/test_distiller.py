@@ -1,5 +1,7 @@
 """Distillation in other people's loops: a bare one, Lightning's, the Hugging Face Trainer's; the real packages."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -199,3 +201,103 @@ def test_hugging_face_trainer(pair, batch, tmp_path):
     assert not unchanged(student, taught)
     assert trainer.evaluate()["eval_loss"] > 0
     assert trainer.predict(rows).predictions.shape == (16, 5)
+
+
+# ---- networks that are not two, and outputs that are not one ----
+
+
+def test_one_network_twice_is_refused_and_stays_as_it_was():
+    net = network(8).train()
+    with pytest.raises(ValueError, match=r"the same object twice.*copy\.deepcopy"):
+        adakd.Distiller(net, net)
+    assert net.training
+    assert all(p.requires_grad for p in net.parameters())
+    adakd.Distiller(net, copy.deepcopy(net), "kd")
+    assert all(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.parametrize("shared", ["backbone", "buffer", "tied"])
+def test_networks_that_share_are_refused(shared):
+    student, teacher = network(8), network(8)
+    if shared == "backbone":
+        student[0] = teacher[0]
+    elif shared == "buffer":
+        student[1].running_mean = teacher[1].running_mean
+    else:  # another parameter over the same memory
+        student[0].weight = nn.Parameter(teacher[0].weight.data)
+    name = {"backbone": "0.weight", "buffer": "1.running_mean", "tied": "0.weight"}[shared]
+    with pytest.raises(ValueError, match=rf"they share '{name}'.*copy\.deepcopy"):
+        adakd.Distiller(student, teacher)
+    assert all(p.requires_grad for p in student.parameters())
+
+
+def test_crosswise_distillers_are_refused(pair, batch):
+    first, second = pair
+    one = adakd.Distiller(first, second, "kd")
+    with pytest.raises(
+        ValueError, match=r"all frozen, as those of another Distiller's teacher.*copy\.deepcopy"
+    ):
+        adakd.Distiller(second, first, "kd")
+    assert one(*batch).total.requires_grad
+    adakd.Distiller(network(4), first, "kd")
+    with pytest.raises(RuntimeError, match=r"frozen since.*copy\.deepcopy"):
+        one(*batch)
+    one.eval()(*batch)  # to measure, it may be frozen
+
+
+class Several(nn.Module):
+    """Features beside logits, of as many columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, 5), nn.Linear(5, 5)
+
+    def forward(self, x):
+        features = self.body(x)
+        return features, self.head(features)
+
+
+def test_features_are_not_taken_for_logits(batch):
+    torch.manual_seed(0)
+    student, teacher = Several(), Several()
+    with pytest.raises(ValueError, match=r"several tensors .*0: \(16, 5\), 1: \(16, 5\).*logits=1"):
+        adakd.Distiller(student, teacher, "kd")(*batch)
+    expected = adakd.create_method("kd")(student(batch[0])[1], teacher(batch[0])[1], batch[1]).total
+    for logits in (1, -1, (1, 1), lambda output: output[1]):
+        assert adakd.Distiller(student, copy.deepcopy(teacher), "kd", logits=logits)(*batch).total == expected
+    plain = nn.Sequential(nn.Linear(8, 5))
+    assert adakd.Distiller(student, plain, "kd", logits=(1, None))(*batch).total.isfinite()
+
+
+@pytest.mark.parametrize("logits", [2, "scores"])
+def test_a_part_that_is_not_there_is_said(batch, logits):
+    with pytest.raises(ValueError, match=rf"logits={logits!r}: there is no such part .* tuple"):
+        adakd.Distiller(Several(), Several(), "kd", logits=logits)(*batch)
+
+
+def test_a_part_that_is_no_tensor_is_said(batch):
+    with pytest.raises(TypeError, match="expected a tensor there, got tuple"):
+        adakd.Distiller(Several(), Several(), "kd", logits=lambda output: output)(*batch)
+
+
+def test_feature_maps_beside_logits_are_no_question(batch):
+    class Maps(nn.Linear):
+        def forward(self, x):
+            return x[:, :, None, None], super().forward(x)
+
+    assert adakd.Distiller(Maps(8, 5), Maps(8, 5), "kd")(*batch).total.isfinite()
+
+
+def test_a_trainer_that_takes_the_labels_is_refused(pair, batch):
+    class Named(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, features):
+            return self.net(features)
+
+    model = adakd.TrainerDistiller(*map(Named, pair), "kd")
+    with pytest.raises(ValueError, match=r"labels: expected them while training.*label_smoothing_factor"):
+        model(features=batch[0])
+    assert set(model.eval()(features=batch[0])) == {"logits"}
