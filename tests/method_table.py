@@ -5,7 +5,8 @@
 
 Columns: golden cases of the method's divergence, rule and standardization that agree, or of its rule's trajectories
 (of those in golden/); gradcheck of the loss by the student's logits, with temperatures held where the method stops
-their gradient; what the rule learns; what state it keeps; whether the loss goes through torch.compile as one graph.
+their gradient; what the rule learns; what state it keeps; whether a sample's loss depends on the others
+of its batch, and so on gradient accumulation; whether the loss goes through torch.compile as one graph.
 """
 
 import sys
@@ -38,6 +39,7 @@ class Facts:
     gradcheck: bool
     learned: tuple[str, ...]
     state: tuple[str, ...]
+    reads_batch: bool
     one_graph: bool
 
 
@@ -127,6 +129,7 @@ def facts(name: str) -> Facts:
         gradcheck=_gradcheck(name),
         learned=tuple(n.rpartition(".")[2] for n, _ in criterion.named_parameters()),
         state=tuple(n.rpartition(".")[2] for n, _ in criterion.named_buffers()),
+        reads_batch=METHODS[name].reads_batch,
         one_graph=_one_graph(name),
     )
 
@@ -145,10 +148,11 @@ def markdown(rows: list[Facts]) -> str:
             yes[row.gradcheck],
             ", ".join(row.learned) or "–",
             ", ".join(row.state) or "–",
+            yes[row.reads_batch],
             yes[row.one_graph],
         ]
 
-    head = ["Method", "Peers' values", "gradcheck", "Learned", "State", "One graph"]
+    head = ["Method", "Peers' values", "gradcheck", "Learned", "State", "Reads the batch", "One graph"]
     lines = [head, ["---"] * len(head), *map(cells, rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
