@@ -15,7 +15,7 @@
     const listeners = new Map(); // event name -> array of callbacks
     const emit = (event, ...args) => [...(listeners.get(event) ?? [])].forEach((callback) => callback(...args));
     const model = {
-      get: (name) => values[name],
+      get: (name) => (Object.hasOwn(values, name) ? values[name] : undefined),
       set(name, value) {
         const changes = typeof name === "object" ? name : { [name]: value };
         let changed = false;
@@ -48,6 +48,12 @@
     return model;
   }
 
+  /* Into a saved value by its own keys only: a path through __proto__ would lead to every object of the page. */
+  function step(node, key) {
+    if (!Object.hasOwn(node, key)) throw new Error(`its saved state has a buffer at ${key}, where there is nothing`);
+    return node[key];
+  }
+
   /* Binary values (arrays) are saved beside the state, as base64 with the path where they belong. */
   function placeBuffers(values, buffers = []) {
     for (const { path, data, encoding } of buffers) {
@@ -55,7 +61,8 @@
         ? Uint8Array.from(data.match(/../g) ?? [], (pair) => parseInt(pair, 16))
         : Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
       const last = path.at(-1);
-      path.slice(0, -1).reduce((node, key) => node[key], values)[last] = new DataView(bytes.buffer);
+      const holder = path.slice(0, -1).reduce(step, values);
+      Object.defineProperty(holder, last, { value: new DataView(bytes.buffer), writable: true, enumerable: true, configurable: true });
     }
   }
 

@@ -331,7 +331,14 @@ def test_an_address_brings_a_setting_back(open_figure):
 
 @pytest.mark.parametrize(
     "hash",
-    ["", "#top", "#playground?classes=99&a=nobody&noise=x&probe=1&seed=1.5&tau_b=-3&lr=NaN&what=1&step=5000"],
+    [
+        "",
+        "#top",
+        "#playground?classes=99&a=nobody&noise=x&probe=1&seed=1.5&tau_b=-3&lr=NaN&what=1&step=5000",
+        "#playground?toString=1",
+        "#playground?constructor=1&__proto__=1&hasOwnProperty=2&valueOf=x",
+        "#playground?a=toString&b=__proto__&data=constructor&view=hasOwnProperty",
+    ],
 )
 def test_an_address_that_makes_no_sense_changes_nothing(open_figure, hash):
     found = open_figure(Playground()).evaluate("(hash) => figure.fromAddress(hash)", hash)

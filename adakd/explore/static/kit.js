@@ -29,6 +29,11 @@ export function loss(student, teacher, tau, tauTeacher = tau) { // tau_s tau_t K
   return tau * tauTeacher * sum(p.map((l, k) => Math.exp(l) * (l - q[k])));
 }
 
+// ---- names ----------------------------------------------------------------------------------------------------
+
+// What a table has under a name that comes from outside, an address or a key: toString is no entry of it.
+const entryOf = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
+
 // ---- words and numbers ----------------------------------------------------------------------------------------
 
 const signed = (text) => text.replace("-", "−");
@@ -82,7 +87,7 @@ function slider(name, hint, low, high, step, read, write, show) {
   const output = html("output", {}), row = html("label", { title: hint, class: "ak-slider" }, [html("span", {}, name), input, output]);
   input.addEventListener("input", () => write(Number(input.value)));
   input.addEventListener("keydown", (event) => {
-    if (!(event.key in KEYS) || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (!entryOf(KEYS, event.key) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
     input.value = Math.min(high, Math.max(low, Number(input.value) + KEYS[event.key] * step));

@@ -220,7 +220,7 @@ export function fromAddress(hash) { // a whole state; what cannot be is left at 
   if (!hash.startsWith(MARK)) return null;
   const state = { ...START };
   for (const [name, text] of new URLSearchParams(hash.slice(MARK.length))) {
-    const range = RANGES[name], value = name === "probe" ? text.split(",").map(Number) : range && typeof range[0] === "number" ? Number(text) : text;
+    const range = entryOf(RANGES, name), value = name === "probe" ? text.split(",").map(Number) : range && typeof range[0] === "number" ? Number(text) : text;
     const fits = (x) => Number.isFinite(x) && x >= range[0] && x <= range[1];
     if (!range || name === "step") continue;
     if (name === "probe" ? value.length === 2 && value.every(fits) : typeof value === "number" ? fits(value) && (!WHOLE.includes(name) || Number.isInteger(value)) : range.includes(value)) state[name] = value;

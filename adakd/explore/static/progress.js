@@ -4,7 +4,7 @@ const READ = ["loss", "train", "test", "rho", "tau"];
 
 export function compute(state) {
   const last = highest([0, ...state.runs.flatMap((run) => run.epoch)]);
-  const epoch = state.epoch ? Math.min(state.epoch, last) : last, shown = {};
+  const epoch = state.epoch ? Math.min(state.epoch, last) : last, shown = Object.create(null); // a run may have any name
   for (const run of drawn(state)) {
     const known = run.epoch.flatMap((e, i) => (e <= epoch ? [i] : [])), now = known.at(-1);
     if (now === undefined) continue;
