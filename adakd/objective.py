@@ -87,7 +87,7 @@ class LogitObjective(nn.Module):
                     f"{type(temperature).__name__} would never be trained; take another divergence, such as KL, or "
                     "leave the rule out"
                 )
-        self._told = False  # of classes that hold all of the spread
+        self._told: set[str] = set()  # what was warned of, once each
         self.divergence = divergence
         self.temperature = None if divergence is None else (temperature or Fixed())
         self.standardize = standardize
@@ -159,13 +159,28 @@ class LogitObjective(nn.Module):
             z_student = self._standardized(student)
             teacher = _ordinary(teacher_logits.detach()).to(student.dtype)
             z_teacher = self._standardized(teacher)
-            if self.standardize is not False and not self._told and may_read(student):
-                self._told = _tell_of_two_values(student.detach(), teacher, z_teacher > 0)
             temperatures = self.temperature(z_student, z_teacher, target, epoch)
+            self._warn(student.detach(), teacher, z_student.detach(), z_teacher, temperatures)
             kd = self.divergence(z_student, z_teacher, target, temperatures).mean()
             total = total + self.kd_weight * self._warmup(epoch) * kd
         _refuse_non_finite(total, student.dtype)
         return Terms(total, ce, kd, temperatures)
+
+    @torch.no_grad()
+    def _warn(
+        self, student: Tensor, teacher: Tensor, z_student: Tensor, z_teacher: Tensor, temperatures: Temperatures
+    ) -> None:
+        """Of logits of which the teacher can teach next to nothing; once each, where values may be read."""
+        if not may_read(student):
+            return
+        looks = {"temperature": lambda: self.temperature.complaint(z_student, z_teacher, temperatures)}
+        if self.standardize is not False:
+            looks["classes"] = lambda: _two_values(student, teacher, z_teacher > 0)
+        for what, look in looks.items():
+            text = None if what in self._told else look()
+            if text:
+                self._told.add(what)
+                warnings.warn(text, stacklevel=6)
 
     def _refuse_two_classes(self, classes: int) -> None:
         if classes > 2 or self.divergence is None:
@@ -220,27 +235,25 @@ def _refuse_non_finite(total: Tensor, dtype: torch.dtype) -> None:
         )
 
 
-def _tell_of_two_values(student: Tensor, teacher: Tensor, high: Tensor) -> bool:
-    """Warn, and say so, if in every row of both the same few classes hold all of the spread, as masked classes do.
+def _two_values(student: Tensor, teacher: Tensor, high: Tensor) -> str | None:
+    """What to say if in every row of both the same few classes hold all of the spread, as masked classes do.
 
     Every standardized row then has two values, low for the masked classes and high for the others, and nothing is left
     of what the networks say of the others. `high` are the classes above the teacher's mean.
     """
     if not read((high == high[:1]).all()):
-        return False
+        return None
     if not 1 < read(high[0].sum()) < high.shape[1]:  # one class against all others is a label, and no mask
-        return False
+        return None
     for logits in (student, teacher):
         least, most = logits.where(high, math.inf).amin(dim=1), logits.where(high, -math.inf).amax(dim=1)
         gap = least - logits.where(~high, -math.inf).amax(dim=1)
         if read(((gap < 100) | (most - least > 0.01 * gap)).any()):
-            return False
+            return None
     masked = (~high[0]).nonzero().flatten().tolist()
     which = f"column {masked[0]} holds" if len(masked) == 1 else f"columns {masked[:5]} hold"
-    warnings.warn(
+    return (
         f"{which} all of the spread of every row, in student and teacher, as if masked by a large negative number: "
         "standardized, the other classes are all but equal and the teacher teaches nothing; drop masked classes from "
-        "student and teacher before the loss",
-        stacklevel=4,
+        "student and teacher before the loss"
     )
-    return True

@@ -1,5 +1,6 @@
 """Divergences and the objective: the reference, the identities of the papers, gradients, extremes, refusals."""
 
+import contextlib
 import itertools
 import math
 
@@ -835,3 +836,16 @@ def test_median_takes_more_than_torchs_quantile_does():
     with pytest.raises(RuntimeError, match="too large"):
         values.quantile(0.5)
     assert median(values) == 2**23
+
+
+@pytest.mark.parametrize("method", ["dts", "zkd+dts", "meta", "itkd"])
+@pytest.mark.parametrize("scale", [1e30, 1e38])
+def test_a_batch_beyond_the_format_does_not_stay_in_the_state(method, scale):
+    criterion = create_method(method)
+    usual, extreme = gaussian(4, 10, dtype=torch.float32), gaussian(4, 10, scale=scale, dtype=torch.float32)
+    for _ in range(2):
+        criterion(*usual, epoch=1)
+        with contextlib.suppress(ValueError):  # the loss itself is refused
+            criterion(*extreme, epoch=1)
+    assert all(state.isfinite().all() for state in criterion.state_dict().values())
+    assert criterion(*usual, epoch=1).total.isfinite()

@@ -1,10 +1,19 @@
 """Checks that several rules share: options that must be positive or ordered, labels that must be there."""
 
+import torch
 from torch import Tensor
 
 from .base import TemperatureRule
 
-__all__ = ["check_bounds", "check_positive", "check_target"]
+__all__ = ["check_bounds", "check_positive", "check_target", "finite_or"]
+
+
+def finite_or(new: Tensor, old: Tensor) -> Tensor:
+    """New values, and the old ones where the new are not finite.
+
+    A state outlives its batch: one whose loss overflows, which a gradient scaler would skip, must not stay in it.
+    """
+    return torch.where(new.isfinite(), new, old)
 
 
 def check_positive(**options: float) -> None:

@@ -37,3 +37,10 @@ class TemperatureRule(nn.Module):
         epoch: int | None = None,
     ) -> Temperatures:
         raise NotImplementedError(f"{type(self).__name__} does not say how it chooses a temperature")
+
+    def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
+        """What is wrong with logits for which the rule has chosen these temperatures; None where nothing is.
+
+        `LogitObjective` warns of it once. Asked where values may be read only: on a CPU, and not in a compiled step.
+        """
+        return None

@@ -1,11 +1,9 @@
 """Dynamic temperature (Wei & Bai 2024): the sharper of the two models gets the higher temperature."""
 
-import warnings
-
 import torch
 from torch import Tensor
 
-from .._check import may_read, read
+from .._check import read
 from ..logits import peak
 from ._options import check_positive
 from .base import TemperatureRule, Temperatures
@@ -53,36 +51,32 @@ class DTKD(TemperatureRule):
         self.tau = float(tau)
         self.magnitude = magnitude
         self.floor = float(floor)
-        self._told = False  # of rows at the floor
 
     def _sharpness(self, logits: Tensor) -> Tensor:
         m = peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
         return m.clamp(min=self.floor)  # (B, 1)
 
-    def _tell_of_the_floor(self, student: Tensor, teacher: Tensor, m_s: Tensor, m_t: Tensor) -> bool:
-        """Warn, and say so, if one of the two models is at the floor where its row is not constant and the other's is."""
-        low = (m_s <= self.floor) != (m_t <= self.floor)
-        if not read(low.any()):
-            return False
-        flat = [(x == x[:, :1]).all(dim=1, keepdim=True) for x in (student, teacher)]
-        rows = int((low & ~(flat[0] | flat[1])).sum())
-        if rows:
-            warnings.warn(
-                f"the sharpness ({self.magnitude}) of one of the two models is at its floor, {self.floor:g}, in {rows} of "
-                f"{len(m_s)} rows, so that its temperature is near 0 and the divergence all but vanishes: standardize "
-                "the logits; log-probabilities are no logits to measure sharpness on",
-                stacklevel=4,
-            )
-        return rows > 0
-
     def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
         m_s, m_t = self._sharpness(student), self._sharpness(teacher)
-        if not self._told and may_read(m_s):
-            self._told = self._tell_of_the_floor(student, teacher, m_s, m_t)
         # Beyond this ratio the gradient of the lower temperature leaves the format.
         m_s, m_t = torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)
         share = 2 * self.tau / (m_s + m_t)
         return Temperatures(share * m_s, share * m_t)
+
+    def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
+        lower = torch.minimum(*temperatures)
+        if not read((lower < self.tau / 10).any()):
+            return None
+        at_floor = [self._sharpness(x) <= self.floor for x in (student, teacher)]
+        flat = [(x == x[:, :1]).all(dim=1, keepdim=True) for x in (student, teacher)]
+        rows = int(((at_floor[0] != at_floor[1]) & (lower < self.tau / 10) & ~(flat[0] | flat[1])).sum())
+        if not rows:
+            return None
+        return (
+            f"the sharpness ({self.magnitude}) of one of the two models is at its floor, {self.floor:g}, in {rows} of "
+            f"{len(lower)} rows, so that its temperature is near 0 and the divergence all but vanishes: standardize the "
+            "logits; log-probabilities are no logits to measure sharpness on"
+        )
 
     def extra_repr(self) -> str:
         return f"tau={self.tau:g}, magnitude={self.magnitude!r}, floor={self.floor:g}"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._options import check_bounds, check_positive, check_target
+from ._options import check_bounds, check_positive, check_target, finite_or
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["DTS", "boost", "next_temperature"]
@@ -111,7 +111,8 @@ class DTS(TemperatureRule):
         tau = self.tau.to(student.dtype, copy=True)  # a copy: the update below is in place
         if self.training:
             aim = self.initial * self._cosine(epoch) * self._boost(student, teacher, target)
-            self.tau.copy_(next_temperature(self.tau, aim, self.minimum, self.maximum, self.momentum))
+            moved = next_temperature(self.tau, aim, self.minimum, self.maximum, self.momentum)
+            self.tau.copy_(finite_or(moved, self.tau))
         return Temperatures(tau, tau)
 
     def extra_repr(self) -> str:

@@ -1,12 +1,11 @@
 """The maximum logit as temperature (arXiv 2503.09030, Algorithms 1-3)."""
 
 import math
-import warnings
 
 import torch
 from torch import Tensor
 
-from .._check import may_read, read
+from .._check import read
 from ..logits import peak
 from ..series import lower_factor, upper_factor
 from .base import TemperatureRule, Temperatures
@@ -17,23 +16,6 @@ __all__ = ["MaxLogit"]
 # standardized row of K classes can have is 1 / sqrt(K - 1), so this floor is out of reach of every other row
 # up to K = 10^6.
 _FLOOR = 1e-3
-
-
-def _tell_of_the_floor(tau: Tensor, teacher: Tensor) -> bool:
-    """Warn, and say so, if rows that are not constant are at the floor."""
-    low = tau <= _FLOOR
-    if not read(low.any()):
-        return False
-    flat = teacher == teacher[:, :1]
-    rows = int((low & ~flat.all(dim=1, keepdim=True)).sum())
-    if rows:
-        warnings.warn(
-            f"the maximum logit of {rows} of {len(tau)} rows is not above 0, so their temperature is its floor, {_FLOOR:g}, "
-            "and their divergence all but vanishes: standardize the logits, or take magnitude='absolute'; "
-            "log-probabilities are no logits to take a maximum of",
-            stacklevel=4,
-        )
-    return rows > 0
 
 
 class MaxLogit(TemperatureRule):
@@ -82,7 +64,6 @@ class MaxLogit(TemperatureRule):
         self.reference = reference
         self.magnitude = magnitude
         self.order = order
-        self._told = False  # of rows at the floor
         self.upper = upper_factor(order)
         self.lower = lower_factor(order)
 
@@ -96,10 +77,22 @@ class MaxLogit(TemperatureRule):
         tau = self._lowest(teacher)  # (B, 1)
         if self.reference == "both":
             tau = torch.maximum(tau, self._lowest(student))
-        if not self._told and may_read(tau):
-            self._told = _tell_of_the_floor(tau, teacher)
         tau = tau.clamp(min=_FLOOR)
         return Temperatures(tau, tau)
+
+    def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
+        low = temperatures.teacher <= _FLOOR
+        if not read(low.any()):
+            return None
+        flat = (teacher == teacher[:, :1]).all(dim=1, keepdim=True)
+        rows = int((low & ~flat).sum())
+        if not rows:
+            return None
+        return (
+            f"the maximum logit of {rows} of {len(teacher)} rows is not above 0, so their temperature is its floor, "
+            f"{_FLOOR:g}, and their divergence all but vanishes: standardize the logits, or take magnitude='absolute'; "
+            "log-probabilities are no logits to take a maximum of"
+        )
 
     def extra_repr(self) -> str:
         return f"reference={self.reference!r}, magnitude={self.magnitude!r}, order={self.order}"

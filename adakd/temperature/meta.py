@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ._options import check_bounds, check_positive, check_target
+from ._options import check_bounds, check_positive, check_target, finite_or
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["MetaTemperature", "look_ahead"]
@@ -109,7 +109,7 @@ class MetaTemperature(TemperatureRule):
         if self.shared:
             gradient = gradient.sum().expand(2)  # the chain rule for one number in both places
         tau = self.tau - self.meta_lr * gradient.to(self.tau.dtype)
-        self.tau.copy_(tau.clamp(self.minimum, self.maximum))
+        self.tau.copy_(finite_or(tau.clamp(self.minimum, self.maximum), self.tau))
 
     @torch.no_grad()
     def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._hash import hashed
-from ._options import check_bounds, check_positive, check_target
+from ._options import check_bounds, check_positive, check_target, finite_or
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["Policy", "describe", "gaussian_noise"]
@@ -30,8 +30,8 @@ def describe(student: Tensor, teacher: Tensor) -> Tensor:
     for logits in (teacher, student):
         log_p = logits.log_softmax(dim=-1)
         first, second = log_p.exp().topk(2, dim=-1).values.unbind(dim=-1)
-        # exp(-inf) * -inf cannot occur: finite logits have finite log-probabilities.
-        entropy = -(log_p.exp() * log_p).sum(dim=-1) / math.log(logits.shape[-1])
+        # 0 log 0 = 0, where a difference of two logits is beyond the format.
+        entropy = -(log_p.exp() * log_p).nan_to_num(0.0).sum(dim=-1) / math.log(logits.shape[-1])
         features += [first, first - second, entropy]
     return torch.stack(features, dim=-1)
 
@@ -174,10 +174,11 @@ class Policy(TemperatureRule):
 
     def _advantage(self, ce: Tensor) -> Tensor:
         """How much better than usual the student is, in units of the usual deviation; updates what is usual."""
+        ce = finite_or(ce, self.usual)
         usual = torch.where(self.step == 0, ce, self.usual)
         reward = usual - ce
         self.usual.copy_(torch.lerp(ce, usual, self.momentum))
-        self.scale.copy_(torch.lerp(reward.square(), self.scale, self.momentum))
+        self.scale.copy_(finite_or(torch.lerp(reward.square(), self.scale, self.momentum), self.scale))
         return reward / (self.scale.sqrt() + 1e-8)
 
     def _learn(self, advantage: Tensor) -> None:
@@ -186,7 +187,7 @@ class Policy(TemperatureRule):
         weights = self.weights.clone()
         for _ in range(self.updates):
             weights = weights + self.actor_lr * ascend(weights, *memory, advantage, self.sigma, self.clip)
-        self.weights.copy_(weights)
+        self.weights.copy_(finite_or(weights, self.weights))
 
     def _act(self, features: Tensor, mean: Tensor) -> Tensor:
         """Sample actions (B,) and remember them."""
