@@ -129,12 +129,15 @@ def check_labels(target: Tensor, classes: int) -> None:
 
 
 def check_finite(**tensors: Tensor | None) -> None:
-    """Raise ValueError naming the first row of any tensor that holds NaN or infinity, where values may be read."""
+    """Raise ValueError naming the first row of any tensor that holds NaN or infinity. Reads values, on any device."""
     for name, tensor in tensors.items():
-        # The sum of finite numbers may overflow, and then the rows say what it is; it is the cheapest look at all.
-        total = None if tensor is None else read(tensor.detach().sum())
-        if total is None or math.isfinite(total):
+        if tensor is None:
             continue
+        if may_read(tensor):
+            # The cheapest look at all of them. The sum of finite numbers may overflow: then the rows say what it is.
+            total = read(tensor.detach().sum())
+            if total is None or math.isfinite(total):
+                continue
         if torch.isfinite(tensor).all():
             continue
         bad = ~torch.isfinite(tensor).all(dim=-1)
