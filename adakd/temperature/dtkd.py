@@ -27,7 +27,7 @@ class DTKD(TemperatureRule):
     or negative, for logits that a bias shifts down, and then a temperature is negative, the loss is negative or the
     quotient explodes: the published formula has no guard. Here m is at least ``floor`` and at least a millionth of
     the other model's; a row below has a constant temperature, and where the other model's is far above, one near 0, at
-    which the divergence all but vanishes: of that a warning is given, once and on a CPU. Standardized logits never get
+    which the divergence all but vanishes: where more than half of the rows are such, a warning is given, once and on a CPU. Standardized logits never get
     there by logsumexp, which is at least log K.
 
     Args:
@@ -70,7 +70,7 @@ class DTKD(TemperatureRule):
         at_floor = [self._sharpness(x) <= self.floor for x in (student, teacher)]
         flat = [(x == x[:, :1]).all(dim=1, keepdim=True) for x in (student, teacher)]
         rows = int(((at_floor[0] != at_floor[1]) & (lower < self.tau / 10) & ~(flat[0] | flat[1])).sum())
-        if not rows:
+        if 2 * rows <= len(lower):  # single rows get there with the published rows of few classes too
             return None
         return (
             f"the sharpness ({self.magnitude}) of one of the two models is at its floor, {self.floor:g}, in {rows} of "
