@@ -27,8 +27,8 @@ class DTKD(TemperatureRule):
     or negative, for logits that a bias shifts down, and then a temperature is negative, the loss is negative or the
     quotient explodes: the published formula has no guard. Here m is at least ``floor`` and at least a millionth of
     the other model's; a row below has a constant temperature, and where the other model's is far above, one near 0, at
-    which the divergence all but vanishes: where more than half of the rows are such, a warning is given, once and on a CPU. Standardized logits never get
-    there by logsumexp, which is at least log K.
+    which the divergence all but vanishes: where more than half of the rows are such, a warning is given, once and on a
+    CPU. Standardized logits never get there by logsumexp, which is at least log K.
 
     Args:
         tau: the mean of the two temperatures, > 0; 4 in the paper.
