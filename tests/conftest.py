@@ -1,10 +1,15 @@
 """What several tests share: hypothesis settings, tiny data, and the demonstration on the embedded set, trained once."""
 
 import os
-import time
+
+# Before torch is imported, and for the processes that tests start: a worker of `pytest -n` has a core of its own, and
+# two OpenMP threads that share it wait for each other by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 import adakd
@@ -41,19 +46,21 @@ def tiny_teacher(tiny_data, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory):
+def shared_folder(tmp_path_factory):
+    """A folder of this test run, the same one for all workers of `pytest -n`."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def demo(shared_folder):
     """The commands a newcomer runs, with every default: one teacher, and students over three seeds."""
-    started, processor_started = time.perf_counter(), time.process_time()
-    out = tmp_path_factory.mktemp("demo") / "runs"
-    teacher = adakd.train_teacher(out=out, progress=False)
-    students = {
-        method: [adakd.distill(method=method, seed=seed, out=out, progress=False) for seed in range(3)]
-        for method in ("ce", "kd")
-    }
-    return SimpleNamespace(
-        out=out,
-        teacher=teacher,
-        students=students,
-        seconds=time.perf_counter() - started,
-        processor_seconds=time.process_time() - processor_started,
-    )
+    out = shared_folder / "demo" / "runs"
+    # The first worker trains; to the same commands the others get the runs that are finished.
+    with FileLock(shared_folder / "demo.lock"):
+        teacher = adakd.train_teacher(out=out, progress=False)
+        students = {
+            method: [adakd.distill(method=method, seed=seed, out=out, progress=False) for seed in range(3)]
+            for method in ("ce", "kd")
+        }
+    return SimpleNamespace(out=out, teacher=teacher, students=students)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from pages import drawn, make_ready, open_browser
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "book" / "_tools" / "notebooks.py"
@@ -21,8 +22,6 @@ PHONE = {"width": 390, "height": 844}
 # Bytes of a first visit, uncompressed. Measured when this was set: 0.9 MB without formulas; chapter 1, with its figures
 # and MathJax (1.2 MB), 2.5 MB.
 PAGE_BUDGET = 3_000_000
-CHROMIUM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-CHROMIUM += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 # ---- building ----
@@ -34,9 +33,7 @@ def build(source, output, repository=""):
     command += ["-W", "--keep-going", "-n", "--all"]
     # adakd is found here even where it is not installed.
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GITHUB_REPOSITORY": repository, "GITHUB_REF_NAME": ""}
-    return subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    return subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def small_book(folder, pages, repository=""):
@@ -118,16 +115,8 @@ def pages():
 
 @pytest.fixture(scope="module")
 def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        give_up = pytest.fail if os.environ.get("ADAKD_REQUIRE_BROWSER") == "1" else pytest.skip
-        give_up("the pages are tested in Chromium, and there is none: install Debian's package chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -155,7 +144,7 @@ class Visit:
     def __init__(self, browser, url, **options):
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        make_ready(self.page)
         self.problems, self.requests = [], []
         self.page.on("pageerror", lambda error: self.problems.append(f"exception: {error}"))
         self.page.on("console", self.heard)
@@ -174,13 +163,14 @@ class Visit:
             self.problems.append(f"{response.status}: {response.url}")
 
     def settle(self):
-        """Until mathematics is set and every figure is live or has said why not."""
+        """Until mathematics is set and every figure is live and drawn, or has said why not."""
         self.page.wait_for_function(
             """() => document.readyState === "complete"
                 && [...document.querySelectorAll(".live-figure")].every(
                     (box) => box.matches(".is-live, .is-broken"))
                 && (!document.querySelector("script[src*=mathjax]") || document.querySelector("mjx-container"))""",
         )
+        drawn(self.page)
 
     def outside(self, origin):
         return [url for url in self.requests if not url.startswith((origin, "blob:", "data:"))]
@@ -301,7 +291,7 @@ def test_live_figures_draw_and_answer_the_keyboard(browser, site, name, viewport
                     there, back = back, there
                 for key in (there, there, back, there):
                     visit.page.keyboard.press(key)
-                visit.page.wait_for_timeout(50)
+                drawn(visit.page)
                 assert box.inner_html() != before, f"slider {number} of figure {index} changes nothing"
         assert visit.problems == []
 
@@ -600,7 +590,7 @@ class Dot(anywidget.AnyWidget):
 
 def run_notebooks(*arguments):
     return subprocess.run(
-        [sys.executable, str(NOTEBOOKS), *map(str, arguments)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(NOTEBOOKS), *map(str, arguments)], capture_output=True, text=True
     )
 
 
@@ -662,9 +652,7 @@ def test_make_names_the_python_that_is_too_old(tmp_path):
     old = tmp_path / "python3.10"
     old.write_text("#!/bin/sh\nexit 1\n")
     old.chmod(0o755)
-    done = subprocess.run(
-        ["make", "book", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run(["make", "book", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "needs Python 3.11 or newer" in done.stderr
     assert not (tmp_path / ".venv").exists()

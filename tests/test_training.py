@@ -894,10 +894,15 @@ def test_a_taught_student_is_above_an_untaught_one(demo):
     assert statistics.mean(paired) > 2 * statistics.stdev(paired) / math.sqrt(3)
 
 
-def test_the_demonstration_is_quick(demo):
-    """60 s for one teacher and six students, on two cores."""
-    # Where others compute too, the clock on the wall measures them, and the processor's time is the fairer one.
-    assert min(demo.seconds, demo.processor_seconds) < 60
+def test_the_demonstration_is_small(demo):
+    """What makes it quick anywhere: how many images pass through how many weights. `make bench` says the seconds."""
+    runs = [demo.teacher, *(run for runs in demo.students.values() for run in runs)]
+    for run in runs:
+        recipe, epochs = run.record["config"]["recipe"], len(run.history)
+        images = epochs * recipe["train_images"]
+        assert epochs <= 10
+        assert images <= 40_000
+        assert sum(weight.numel() for weight in run.model().parameters()) <= 180_000
 
 
 def test_evaluating_again_gives_the_records_accuracy(demo):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from made_up_runs import Example
+from pages import drawn, pictures, words
 
 from adakd import explore
 from adakd.explore.live import LiveFigure, asset
@@ -30,12 +31,6 @@ every_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: fig
 CONTROLS = ".ak input, .ak button, .ak select"
 
 
-def redrawn(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    page.wait_for_selector(".ak:not([aria-busy=true])")  # a figure that trains takes its time
-    return page.inner_html(".ak-pictures")
-
-
 def output(widget):
     bundle = widget._repr_mimebundle_()
     return bundle[0] if isinstance(bundle, tuple) else bundle
@@ -49,11 +44,11 @@ def test_it_fits_and_every_slider_changes_the_picture(open_figure, figure, width
     sliders = page.locator("input[type=range]")
     assert sliders.count() >= 1
     for index in range(sliders.count()):
-        before = redrawn(page)
+        before = pictures(page)
         sliders.nth(index).focus()
         at_top = sliders.nth(index).evaluate("(input) => input.value === input.max")
         page.keyboard.press("Home" if at_top else "End")
-        assert redrawn(page) != before, f"slider {index}"
+        assert pictures(page) != before, f"slider {index}"
 
 
 @every_figure
@@ -61,14 +56,14 @@ def test_every_choice_and_button_answers(open_figure, figure):
     page = open_figure(figure())
     for index in range(page.locator(".ak button").count()):
         page.locator(".ak button").nth(index).click()
-        assert page.locator(".ak-pictures svg").count() >= 1
+        assert drawn(page).locator(".ak-pictures svg").count() >= 1
     choices = page.locator(".ak-choice")
     for group in range(choices.count()):
         radios = choices.nth(group).locator("input")
         seen = set()
         for index in range(radios.count()):
             radios.nth(index).check()
-            seen.add(redrawn(page) + page.inner_text(".ak-words"))
+            seen.add(pictures(page) + words(page))
         assert len(seen) == radios.count()
 
 
@@ -90,7 +85,7 @@ def test_every_control_has_a_name_and_every_picture_a_sentence(open_figure, figu
     assert page.evaluate(
         "[...document.querySelectorAll('.ak-pictures svg')].every((s) => s.getAttribute('aria-label'))"
     )
-    assert len(page.inner_text(".ak-words")) > 40
+    assert len(words(page)) > 40
 
 
 @every_figure
@@ -100,42 +95,42 @@ def test_it_speaks_after_a_change_and_not_before(open_figure, figure):
     page.locator("input[type=range]").first.focus()
     page.keyboard.press("End")
     page.wait_for_function("document.querySelector('[aria-live]').textContent !== ''")
-    assert page.locator("[aria-live=polite]").text_content() == page.inner_text(".ak-words")
+    assert page.locator("[aria-live=polite]").text_content() == words(page)
 
 
 @every_figure
 def test_it_stops_when_told(open_figure, figure):
     page = open_figure(figure())
-    before = redrawn(page)
+    before = pictures(page)
     page.evaluate("stop()")
     page.locator("input[type=range]").first.focus()
     page.keyboard.press("End")
-    assert redrawn(page) == before
+    assert pictures(page) == before
 
 
 @every_figure
 def test_colours_follow_the_page(open_figure, figure):
     page = open_figure(figure())
     page.add_style_tag(content=":root { --pst-color-text-base: rgb(1, 2, 3) }")
-    assert page.evaluate("getComputedStyle(document.querySelector('.title')).fill") == "rgb(1, 2, 3)"
+    assert drawn(page).evaluate("getComputedStyle(document.querySelector('.title')).fill") == "rgb(1, 2, 3)"
 
 
 @every_figure
 def test_print_shows_the_picture_without_its_controls(open_figure, figure):
     page = open_figure(figure())
     page.emulate_media(media="print")
-    assert page.locator(f"{CONTROLS} >> visible=true").count() == 0
+    assert drawn(page).locator(f"{CONTROLS} >> visible=true").count() == 0
     assert page.locator(".ak-pictures svg").first.is_visible()
 
 
 @every_figure
 def test_a_trait_set_elsewhere_redraws(open_figure, figure):
     page = open_figure(figure())
-    before = redrawn(page)
+    before = pictures(page)
     first = page.locator("input[type=range]").first
     first.focus()
     page.keyboard.press("End")
-    changed = redrawn(page)
+    changed = pictures(page)
     values = page.evaluate(
         "(names) => Object.fromEntries(names.map((name) => [name, model.get(name)]))", list(figure.controls)
     )
@@ -143,11 +138,11 @@ def test_a_trait_set_elsewhere_redraws(open_figure, figure):
     page.evaluate(
         "(values) => Object.entries(values).forEach(([name, value]) => model.set(name, value))", start
     )
-    assert redrawn(page) == before != changed
+    assert pictures(page) == before != changed
     page.evaluate(
         "(values) => Object.entries(values).forEach(([name, value]) => model.set(name, value))", values
     )
-    assert redrawn(page) == changed
+    assert pictures(page) == changed
 
 
 @every_figure

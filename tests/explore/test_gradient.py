@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from boxes import box_of
+from pages import box_of, drawn, words
 
 from adakd.explore import GradientExplorer
 
@@ -127,11 +127,6 @@ def test_the_same_shape_leaves_nothing_to_standardized_losses():
     assert values["weight"] == values["cosine"] == values["share_b"] == 0
 
 
-def drawn(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.inner_text(".ak-words")
-
-
 def curves(page):
     drawn(page)
     return [page.locator(f".line-{who}").get_attribute("d") for who in "ab"]
@@ -173,18 +168,18 @@ def test_dragging_and_menus(open_figure):
 
 def test_scenes_answer(open_figure):
     page = open_figure(GradientExplorer())
-    assert "KD stretches them and zKD leaves their scale alone" in drawn(page)
+    assert "KD stretches them and zKD leaves their scale alone" in words(page)
     page.get_by_role("button", name="the same shape at half the size").click()
-    assert drawn(page).startswith("zKD: no pull at all")
-    assert "zKD: 0" in page.locator("svg").nth(1).text_content()
+    assert words(page).startswith("zKD: no pull at all")
+    assert "zKD: 0" in drawn(page).locator("svg").nth(1).text_content()
     page.get_by_role("button", name="where does β = 8 go?").click()
     values = GradientExplorer(a="kd", b="dkd", tau=4.0).values()
-    assert f"DKD pulls {1 / values['weight']:.2f} times as hard as KD" in drawn(page)
-    assert "B: DKD × 0.1" in page.locator("svg").first.text_content()
+    assert f"DKD pulls {1 / values['weight']:.2f} times as hard as KD" in words(page)
+    assert "B: DKD × 0.1" in drawn(page).locator("svg").first.text_content()
     page.get_by_label("B", exact=True).select_option("kd")
-    assert drawn(page).startswith("Twice the same loss.")
+    assert words(page).startswith("Twice the same loss.")
     page.get_by_label("B", exact=True).select_option("dtkd")
-    assert "DTKD also shifts all of them" in drawn(page)
+    assert "DTKD also shifts all of them" in words(page)
 
 
 def test_words_and_picture_without_a_page():

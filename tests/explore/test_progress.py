@@ -5,16 +5,11 @@ import math
 
 import pytest
 import traitlets
-from boxes import box_of
 from made_up_runs import Example, history, row
+from pages import box_of, drawn, pictures, words
 
 from adakd.explore import TrainingProgress
 from adakd.explore.live import asset
-
-
-def drawn(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.inner_html(".ak-pictures")
 
 
 def state(figure):
@@ -155,47 +150,46 @@ def test_the_page_follows_a_run_and_its_slider_follows_too(open_figure):
     figure = TrainingProgress()
     page = open_figure(figure)
     assert page.locator("svg.ak-drags").count() == 4
-    assert "No run yet" in page.inner_text(".ak-words")
+    assert "No run yet" in words(page)
     on_epoch = figure.follow("kd", epochs=5)
-    before = drawn(page)
+    before = pictures(page)
     for one in history(3):
         on_epoch(one)
         page.evaluate("(runs) => model.set('runs', runs)", figure.runs)
-        after = drawn(page)
+        after = pictures(page)
         assert after != before
         before = after
         assert page.get_by_role("slider").input_value() == str(one["epoch"])
-    assert page.inner_text(".ak-slider output") == "3/5"
+    assert drawn(page).inner_text(".ak-slider output") == "3/5"
     assert page.locator(".ak-runs input").count() == 1
 
 
 def test_a_run_is_hidden_and_shown_by_its_box(open_figure):
     page = open_figure(Example())
-    everything = drawn(page)
+    everything = pictures(page)
     page.get_by_role("checkbox", name="kd, seed 1").focus()
     page.keyboard.press("Space")
     assert page.evaluate("model.get('hidden')") == ["kd, seed 1"]
-    assert drawn(page) != everything
+    assert pictures(page) != everything
     assert page.get_by_role("checkbox", name="kd, seed 1").evaluate("(box) => box === document.activeElement")
     page.keyboard.press("Space")
     assert page.evaluate("model.get('hidden')") == []
-    assert drawn(page) == everything
+    assert pictures(page) == everything
 
 
 def test_hidden_all_says_so(open_figure):
     page = open_figure(Example(hidden=["kd, seed 0", "kd, seed 1", "ce"]))
-    assert "No run is shown" in page.inner_text(".ak-words")
+    assert "No run is shown" in words(page)
 
 
 def test_the_mouse_reads_out_an_epoch_and_leaves_none_behind(open_figure):
     page = open_figure(Example(epoch=0))
     page.evaluate("() => { window.asked = 0; model.save_changes = () => { asked += 1; }; }")
-    assert "Epoch 6 of 8" in page.inner_text(".ak-words")
+    assert "Epoch 6 of 8" in words(page)
     box = box_of(page, "svg.ak-drags", 1)
     page.mouse.move(box["x"] + 41, box["y"] + 100)
-    drawn(page)
-    assert "Epoch 1 of 8" in page.inner_text(".ak-words")
-    assert "not yet measured" in page.inner_text(".ak-numbers")
+    assert "Epoch 1 of 8" in words(page)
+    assert "not yet measured" in drawn(page).inner_text(".ak-numbers")
     page.mouse.move(box["x"] + 100, box["y"] - 60)
     drawn(page)
     assert page.evaluate("model.get('epoch')") == 0
@@ -221,7 +215,7 @@ def test_no_teacher_no_such_panels(open_figure):
     page = open_figure(figure)
     assert page.locator("svg.ak-drags").count() == 2
     page.get_by_role("radio", name="distillation").check()
-    assert "no teacher, no such loss" in drawn(page)
+    assert "no teacher, no such loss" in pictures(page)
 
 
 def test_a_long_run_still_fits_a_phone(open_figure):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import traitlets
-from boxes import box_of
+from pages import box_of, pictures, words
 
 from adakd import series
 from adakd.explore import TaylorExplorer
@@ -163,13 +163,7 @@ def test_the_region_in_the_plane(open_figure, order):
     assert 20 < (height < 1).sum() < 3000
 
 
-def shown(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.inner_html(".ak-pictures")
-
-
 def drag(page, picture, start, end):
-    shown(page)  # a redraw replaces the pictures
     box = box_of(page, ".ak-pictures svg", picture)
     page.mouse.move(box["x"] + start, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -215,10 +209,9 @@ def test_dragging_pulls_a_logit_along(open_figure):
 def test_each_scene_shows_what_it_says(open_figure, scene, holds, said):
     page = open_figure(TaylorExplorer())
     page.get_by_role("button", name=scene).click()
-    shown(page)
     state = {name: page.evaluate("(name) => model.get(name)", name) for name in TaylorExplorer.controls}
     assert holds(TaylorExplorer(**state).values())
-    assert said in page.inner_text(".ak-words")
+    assert said in words(page)
 
 
 def test_the_words_of_every_case(open_figure):
@@ -242,9 +235,9 @@ def test_hot_or_cold_it_draws_numbers_only(open_figure):
     for order, tau, classes in itertools.product((1, 2, 3, 10), (0.1, 1.0, 20.0), (6, 1000)):
         for name, value in (("order", order), ("tau", tau), ("classes", classes)):
             page.evaluate("([name, value]) => model.set(name, value)", [name, value])
-        drawn = shown(page)
-        assert "NaN" not in drawn
-        assert "Infinity" not in drawn
+        picture = pictures(page)
+        assert "NaN" not in picture
+        assert "Infinity" not in picture
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import traitlets
-from boxes import box_of
+from pages import box_of, pictures, words
 
 from adakd.explore import TemperatureExplorer
 from adakd.series import lower_factor, upper_factor
@@ -91,26 +91,21 @@ def test_javascript_against_adakd(open_figure):
             assert answer[name] == pytest.approx(expected, abs=1e-6), (figure, name)
 
 
-def shown(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.inner_html(".ak-pictures")
-
-
 @pytest.mark.parametrize("width", [390, 800])
 def test_every_control_changes_the_picture(open_figure, width):
     page = open_figure(TemperatureExplorer(), width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    before = shown(page)
+    before = pictures(page)
     for index in range(page.locator("input[type=range]").count()):
         slider = page.locator("input[type=range]").nth(index)
         slider.focus()
         page.keyboard.press("End" if index == 5 else "PageDown")
-        after = shown(page)
+        after = pictures(page)
         assert after != before, f"slider {index}"
         before = after
     page.get_by_label("both, absolute").check()
     page.get_by_role("button", name="one class ruled out").click()
-    assert "both, signed 1.82 too low" in shown(page)
+    assert "both, signed 1.82 too low" in pictures(page)
 
 
 def test_keys_move_a_slider_and_stay_in_the_figure(open_figure):
@@ -148,12 +143,12 @@ def test_moving_tau_takes_it_from_the_rule_and_dragging_does_too(open_figure):
 def test_it_says_what_it_shows(open_figure):
     figure = TemperatureExplorer()
     page = open_figure(figure)
-    sentence = page.inner_text(".ak-words")
+    sentence = words(page)
     assert f"τ = {figure.values()['tau']:.2f}" in sentence
     assert page.locator("[aria-live=polite]").inner_text() == ""  # a page that opens does not talk
     page.get_by_role("button", name="two peaks").click()
     page.wait_for_function("document.querySelector('[aria-live]').textContent !== ''")
-    assert page.locator("[aria-live=polite]").text_content() == page.inner_text(".ak-words") != sentence
+    assert page.locator("[aria-live=polite]").text_content() == words(page) != sentence
     assert page.evaluate("[...document.querySelectorAll('input')].every((i) => i.labels.length === 1)")
     assert page.evaluate("[...document.querySelectorAll('svg')].every((s) => s.getAttribute('aria-label'))")
 

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import traitlets
+from pages import drawn, words
 
 from adakd.explore import ZooExplorer
 
@@ -142,9 +143,8 @@ def test_each_rule_stays_in_its_reach(open_figure):
             "(state) => Object.entries(state).forEach(([name, value]) => model.set(name, value))",
             {name: getattr(figure, name) for name in figure.controls},
         )
-        outside = page.evaluate(
-            """async () => {
-              await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        outside = drawn(page).evaluate(
+            """() => {
               return [...document.querySelectorAll(".rule")].filter((row) => {
                 const range = row.querySelector(".reach"), dot = row.querySelector(".dot");
                 if (!range || !dot) return false;
@@ -156,17 +156,12 @@ def test_each_rule_stays_in_its_reach(open_figure):
         assert outside == [], figure
 
 
-def drawn(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return page.inner_text(".ak-words")
-
-
 def test_rows_and_menu_choose_a_rule(open_figure):
     page = open_figure(ZooExplorer())
     page.evaluate("window.leaked = 0; document.addEventListener('keydown', () => leaked++)")
     page.locator("[data-rule=cswt]").click()
     assert page.evaluate("model.get('rule')") == "cswt"
-    assert drawn(page).startswith("CSWT, batch sets τ = 2.04")
+    assert words(page).startswith("CSWT, batch sets τ = 2.04")
     assert page.locator("[data-rule=cswt].on").count() == 1
     assert "ρ = 0.5, 0.75 and 0.95" in page.inner_text(".card")
     menu = page.get_by_role("combobox", name="softmax by")
@@ -179,17 +174,17 @@ def test_rows_and_menu_choose_a_rule(open_figure):
 
 def test_scenes_answer(open_figure):
     page = open_figure(ZooExplorer())
-    assert "All rules make the softmax of the start" in drawn(page)
+    assert "All rules make the softmax of the start" in words(page)
     page.get_by_role("button", name="student − 10").click()
-    assert drawn(page).startswith("Refused (DTKD; DTKD, max)")
+    assert words(page).startswith("Refused (DTKD; DTKD, max)")
     assert page.locator(".rule .refused").count() == 2
     page.get_by_role("button", name="both × 3").click()
-    assert "5 make the same one" in drawn(page)
+    assert "5 make the same one" in words(page)
     assert page.locator(".rule .refused").count() == 0
     page.get_by_label("all standardized z").check()
-    assert "All rules make the softmax of the start" in drawn(page)
+    assert "All rules make the softmax of the start" in words(page)
     page.get_by_role("button", name="1000 classes").click()
-    assert "All rules" not in drawn(page)
+    assert "All rules" not in words(page)
 
 
 def test_words_and_picture_without_a_page():

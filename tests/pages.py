@@ -1,0 +1,103 @@
+"""Reading a page in a browser: how it is opened, the one way of waiting for what is read, and what is asked in one go.
+
+Nothing here is about speed. ``ADAKD_BROWSER_SLOWER=6`` makes the browser six times slower, to find a test that reads
+before the page has drawn.
+"""
+
+import os
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SLOWER = float(os.environ.get("ADAKD_BROWSER_SLOWER", 1))
+# Of playwright's own waiting, in milliseconds: the end of a page that hangs, on the slowest machine.
+PATIENCE = 600_000
+
+PAGE = "<!doctype html><meta charset=utf-8><style>%s body { margin: 12px }</style><main></main>"
+# Starts a live figure on PAGE the way the built book does: no kernel, no server.
+START = """async ([source, state]) => {
+  const url = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
+  window.figure = await import(url);
+  const listeners = {};
+  window.model = {
+    get: (name) => state[name],
+    set(name, value) { state[name] = value; (listeners["change:" + name] ?? []).forEach((f) => f()); },
+    on(event, f) { (listeners[event] ??= []).push(f); },
+    off(event, f) { listeners[event] = (listeners[event] ?? []).filter((g) => g !== f); },
+    save_changes() {},
+  };
+  window.stop = figure.default.render({model, el: document.querySelector("main")});
+}"""
+
+
+@contextmanager
+def open_browser():
+    """Chromium without a window; without one the tests are skipped, or fail where ADAKD_REQUIRE_BROWSER=1."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if not chromium or not sync_playwright:
+        reason = (
+            f"pages are tested in a browser: playwright ({'found' if sync_playwright else 'missing'}) "
+            f"and Debian's package chromium ({chromium or 'missing'})"
+        )
+        give_up = pytest.fail if os.environ.get("ADAKD_REQUIRE_BROWSER") == "1" else pytest.skip
+        give_up(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS, timeout=PATIENCE)
+        yield browser
+        browser.close()
+
+
+def make_ready(page):
+    """A new page, before it shows anything."""
+    page.set_default_timeout(PATIENCE)
+    if SLOWER > 1:
+        session = page.context.new_cdp_session(page)
+        session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+
+
+def drawn(page):
+    """Wait until every live figure on the page shows its state, and return the page.
+
+    A change is drawn in the next frame; a change of size is noticed in one and drawn in the next; and a figure that
+    trains says so in ``aria-busy`` until it has arrived and drawn.
+    """
+    page.evaluate(
+        """async () => {
+          const frame = () => new Promise(requestAnimationFrame);
+          do { await frame(); await frame(); await frame(); } while (document.querySelector(".ak[aria-busy=true]"));
+        }"""
+    )
+    return page
+
+
+def pictures(page):
+    """The drawn pictures, as HTML."""
+    return drawn(page).inner_html(".ak-pictures")
+
+
+def words(page):
+    """The sentences under the drawn pictures."""
+    return drawn(page).inner_text(".ak-words")
+
+
+def box_of(page, selector, n=0):
+    """x, y, width and height of the n-th element that matches: a figure that redraws replaces its SVG between two questions."""
+    return drawn(page).evaluate(
+        "([selector, n]) => document.querySelectorAll(selector)[n].getBoundingClientRect().toJSON()",
+        [selector, n],
+    )
