@@ -7,7 +7,7 @@ READY := .venv/.ready
 STRICT := -W --keep-going -n --all
 
 .DEFAULT_GOAL := help
-.PHONY: help book html notebooks test demo bench lint clean
+.PHONY: help book html notebooks test check demo bench lint clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ notebooks: $(READY) ## run every notebook and write its outputs back
 	@$(BIN)/python book/_tools/notebooks.py write
 
 test: $(READY) ## run all tests, and every notebook against its committed outputs
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	@$(BIN)/python book/_tools/notebooks.py check
+
+check: $(READY) ## run the tests that take no longer than seconds
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 demo: $(READY) ## distill a small student on the embedded data
 	@$(BIN)/adakd distill --recipe demo

@@ -4,7 +4,7 @@
     python book/_tools/notebooks.py copy FOLDER   run copies, laid out as a book to build (make book)
     python book/_tools/notebooks.py check         compare fresh outputs with committed    (make test, by nbval)
 
-Names of notebooks after the command limit it to those.
+Names of notebooks after the command limit it to those. Several run side by side, each on one core.
 """
 
 import argparse
@@ -13,9 +13,11 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -38,6 +40,13 @@ get_config().IPKernelApp.log_level = 40
 # Metadata that an author writes. Everything else is left there by one editor or another.
 CELL_METADATA = {"tags", "mystnb", "jupyter"}
 NOTEBOOK_METADATA = {"mystnb", "widgets"}
+# Seconds until a kernel that does not start, or that loses an output, is given up; on a busy machine both take a while.
+PATIENCE = 600
+
+
+def cores():
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reproducible_environment(scratch):
@@ -53,6 +62,9 @@ def reproducible_environment(scratch):
         "IPYTHONDIR": scratch,
         "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not one in the user's home
         "MATPLOTLIBRC": str(matplotlibrc),
+        # Two kernels of one thread are done before one of two threads twice, and beside another process much before:
+        # OpenMP's threads wait for each other by spinning.
+        "OMP_NUM_THREADS": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else newer Pythons warn on stderr as the kernel starts
         "PYTHONHASHSEED": "0",
         "SOURCE_DATE_EPOCH": "0",  # the date inside an SVG
@@ -69,6 +81,8 @@ def execute(notebook, cwd, title):
             notebook,
             kernel_name="python3",
             timeout=None,
+            startup_timeout=PATIENCE,
+            iopub_timeout=PATIENCE,
             record_timing=False,
             resources={"metadata": {"path": str(cwd)}},
             on_cell_executed=lambda **_: bar.update(),
@@ -151,9 +165,24 @@ def name_models(notebook):
 
 
 def write(paths):
+    """Run the notebooks and write their outputs back; returns an exit status."""
+    if len(paths) > 1:
+        return side_by_side(paths)
     for path in paths:
         fresh = tidy(execute(nbformat.read(path, as_version=4), path.parent, path.stem))
         save(fresh, path)
+    return 0
+
+
+def side_by_side(paths):
+    """Each notebook in a process of its own, as many at a time as there are cores; one that fails stops no other."""
+    command = [sys.executable, __file__, "write"]
+    with ThreadPoolExecutor(cores()) as pool:
+        running = [pool.submit(subprocess.call, [*command, str(path)]) for path in paths]
+        try:
+            return max(future.result() for future in running)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def save(notebook, path):
@@ -171,15 +200,23 @@ def copy(paths, folder):
     # With the records beside them, where the chapters look.
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
-    copies = [Path(shutil.copy(path, folder / "notebooks")) for path in paths]
-    write(copies)
+    return write([Path(shutil.copy(path, folder / "notebooks")) for path in paths])
 
 
 def check(paths):
     import pytest
 
+    options = [
+        "--nbval",
+        "--nbval-current-env",
+        f"--nbval-kernel-startup-timeout={PATIENCE}",
+        "-p",
+        "same_output",
+    ]
+    if len(paths) > 1:
+        options += ["-n", str(cores()), "--dist", "loadfile"]
     # nbval's own plumbing warns about pytest's newer ways; what counts here is the comparison.
-    return pytest.main(["--nbval", "--nbval-current-env", "-W", "ignore", *map(str, paths)])
+    return pytest.main([*options, "-W", "ignore", *map(str, paths)])
 
 
 def parse(arguments):
@@ -204,16 +241,14 @@ def main(arguments=None):
             if options.command == "check":
                 return check(options.notebooks)
             if options.command == "copy":
-                copy(options.notebooks, options.folder)
-            else:
-                write(options.notebooks)
+                return copy(options.notebooks, options.folder)
+            return write(options.notebooks)
         except CellExecutionError as error:
             print(error, file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted; the notebooks are as they were", file=sys.stderr)
             return 130
-    return 0
 
 
 if __name__ == "__main__":
