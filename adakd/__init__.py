@@ -5,6 +5,10 @@ laid out by that sentence. ``adakd.create_method("zkd+mlt")`` is a loss for your
 ``adakd.distill(...)`` trains a student end to end.
 """
 
+# isort: off
+from . import _process  # noqa: F401 - before torch
+
+# isort: on
 from . import series
 from ._version import __version__
 from .data import DATASETS, DataError, ImageData, load_data

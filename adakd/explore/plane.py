@@ -6,6 +6,8 @@ not from a generator, so the page's JavaScript repeats the same training, number
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -33,6 +35,17 @@ _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 _TEACHER, _STUDENT = 0, 1
 # Streams of `hashed`; the library's own data and rules have others.
 _POINTS, _RADII, _ORDER, _WEIGHTS = 16, 17, 18, 20
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """In networks as small as these a second thread waits longer than it works, and beside a busy process much longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _uniform(stream: int, seed: int, part: int, index: Tensor) -> Tensor:
@@ -118,6 +131,7 @@ def batch_indices(seed: int, step: int, points: int, size: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@_one_thread()
 def train_teacher(data: str, classes: int, noise: float, seed: int) -> nn.Sequential:
     """A wider network, trained on the labels of 1000 points: 500 steps of SGD whose learning rate falls to 0."""
     x, y = make_points(data, classes, noise, seed, torch.arange(TAUGHT))
@@ -208,6 +222,7 @@ class Lesson:
         size = min(BATCH, self.setting.transfer)
         return 1 + self.steps // (self.setting.transfer // size)
 
+    @_one_thread()
     def step(self) -> dict[str, float]:
         """Train both students on one batch; returns its loss for each."""
         n = self.setting.transfer
@@ -258,6 +273,7 @@ class Lesson:
         with torch.no_grad():
             return self.temperatures(who, self.networks[who](self.points[:n]), self.taught[:n])
 
+    @_one_thread()
     @torch.no_grad()
     def measure(self) -> dict[str, float | int | None]:
         """A row of history: for each student loss, held-out accuracy in %, 1 - ρ, τ²·KL and mean τ.
@@ -283,6 +299,7 @@ class Lesson:
             }
         return row
 
+    @_one_thread()
     def train(self, steps: int, every: int = 10) -> list[dict[str, float | int | None]]:
         """Train, and measure at multiples of `every` steps and at the end; returns the rows."""
         rows = [self.measure()] if self.steps % every == 0 else []

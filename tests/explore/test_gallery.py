@@ -13,6 +13,7 @@ from adakd.explore.gallery import GALLERY
 from adakd.explore.plane import Lesson
 from adakd.explore.playground import LENGTH
 
+pytestmark = pytest.mark.slow
 SEEDS = range(20)
 
 
