@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_tools"))
 
-from same_output import NEAR_IF_TRAINED, as_words, differ_in, reconcile, same_path
+from same_output import NEAR_IF_TRAINED, as_words, differ_in, reconcile, same_path, without_signs_of_zero
 
 from adakd.explore import picture, use_style
 
@@ -155,3 +155,19 @@ def test_the_difference_is_said():
 @pytest.mark.parametrize("text", ["off by 0.15 in 10 000", "off by  1.5e-3 in 10000", "off by −2 in 7"])
 def test_words_are_what_is_left_without_numbers(text):
     assert re.sub(r"(# )+", "# ", as_words(text) + " ") == "off by # in # "
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Σ g·s is -1.493 and -0.000.", "Σ g·s is -1.493 and 0.000."),
+        ("gain +0.00 [-0.41, +0.41]", "gain 0.00 [-0.41, +0.41]"),
+        ("−0 and -0.001, 2-0, 1e-0, -0.00", "0 and -0.001, 2-0, 1e-0, 0.00"),
+    ],
+)
+def test_a_zero_has_no_sign(text, plain):
+    assert without_signs_of_zero(text) == plain
+    fresh = [stream(text)]
+    reconcile(fresh, [stream(plain)], False)
+    assert fresh == [stream(plain)]
+    assert differ_in(drawing(label=text), drawing(label=plain)) is None

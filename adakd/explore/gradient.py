@@ -124,10 +124,13 @@ class GradientExplorer(MadeUpPair):
 
     def describe(self) -> str:
         v, (a, b) = self.values(), (_METHODS[name][0] for name in (self.a, self.b))
+        along = [
+            round(v[name], 3) + 0.0 for name in ("radial_a", "radial_b")
+        ]  # a sum of rounding errors has no sign
         return (
             f"At τ = {self.tau:.2f} the gradient of {a} has length {v['norm_a']:.3f}, that of {b} {v['norm_b']:.3f}; "
             f"{v['share_a']:.0%} and {v['share_b']:.0%} of them are on the peak class, and their cosine is "
-            f"{v['cosine']:.2f}. Along the student's logits, Σ g·s is {v['radial_a']:.3f} and {v['radial_b']:.3f}."
+            f"{v['cosine']:.2f}. Along the student's logits, Σ g·s is {along[0]:.3f} and {along[1]:.3f}."
         )
 
     def still(self) -> Picture:

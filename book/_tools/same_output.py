@@ -65,7 +65,12 @@ class _Comparison:
         self.near, self.numbers = near, numbers
 
     def words(self, text):
-        return as_words(text or "") if not self.numbers else " ".join((text or "").split())
+        return " ".join(without_signs_of_zero(text or "").split()) if self.numbers else as_words(text or "")
+
+
+def without_signs_of_zero(text: str) -> str:
+    """A text in which a number that is printed as 0 has no sign: on another processor its last bit has the other one."""
+    return re.sub(r"(?<![\w.])[-+−](0(?:\.0+)?)(?![\w.]\d|\d)", r"\1", text)
 
 
 def as_words(text: str) -> str:
@@ -217,6 +222,7 @@ def _distance(points, line):
 
 def reconcile(fresh, committed, trained_here: bool) -> list[str]:
     """Put the committed value wherever the fresh one shows the same, and say what else differs in figures."""
+    alike = as_words if trained_here else without_signs_of_zero
     found = []
     kinds = {kind for output in (*fresh, *committed) for kind in output.get("data", {})}
     for kind in kinds:
@@ -232,14 +238,13 @@ def reconcile(fresh, committed, trained_here: bool) -> list[str]:
                 same = difference is None
                 found += [] if same else [f"figure: {difference}"]
             else:
-                same = trained_here and isinstance(new, str) and as_words(new) == as_words(old)
+                same = isinstance(new, str) and alike(new) == alike(old)
             if same:
                 output["data"][kind] = old
-    if trained_here:
-        streams, others = ([output for output in outputs if "text" in output] for outputs in (fresh, committed))
-        for output, other in zip(streams, others, strict=False):
-            if as_words(output["text"]) == as_words(other["text"]):
-                output["text"] = other["text"]
+    streams, others = ([output for output in outputs if "text" in output] for outputs in (fresh, committed))
+    for output, other in zip(streams, others, strict=False):
+        if alike(output["text"]) == alike(other["text"]):
+            output["text"] = other["text"]
     return found
 
 
