@@ -10,17 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import adakd
 from adakd.data import load_gratings
 
 # The same examples in every run: a failure that comes and goes teaches people to run again.
 # HYPOTHESIS_PROFILE=search looks for new ones.
-settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=40, database=None)
-settings.register_profile(
-    "search", deadline=None, max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 2000))
-)
+# Nothing fails because it is slow: no deadline, and no complaint about examples that take long to make.
+unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fixed", derandomize=True, max_examples=40, database=None, **unhurried)
+settings.register_profile("search", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 2000)), **unhurried)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 

@@ -513,7 +513,7 @@ def python_m_adakd(*arguments, **options):
 
 def test_python_m_adakd_ends_with_the_status_of_the_command(tmp_path):
     process = python_m_adakd("distill", "--method", "zkd+mtl", cwd=tmp_path)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert_one_line((process.returncode, out, err), "Did you mean 'zkd+mlt'")
     assert list(tmp_path.iterdir()) == []
 
@@ -532,13 +532,11 @@ def test_ctrl_c_saves_and_the_same_command_continues(adakd, tmp_path, caplog):
         "cpu",
     ]
     process = python_m_adakd(*arguments, cwd=tmp_path)
-    deadline = time.monotonic() + 120
     while not list(tmp_path.rglob("checkpoint.pt")):
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate()
     assert process.returncode == 130, err
     assert "ce resnet8x0.5 on cpu in" in err, "what it does and in which number format is said at the start"
     assert re.search(

@@ -129,6 +129,7 @@ def test_the_count_sees_a_wait(tiny_data, tmp_path, monkeypatch):
     assert {"aten.index.Tensor", "item", "tolist"} <= set(waits.seen)
 
 
+@pytest.mark.slow  # it compiles
 @pytest.mark.parametrize("method", ["kd", "zkd+mlt", "dkd+ctkd"])
 def test_a_captured_step_is_the_eager_one(tiny_data, method):
     """51 steps of training in float64: in fp32 a batch norm alone rounds by more than what could be wrong here."""
@@ -167,6 +168,7 @@ def test_a_captured_step_is_the_eager_one(tiny_data, method):
     assert not loss.given_up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["zkd+mlt", "kd+dts"])
 def test_a_captured_run_is_the_eager_one(tiny_data, tmp_path, method):
     """A whole run, with a smaller last batch; fp32 rounds otherwise, so only nearly."""
@@ -177,6 +179,7 @@ def test_a_captured_run_is_the_eager_one(tiny_data, tmp_path, method):
     assert captured == pytest.approx(eager, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_record_says_whether_it_was_captured(tiny_data, tmp_path):
     small = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 30}
     for capture in (False, True):

@@ -242,7 +242,7 @@ def test_two_processes_share_a_study(tiny_data, tiny_teacher, tmp_path):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(timeout=240)
+        worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
     lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
     keys = [key_of(json.loads(line)["config"]) for line in lines]
@@ -255,16 +255,16 @@ def test_two_processes_share_a_study(tiny_data, tiny_teacher, tmp_path):
 
 def test_a_run_that_another_process_is_at_is_refused(tiny_data, tiny_teacher, tmp_path):
     script = """
-import sys, time
+import sys
 from filelock import FileLock
 with FileLock(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()  # until it is killed
 """
     options = {**SMALL, "out": tmp_path, "seed": 0, "validation_images": None}
     finished = adakd.distill(tiny_teacher, "resnet8x0.5", "kd", tiny_data, **options)
     command = [sys.executable, "-c", script, str(finished.folder / ".lock")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline().strip() == "held"
         assert adakd.distill(tiny_teacher, "resnet8x0.5", "kd", tiny_data, **options).folder == finished.folder
         with pytest.raises(adakd.training.BusyError, match="another process is training"):
