@@ -23,11 +23,11 @@ notebooks: $(READY) ## run every notebook and write its outputs back
 	@$(BIN)/python book/_tools/notebooks.py write
 
 test: $(READY) ## run all tests, and every notebook against its committed outputs
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 	@$(BIN)/python book/_tools/notebooks.py check
 
 check: $(READY) ## run the tests that take no longer than seconds
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow"
 
 demo: $(READY) ## distill a small student on the embedded data
 	@$(BIN)/adakd distill --recipe demo

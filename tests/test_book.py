@@ -594,6 +594,21 @@ def run_notebooks(*arguments):
     )
 
 
+def elsewhere(text, by):
+    """A notebook's text as another processor may write it: the last corner of the curve lower, the ids of paths new."""
+    cells = json.loads(text)
+    (svg,) = (
+        output["data"]["image/svg+xml"]
+        for cell in cells["cells"]
+        for output in cell.get("outputs", [])
+        if "image/svg+xml" in output.get("data", {})
+    )
+    drawn = re.sub(r"(?<=[#\"])([mp])[0-9a-f]{4}([0-9a-f]{6})", r"\1ffff\2", "".join(svg))
+    x, y = re.search(r"L (\S+) (\S+) \n\" clip-path", drawn).groups()
+    svg[:] = drawn.replace(f"L {x} {y}", f"L {x} {float(y) + by}").splitlines(keepends=True)
+    return json.dumps(cells)
+
+
 def test_two_runs_give_the_same_bytes_and_pass_the_check(tmp_path):
     path = tmp_path / "tiny.ipynb"
     cells = [
@@ -623,12 +638,15 @@ def test_two_runs_give_the_same_bytes_and_pass_the_check(tmp_path):
     assert [output["name"] for output in outputs] == ["stdout"]
     assert written["cells"][5]["outputs"][0]["data"]["text/plain"] == ["9"]
 
+    path.write_text(elsewhere(states[0].decode(), by=1))  # a pixel
     checked = run_notebooks("check", path)
     assert checked.returncode == 0, checked.stdout
     assert "5 passed" in checked.stdout
     path.write_text(states[0].decode().replace('"0\\n"', '"7\\n"'))
     stale = run_notebooks("check", path)
     assert stale.returncode != 0, "an output that nobody gets any more passed the check"
+    path.write_text(elsewhere(states[0].decode(), by=9))
+    assert "a path has another shape" in run_notebooks("check", path).stdout
 
 
 def test_notebook_that_fails_is_reported_and_left_alone(tmp_path):
@@ -640,6 +658,20 @@ def test_notebook_that_fails_is_reported_and_left_alone(tmp_path):
     assert "arithmetic" in done.stderr
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_notebooks_run_side_by_side_and_one_that_fails_stops_no_other(tmp_path):
+    wrong, right = tmp_path / "a.ipynb", tmp_path / "b.ipynb"
+    wrong.write_text(json.dumps(notebook(code("assert 1 == 2, 'arithmetic'"))))
+    right.write_text(json.dumps(notebook(code("import os\nprint(os.environ['OMP_NUM_THREADS'])"))))
+    done = run_notebooks("write", wrong, right)
+    assert done.returncode == 1
+    assert "arithmetic" in done.stderr
+    assert json.loads(right.read_text())["cells"][0]["outputs"][0]["text"] == ["1\n"]
+    wrong.write_text(right.read_text().replace(r"1\n", r"2\n"))
+    checked = run_notebooks("check", wrong, right)
+    assert checked.returncode == 1
+    assert "1 failed, 1 passed" in checked.stdout
 
 
 # ---- make ----

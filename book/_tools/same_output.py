@@ -125,7 +125,11 @@ def _attributes_differ(name, value, other, known, others_known, how):
                 return found
         value, other = (_REFERENCE.sub("url()", text) for text in (value, other))
     if name == "d":
-        return None if same_path(value, other, how.near) else "a path has another shape"
+        try:
+            same = same_path(value, other, how.near)
+        except ValueError:
+            same = _same_values(value, other, how.near)
+        return None if same else "a path has another shape"
     if name in _SAID:
         return None if how.words(value) == how.words(other) else f"{name} {value!r} became {other!r}"
     near = how.near if name in _DRAWN_AT else _STYLE_NEAR
@@ -189,18 +193,18 @@ def same_path(one: str, other: str, near: float) -> bool:
 
 
 def _pieces(path):
-    """The connected pieces of a path, each its corners (N, 2); control points of curves count as corners."""
+    """The connected pieces of a path as matplotlib writes it, each its corners (N, 2); control points count as corners."""
     pieces = []
-    for command, numbers in re.findall(r"([MLHVCSQTAZ])([^MLHVCSQTAZ]*)", path):
+    for command, numbers in re.findall(r"([A-DF-Za-df-z])([^A-DF-Za-df-z]*)", path):  # an e is in a number
         values = [float(number) for number in _NUMBER.findall(numbers)]
         if command == "M":
             pieces.append([])
-        if command == "Z":
+        if command in "Zz" and pieces:
             pieces[-1].append(pieces[-1][0])
-        elif len(values) % 2 == 0 and command in "MLCSQT":
+        elif len(values) % 2 == 0 and command in "MLCSQT" and pieces:
             pieces[-1] += [values[at : at + 2] for at in range(0, len(values), 2)]
         else:
-            raise ValueError(f"expected a path of M, L, C, S, Q, T and Z, got {command}{numbers}")
+            raise ValueError(f"expected a path of M, L, C, S, Q, T and z, got {command}{numbers}")
     return [np.array(piece) for piece in pieces if piece]
 
 
