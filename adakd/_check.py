@@ -2,15 +2,35 @@
 
 import difflib
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_finite", "check_labels", "check_logits", "may_read", "near_names", "read"]
+__all__ = ["check_finite", "check_labels", "check_logits", "may_read", "near_names", "printable", "read"]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def printable(text: object) -> str:
+    r"""A text from a file as it may reach a terminal: what would steer it becomes a visible escape.
+
+    Control characters (also those of the C1 range, which some terminals obey), line and paragraph separators, marks that
+    turn the direction of writing, and lone surrogates, which no output could encode.
+
+    >>> printable("kd\x1b[31m, τ = 4")
+    'kd\\x1b[31m, τ = 4'
+    """
+    # Cc, Cf: control and format; Cs: surrogates; Zl, Zp: separators that break lines.
+    steering = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in steering
+        else character
+        for character in str(text)
+    )
 
 
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
