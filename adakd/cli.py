@@ -593,7 +593,7 @@ def _table(arguments: argparse.Namespace) -> None:
             title = f"{config['model']} on {config['data']['name']} at {way} weights ({folder})"
             tables.append((title, study.table(way, arguments.to)))
     groups: dict[str, dict[str, dict[int, Any]]] = {}
-    for record in read_records(*(path for path in arguments.records if path not in folders)):
+    for record in read_records(*(path for path in arguments.records if path not in folders), complete=True):
         config, recipe = record["config"], record["config"]["recipe"]
         images = recipe["train_images"] or record["data"]["train_images"]
         title = f"{config['model']} on {config['data']['name']}, {images} images × {recipe['epochs']} epochs"

@@ -30,8 +30,8 @@ from torch import Tensor
 from ..data import ImageData, load_data
 from ..methods import create_method, get_method, options_of
 from ..objective import LogitObjective
-from ..training import Recipe, Run, get_recipe, write_json
-from ..training.files import read_json
+from ..training import Recipe, Run, get_recipe
+from ..training.files import read_record, remove_leftovers, write_record
 from ..training.fit import Interrupted, step_bar, steps_of, student_views
 from ..training.record import environment, key_of, now
 from ..training.run import (
@@ -54,6 +54,20 @@ log = logging.getLogger("adakd")
 
 WAYS = ("published", "matched", "chosen")
 PLAN = "study.json"
+_PLAN_FIELDS = {
+    "config": {
+        "model": str,
+        "data": {"name": str},
+        "recipe": dict,
+        "precision": str,
+        "teacher": (dict, type(None)),
+        "grid": [(int, float)],
+        "ce_weight": (int, float),
+    },
+    "push": {...: (int, float)},
+    "matched": {...: (int, float)},
+    "chosen": {...: {"kd_weight": (int, float), "grid": [dict]}},
+}
 PUBLISHED_EPOCHS = 240  # of the recipe that published warm-ups are counted in
 _PUSH_BATCHES = 8
 _SECONDS_BETWEEN_LOOKS = 5.0
@@ -270,6 +284,15 @@ def _pushes(work: _Work) -> dict[str, float]:
     return pushes
 
 
+def read_plan(path: Path) -> dict[str, Any]:
+    """What a study's folder says of it.
+
+    Raises:
+        ValueError: naming file and field, if it is damaged.
+    """
+    return read_record(path, _PLAN_FIELDS, "delete it, and it is measured again; the records beside it stay")
+
+
 def _plan(work: _Work) -> dict[str, Any]:
     """What the folder says of the study, or what it shall say from now on."""
     study, path = work.study, work.folder / PLAN
@@ -286,7 +309,7 @@ def _plan(work: _Work) -> dict[str, Any]:
     pushes: dict[str, float] = {}
     plan: dict[str, Any] = {}
     if path.is_file():
-        plan = read_json(path)
+        plan = read_plan(path)
         different = sorted(key for key in config if plan["config"].get(key) != config[key])
         if different:
             changes = "; ".join(
@@ -370,8 +393,9 @@ def run_study(
     )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes first measures
+        remove_leftovers(folder, [PLAN])
         plan = _plan(work)
-        write_json(folder / PLAN, plan)
+        write_record(folder / PLAN, plan)
     with step_bar(0, 0, "study", show=progress) as work.bar:
         while True:
             done = work.records()
@@ -409,9 +433,9 @@ def _claim(work: _Work, key: str, task: _Task) -> bool:
 def _note_choices(folder: Path, choices: dict[str, dict[str, Any]]) -> None:
     """Write down what validation has chosen, beside what other methods' processes have written down."""
     with FileLock(folder / ".lock"):
-        plan = read_json(folder / PLAN)
+        plan = read_plan(folder / PLAN)
         if any(plan["chosen"].get(name) != choice for name, choice in choices.items()):
-            write_json(folder / PLAN, {**plan, "chosen": {**plan["chosen"], **choices}})
+            write_record(folder / PLAN, {**plan, "chosen": {**plan["chosen"], **choices}})
 
 
 def _show(work: _Work, done: int, all_tasks: int) -> None:

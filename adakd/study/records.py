@@ -1,6 +1,11 @@
-"""Records of runs in files of one line each: small enough to keep, and safe for several processes that append."""
+"""Records of runs in files of one line each: small enough to keep, and safe for several processes that append.
+
+A line is what stands between two bytes ``\\n``, and nothing else ends one: texts may hold any character. Whoever is
+killed while it writes leaves a last line without its end; what was written before is whole.
+"""
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,9 +13,14 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..training.record import key_of
+from ..training.files import check_checksum, check_fields, parse_json, read_json, told, with_checksum
+from ..training.record import LINE_FIELDS, RUN_FIELDS, contradiction, key_of
 
 __all__ = ["append_record", "compact", "keep_records", "read_records"]
+
+log = logging.getLogger("adakd")
+
+_KINDS = ("teacher", "student")
 
 
 def _rounded(value: Any) -> Any:
@@ -24,29 +34,70 @@ def _rounded(value: Any) -> Any:
 def compact(record: dict[str, Any]) -> dict[str, Any]:
     """The same record with its history and result to six digits, and without what it says twice.
 
-    The configuration stays as it is: by it a run is recognized.
+    The configuration stays as it is: by it a run is recognized. The checksum becomes that of the smaller record.
     """
     small = {**record, "history": _rounded(record["history"]), "result": _rounded(record["result"])}
     if len(record.get("sessions", ())) == 1:  # its versions, hardware and commit are the record's own
         del small["sessions"]
-    return small
+    return with_checksum(small)
 
 
 def append_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
-    """Add a record to a file as its last line; made where there is none."""
+    """Add a record to a file as its last line; made where there is none.
+
+    Half a line that a killed process left goes, and the run that it was of will come again; a whole one that lacks
+    nothing but its end gets it.
+
+    Raises:
+        OSError: naming the file, if it cannot be written; it stays as it was.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(compact(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-    with FileLock(path.parent / ".lock"), path.open("r+b" if path.exists() else "w+b") as file:
+    line = (
+        json.dumps(compact(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    )
+    with FileLock(path.parent / ".lock"), path.open("r+b" if path.exists() else "w+b", buffering=0) as file:
         end = file.seek(0, os.SEEK_END)
-        if end and file.seek(end - 1) is not None and file.read(1) != b"\n":
-            # A process was killed while it wrote: its half line goes, and the run it was of will come again.
-            text = path.read_bytes()
-            file.truncate(text.rfind(b"\n") + 1)
-            file.seek(0, os.SEEK_END)
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+        tail = _unended(file, end)
+        if tail.strip():
+            if _whole(tail, path):
+                line = b"\n" + line
+            else:
+                log.warning(
+                    "%s: half a line of %d bytes, left by a killed process, is removed", path, len(tail)
+                )
+                end -= len(tail)
+                file.truncate(end)
+        try:
+            file.seek(end)
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError as error:
+            file.truncate(end)
+            raise told(path, error) from error
+
+
+def _unended(file: Any, end: int) -> bytes:
+    """The bytes behind the last newline."""
+    tail = b""
+    while end:
+        start = max(0, end - 2**16)
+        file.seek(start)
+        head, newline, rest = file.read(end - start).rpartition(b"\n")
+        tail = rest + tail
+        if newline:
+            break
+        tail, end = head + tail, start
+    return tail
+
+
+def _whole(line: bytes, where: str | os.PathLike) -> bool:
+    """Whether a line without its end is a record all the same."""
+    try:
+        return isinstance(parse_json(line, where, ""), dict)
+    except ValueError:
+        return False
 
 
 def keep_records(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> int:
@@ -65,47 +116,64 @@ def keep_records(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> 
     return len(new)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            if number == len(lines) and not text.endswith("\n"):
-                return  # being written, or left by a process that was killed while it wrote
-            raise ValueError(f"{path}, line {number}: not a record ({error})") from error
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Where each value stands, and the value; a last line that was not finished is left out, and said to be."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}, line {number}"
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if not line.strip():
+                continue
+            if not line.endswith(b"\n") and not _whole(line, where):
+                log.warning("%s: half a line of %d bytes is left out: its writer was stopped", where, len(line))
+                return
+            yield where, parse_json(line, f"{where}: not a record: it", _LINE_REMEDY)
 
 
-def read_records(*paths: str | os.PathLike) -> list[dict[str, Any]]:
+_LINE_REMEDY = "delete this line, and its run will be made again; or restore the file from a copy"
+_FILE_REMEDY = "delete it, and repeat its run; or restore it from a copy"
+
+
+def _check(record: Any, where: str, remedy: str, complete: bool) -> None:
+    check_fields(record, RUN_FIELDS if complete else LINE_FIELDS, where, remedy)
+    check_checksum(record, where, remedy)
+    if complete and (problem := contradiction(record)):
+        raise ValueError(f"{where} is damaged ({problem}); {remedy}")
+
+
+def read_records(*paths: str | os.PathLike, complete: bool = False) -> list[dict[str, Any]]:
     """All records of training runs in these files and folders, in a stable order, each run once.
 
     Args:
         paths: files of one record (.json) or of a record a line (.jsonl), or folders of such, searched through.
+        complete: refuse a record that lacks anything that a run writes into its own.
 
     Raises:
         FileNotFoundError: if one of them is not there.
-        ValueError: if a file is no JSON.
+        ValueError: naming file, line and field, if what stands there is no JSON, or no record that can be used.
     """
-    files: list[Path] = []
+    files: list[tuple[Path, bool]] = []
     for path in map(Path, paths):
         if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.suffix in (".json", ".jsonl"))
+            found = (file for file in path.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
+            files += ((file, False) for file in sorted(found))
         elif path.is_file():
-            files.append(path)
+            files.append((path, True))
         else:
             raise FileNotFoundError(f"no records at {path}")
-    found: dict[str, dict[str, Any]] = {}
-    for file in files:
+    runs: dict[str, dict[str, Any]] = {}
+    for file, named in files:
         if file.suffix == ".jsonl":
-            records = list(_lines(file))
+            entries, remedy = _lines(file), _LINE_REMEDY
         else:
-            try:
-                records = [json.loads(file.read_text(encoding="utf-8"))]
-            except ValueError as error:
-                raise ValueError(f"{file}: not a record ({error})") from error
-        for record in records:
+            entries = iter([(f"{file}", read_json(file, _FILE_REMEDY, f"{file}: not a record: it"))])
+            remedy = _FILE_REMEDY
+        for where, record in entries:
             # Folders hold other things too: benchmarks, checkpoints' notes, the identity of a cache.
-            if isinstance(record, dict) and record.get("kind") in ("teacher", "student"):
-                found.setdefault(key_of(record["config"]), record)
-    return list(found.values())
+            if isinstance(record, dict) and record.get("kind") in _KINDS:
+                _check(record, where, remedy, complete)
+                runs.setdefault(key_of(record["config"]), record)
+            elif named:
+                check_fields(record, {"kind": str}, where, remedy)
+    return list(runs.values())

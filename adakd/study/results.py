@@ -9,8 +9,7 @@ from typing import Any
 
 from .._check import near_names
 from ..methods import METHODS, get_method
-from ..training.files import read_json
-from .protocol import PLAN, WAYS
+from .protocol import PLAN, WAYS, read_plan
 from .records import read_records
 from .tables import Line, compare_records, weights_of
 
@@ -107,4 +106,4 @@ def read_study(folder: str | os.PathLike) -> StudyResults:
         raise FileNotFoundError(
             f"{folder} holds no study ({PLAN}); `adakd study {folder} --methods …` begins one"
         )
-    return StudyResults(read_json(path), read_records(folder))
+    return StudyResults(read_plan(path), read_records(folder, complete=True))

@@ -13,8 +13,10 @@ import json
 import logging
 import math
 import os
+import sys
 import time
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data import ImageData, Views
-from .files import read_json, write_json
+from .files import read_json, remove_leftovers, write_json
 from .precision import Precision
 
 __all__ = ["CacheError", "ViewCache", "fits", "open_cache"]
@@ -34,9 +36,11 @@ log = logging.getLogger("adakd")
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 LARGEST = 8 * 2**30  # bytes: 5 times CIFAR-100's; a larger set runs with a live teacher
-_IDENTITY, _FILLED = "cache.json", "filled.u8"
-_FILL_BATCH = 512
-_CHECKED = 32  # places that are asked of the live teacher again before a run relies on the file
+_IDENTITY, _FILLED, _CHECKS = "cache.json", "filled.u8", "checks.u32"
+# The teacher is always asked about so many images at once, the last of them repeated where there are fewer. A kernel's
+# choice of algorithm, and with it the last bits of a row, depends on the size of the batch, and (tried on CPUs, in fp32
+# and bf16, with one thread and two) neither on a row's place in it nor on its company.
+_FILL_BATCH = 256
 _SECONDS_BETWEEN_COMMITS = 5.0
 
 
@@ -58,24 +62,30 @@ class ViewCache:
         places = identity["images"] * self.views
         self.shape = (places, identity["classes"])
         self.dtype = np.dtype(DTYPES[identity["dtype"]])
-        self._paths = folder / f"logits.{identity['dtype']}", folder / _FILLED
+        self._paths = folder / f"logits.{identity['dtype']}", folder / _CHECKS, folder / _FILLED
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with self._locked():  # two processes may come to an empty folder at once
+                remove_leftovers(folder, [_IDENTITY])
                 if not (folder / _IDENTITY).is_file():
                     write_json(folder / _IDENTITY, identity)
                 for path, size in zip(
-                    self._paths, (self.dtype.itemsize * math.prod(self.shape), places), strict=True
+                    self._paths, (self.dtype.itemsize * math.prod(self.shape), 4 * places, places), strict=True
                 ):
                     _reserve(path, size)
-            if read_json(folder / _IDENTITY) != identity:
+            try:
+                found = read_json(folder / _IDENTITY, f"delete {folder}, and it is filled again")
+            except ValueError as error:
+                raise CacheError(str(error)) from error
+            if found != identity:
                 raise CacheError(f"{folder} is the cache of another teacher or data set; delete it")
         except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
             raise CacheError(
                 f"{folder} cannot be written ({error}); choose another folder or use no cache"
             ) from error
         self._logits = np.memmap(self._paths[0], dtype=self.dtype, mode="r", shape=self.shape)
-        self._filled = np.memmap(self._paths[1], dtype=np.uint8, mode="r", shape=(places,))
+        self._checks = np.memmap(self._paths[1], dtype=np.uint32, mode="r", shape=(places,))
+        self._filled = np.memmap(self._paths[2], dtype=np.uint8, mode="r", shape=(places,))
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -93,28 +103,46 @@ class ViewCache:
     def __repr__(self) -> str:
         return f"ViewCache({self.identity['teacher']}, {self.filled} of {self.shape[0]} views)"
 
+    def _holds(self, index: np.ndarray | slice) -> np.ndarray:
+        """Which of these places hold logits: what was kept before there were checksums is asked for again."""
+        return (self._filled[index] != 0) & (self._checks[index] != 0)
+
     @property
     def filled(self) -> int:
         """How many places hold logits."""
-        return int(np.count_nonzero(self._filled))
+        return int(np.count_nonzero(self._holds(slice(None))))
 
     def missing(self, places: Tensor) -> Tensor:
         """Which of these places (n,) hold nothing yet."""
         places = places.cpu()
-        return places[torch.from_numpy(self._filled[places.numpy()] == 0)]
+        return places[torch.from_numpy(~self._holds(places.numpy()))]
 
     def read(self, places: Tensor) -> Tensor:
         """Logits (n, K) of filled places (n,), as they are kept, on the device of `places`.
 
         Raises:
-            CacheError: if one of them was never filled.
+            CacheError: if one of them was never filled, or is not what was written there.
         """
         index = places.cpu().numpy()
-        if not self._filled[index].all():
+        if not self._holds(index).all():
             raise CacheError(
                 f"{self.folder}: {len(self.missing(places))} of the views asked for were never filled"
             )
-        return torch.from_numpy(self._logits[index]).to(places.device)
+        rows = self._logits[index]
+        changed = [
+            place
+            for place, check, kept in zip(
+                index.tolist(), _checks_of(index, rows), self._checks[index], strict=True
+            )
+            if check != kept
+        ]
+        if changed:
+            image, view = divmod(changed[0], self.views)
+            raise CacheError(
+                f"{self._paths[0]}: {len(changed)} of {len(index)} answers are not what was written (first: image "
+                f"{image}, view {view}); delete {self.folder}, and it is filled again"
+            )
+        return torch.from_numpy(rows).to(places.device)
 
     def fill(
         self, teacher: nn.Module, views: Views, places: Tensor, precision: Precision, progress: bool = True
@@ -137,7 +165,7 @@ class ViewCache:
             device = views.images.device
             hidden = not (progress and len(todo))
             with tqdm(total=len(todo), desc="teacher's views", unit="view", disable=hidden, leave=False) as bar:
-                for part in todo.split(_FILL_BATCH):
+                for part in todo.split(_FILL_BATCH) if len(todo) else ():
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
                     with np.errstate(over="ignore"):
                         kept = logits.astype(self.dtype)
@@ -157,14 +185,18 @@ class ViewCache:
 
         By pwrite, and not through the map: a full disk is then an error with a name, and not the end of the process.
         """
-        logits_file, filled_file = (os.open(path, os.O_WRONLY) for path in self._paths)
-        pending: list[int] = []
+        logits_file, checks_file, filled_file = (os.open(path, os.O_WRONLY) for path in self._paths)
+        pending: list[tuple[int, int]] = []
         committed_at = time.monotonic()
 
         def commit() -> None:
-            # The logits before the note that they are there: a kill in between loses work, and not truth.
+            # The logits before their checksum, and both before the note that they are there: a kill in between loses
+            # work, and not truth.
             os.fsync(logits_file)
-            for place in pending:
+            for place, check in pending:
+                os.pwrite(checks_file, check.to_bytes(4, sys.byteorder), 4 * place)
+            os.fsync(checks_file)
+            for place, _ in pending:
                 os.pwrite(filled_file, b"\1", place)
             pending.clear()
 
@@ -172,7 +204,7 @@ class ViewCache:
             nonlocal committed_at
             for place, row in zip(places, logits, strict=True):
                 os.pwrite(logits_file, row.tobytes(), place * row.nbytes)
-            pending.extend(places)
+            pending.extend(zip(places, _checks_of(places, logits), strict=True))
             if time.monotonic() - committed_at > _SECONDS_BETWEEN_COMMITS:
                 commit()
                 committed_at = time.monotonic()
@@ -185,8 +217,8 @@ class ViewCache:
         except OSError as error:
             raise CacheError(f"{self.folder} cannot be written ({error}); what is in it stays") from error
         finally:
-            os.close(logits_file)
-            os.close(filled_file)
+            for file in (logits_file, checks_file, filled_file):
+                os.close(file)
 
     def refuse_other(self, data: ImageData, views: int) -> None:
         """Raises ValueError unless this is a cache for so many views of these training images."""
@@ -202,7 +234,7 @@ class ViewCache:
         """
         if len(places) == 0:
             return
-        count = min(_CHECKED, len(places))
+        count = min(_FILL_BATCH, len(places))  # as many as it is asked about anyway
         some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
         live, kept = _ask(teacher, views, some, precision).float(), self.read(some).float()
         apart = ((live - kept).norm() / live.norm().clamp_min(1e-12)).item()
@@ -215,9 +247,18 @@ class ViewCache:
             )
 
 
+def _checks_of(places: Sequence[int] | np.ndarray, rows: np.ndarray) -> list[int]:
+    """CRC-32 of each row and of its place, so that a row in another's place is found out too; never 0, which is none."""
+    content, size = memoryview(rows.tobytes()), rows[:1].nbytes
+    return [
+        zlib.crc32(content[k * size : (k + 1) * size], int(place) & 0xFFFFFFFF) or 1
+        for k, place in enumerate(places)
+    ]
+
+
 def _reserve(path: Path, size: int) -> None:
     """A file of this size, whose unwritten parts read as zero and take no room on disk."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         found = os.fstat(handle).st_size
         if found == 0:  # new, or left by a process that was killed here
@@ -230,9 +271,11 @@ def _reserve(path: Path, size: int) -> None:
 
 @torch.no_grad()
 def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision) -> Tensor:
-    images = views.at(places)
+    """The teacher's logits of at most `_FILL_BATCH` views, as they come in a batch of just that size."""
+    padding = places[-1:].expand(_FILL_BATCH - len(places))
+    images = views.at(torch.cat([places, padding]))
     with precision.autocast(images.device):
-        return teacher(images)
+        return teacher(images)[: len(places)]
 
 
 def fits(data: ImageData, views: int, dtype: str) -> bool:

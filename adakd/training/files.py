@@ -1,27 +1,45 @@
 """Files of a run: written whole or not at all, and read with an error that says what is wrong."""
 
+import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
+import pickle
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from safetensors.torch import load, save
+from torch import nn
+
+from .._check import printable
+from ._dialects import first_names, fitted, refused_class, state_in
+from ._json import check_checksum, check_fields, parse_json, read_json, with_checksum
 
 __all__ = [
     "WeightsError",
+    "check_checksum",
+    "check_fields",
     "first_sentence",
     "load_weights",
+    "parse_json",
     "read_checkpoint",
     "read_json",
+    "read_record",
+    "refuse_folders",
+    "remove_leftovers",
     "save_weights",
     "sha256_of",
+    "told",
+    "with_checksum",
     "write_checkpoint",
     "write_json",
+    "write_record",
 ]
 
 
@@ -31,23 +49,59 @@ class WeightsError(RuntimeError):
 
 def first_sentence(error: Exception) -> str:
     """What an error is, in one line: torch adds a page, and there recommends to run untrusted files."""
-    return f"{type(error).__name__}: {str(error).partition('. ')[0].partition(chr(10))[0].rstrip('.')}"
+    said = str(error).partition(". ")[0].partition("\n")[0].rstrip(".")
+    return printable(f"{type(error).__name__}: {said:.300}")
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # there is no way to ask without setting it
+    os.umask(mask)
+    return mask
+
+
+def told(path: Path, error: OSError) -> OSError:
+    """The same error with the file's name, and with what to do where the disk is full."""
+    what = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what += "; what was written before stays: free some space, or choose another folder, and repeat"
+    return OSError(error.errno or errno.EIO, what, str(path))
 
 
 def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write beside the target, flush to disk, then rename: a kill leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = None
     try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from other users
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide results from other users
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise told(path, error) from error
         raise
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Remove what killed processes left half written of these files; only for who holds the folder's lock."""
+    for name in names:
+        for path in folder.glob(f".{name}.????????"):  # mkstemp's
+            path.unlink(missing_ok=True)
+
+
+def refuse_folders(folder: Path, names: Iterable[str]) -> None:
+    """Raises IsADirectoryError where a folder has the name of a file that will be written: better now than after it."""
+    for name in names:
+        if (folder / name).is_dir():
+            raise IsADirectoryError(
+                errno.EISDIR, "a folder stands where a file is to be written; move it away", str(folder / name)
+            )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -57,16 +111,85 @@ def write_json(path: Path, value: Any) -> None:
     _write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def write_record(path: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """Write an object with the checksum of its fields; returns it as it was written."""
+    value = with_checksum(value)
+    write_json(path, value)
+    return value
+
+
+def read_record(path: Path, fields: Any, remedy: str) -> Any:
+    """What `write_record` wrote, with these fields (see `check_fields`), and unchanged since.
+
+    Raises:
+        ValueError: naming the file, the field and the remedy.
+    """
+    value = read_json(path, remedy)
+    check_fields(value, fields, path, remedy)
+    if isinstance(value, dict):
+        check_checksum(value, path, remedy)
+    return value
+
+
+# A checkpoint is an ordinary archive of torch.save, whose comment says what its bytes before the comment hash to.
+_SEAL = b"adakd sha256 "
+_SEALED = len(_SEAL) + 64
+_END = b"PK\x05\x06"  # of an archive's last record: 22 bytes, of which the last two count those of the comment
+_LARGEST_CONTENTS = (
+    8 * 2**20
+)  # bytes of the pickled part: without the tensors, a checkpoint of 240 epochs has 60 000
+
+
+def _seal_of(content: bytes) -> bytes:
+    return _SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
 def write_checkpoint(path: Path, value: dict) -> None:
-    _write_atomically(path, lambda file: torch.save(value, file))
+    """Write plain values and tensors as torch.save does, with a hash of the bytes; whole or not at all."""
+    buffer = io.BytesIO()  # torch's own writer does not say which error of the disk stopped it
+    torch.save(value, buffer)
+    content = buffer.getvalue()[:-2] + _SEALED.to_bytes(2, "little")
+    _write_atomically(path, lambda file: file.write(content + _seal_of(content)))
+
+
+def _refuse_changed(content: bytes) -> None:
+    """Raises ValueError unless the archive is as it was written.
+
+    Those from before the hash have a CRC for each part, which torch writes and does not check.
+    """
+    if content[-_SEALED:].startswith(_SEAL):
+        if content[-_SEALED:] != _seal_of(content[:-_SEALED]):
+            raise ValueError("its bytes are not those whose hash stands at its end")
+    elif content[-22:-18] != _END or content[-2:] != b"\0\0":
+        raise ValueError("its end is missing or was changed")
+    _refuse_bad_archive(content)
+
+
+def _refuse_bad_archive(content: bytes) -> None:
+    """Raises ValueError for an archive of torch.save whose parts were changed, or are far larger than it."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = archive.infolist()
+            if sum(part.file_size for part in parts) > 2**20 + 2 * len(content):
+                raise ValueError("its parts are far larger than the file")
+            if any(part.filename.endswith("data.pkl") and part.file_size > _LARGEST_CONTENTS for part in parts):
+                raise ValueError(f"its table of contents has more than {_LARGEST_CONTENTS} bytes")
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+        raise ValueError(f"damaged archive: {first_sentence(error)}") from error
+    if damaged:
+        raise ValueError(f"damaged archive: {printable(damaged)} has another CRC than it had")
 
 
 def read_checkpoint(path: Path, device: torch.device) -> dict:
-    return torch.load(path, map_location=device, weights_only=True)
+    """What `write_checkpoint` wrote, and unchanged since.
+
+    Raises:
+        Exception: whatever stands in the way, a ValueError or one of torch's.
+    """
+    content = Path(path).read_bytes()
+    _refuse_changed(content)
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -83,46 +206,57 @@ def save_weights(model: nn.Module, path: Path, dtype: torch.dtype | None = None)
     _write_atomically(path, lambda file: file.write(save(state)))
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    # Published teachers wrap the state: {"model": …} or {"state_dict": …}, and prefix names with "module.".
-    for key in ("model", "state_dict", "net"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+def _read_state(content: bytes, suffix: str) -> dict[str, Any]:
+    """Tensors by name; from the bytes that were hashed, and not from a file that may have become another."""
+    if suffix == ".safetensors":
+        return load(content)
+    if content.startswith(b"PK"):
+        _refuse_bad_archive(content)
+    return state_in(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
-def load_weights(model: nn.Module, path: Path) -> nn.Module:
+def load_weights(
+    model: nn.Module, path: Path, *, sha256: str | None = None, name: str = "this network"
+) -> nn.Module:
     """Load weights saved by `save_weights`, or a published checkpoint of the same network (.pth, .pt, .tar).
 
+    What others wrap the tensors in (``state_dict``, ``model``, …) and put before their names (``module.``,
+    ``_orig_mod.``, ``student.``, …) is taken off. Other floating formats are converted.
+
+    Args:
+        model: whose weights they shall be.
+        path: of the file.
+        sha256: what the file's bytes must hash to; not checked when left out.
+        name: what errors call the network.
+
     Raises:
-        WeightsError: if the file is missing or damaged, or its tensors do not fit the network.
+        WeightsError: if the file is missing or damaged or another one than the hash says, or its tensors do not fit.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights at {path}")
+    content = path.read_bytes()
+    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise WeightsError(
+            f"{path} is not the file that it was: expected sha256 {sha256}, got {found}. "
+            "Restore it from a copy, or repeat the run that made it (fresh=True, --fresh)."
+        )
     try:
-        state = _read_state(path)
+        state = _read_state(content, path.suffix)
     except Exception as error:  # each reader has its own exceptions for damaged files
+        advice = refused_class(error) if isinstance(error, pickle.UnpicklingError) else None
         raise WeightsError(
             f"{path} cannot be read as weights ({first_sentence(error)}); "
-            "it may be truncated, or hold objects other than tensors, which are refused"
+            + (advice or "it may be truncated, or hold objects other than tensors, which are refused")
         ) from error
-    wanted = model.state_dict()
-    problems = [f"missing {name}" for name in wanted if name not in state]
-    problems += [f"unexpected {name}" for name in state if name not in wanted]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
+    tensors, problems = fitted(state, model.state_dict())
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        other_names = any(problem.startswith("missing") for problem in problems)
         raise WeightsError(
-            f"{path} does not fit this network: {'; '.join(problems[:3])}{more}. "
-            "Check the model's name and the number of classes."
+            f"{path} does not fit {name}: {'; '.join(problems[:3])}{more}. "
+            + (first_names(state, model.state_dict()) if other_names else "")
+            + "Check the model's name and the number of classes."
         )
-    model.load_state_dict(state)
+    model.load_state_dict(tensors)
     return model

@@ -21,9 +21,10 @@ from ..logits import pearson
 from ..objective import LogitObjective, Terms
 from .cache import ViewCache
 from .capture import Captured
-from .files import first_sentence, read_checkpoint, write_checkpoint
+from .files import write_checkpoint
 from .precision import Precision
 from .recipe import Recipe
+from .resume import CheckpointError, read_state
 
 __all__ = ["CheckpointError", "Interrupted", "evaluate_model", "fit"]
 
@@ -35,10 +36,6 @@ T = TypeVar("T")
 
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop, and has saved where it stood."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint is of another run, or cannot be read."""
 
 
 class Meter:
@@ -319,7 +316,7 @@ def fit_in_turns(
     }
     epoch, step, seconds, history = 1, 0, 0.0, []
     if checkpoint.is_file():
-        saved = _read_matching(checkpoint, device, config)
+        saved = read_state(checkpoint, device, config, stateful, meter.sums, recipe.epochs, steps)
         for name, part in stateful.items():
             part.load_state_dict(saved[name])
         meter.sums.copy_(saved["meter"])
@@ -471,20 +468,3 @@ def _shown(history: list[dict[str, Any]], recipe: Recipe) -> dict[str, str]:
     }
     measured = [row["test_accuracy"] for row in history if "test_accuracy" in row]
     return {**shown, "test": f"{measured[-1]:.1f}%"} if measured else shown
-
-
-def _read_matching(path: Path, device: torch.device, config: dict[str, Any]) -> dict[str, Any]:
-    try:
-        saved = read_checkpoint(path, device)
-        theirs = saved["config"]
-    except Exception as error:  # torch raises different things for different damage
-        raise CheckpointError(
-            f"{path} cannot be read ({first_sentence(error)}); delete it to start again"
-        ) from error
-    different = sorted(key for key in {*theirs, *config} if theirs.get(key) != config.get(key))
-    if different:
-        changes = "; ".join(f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in different)
-        raise CheckpointError(
-            f"{path} is of another run: {changes}. Choose another folder, restore the setting, or delete it."
-        )
-    return saved

@@ -14,8 +14,9 @@ import numpy
 import torch
 
 from .._version import __version__
+from ._json import NUMBER
 
-__all__ = ["REQUIRED_FIELDS", "environment", "key_of", "now"]
+__all__ = ["LINE_FIELDS", "REQUIRED_FIELDS", "RUN_FIELDS", "contradiction", "environment", "key_of", "now"]
 
 # A record without one of these is no evidence; a test holds every committed record to it.
 REQUIRED_FIELDS = (
@@ -32,6 +33,71 @@ REQUIRED_FIELDS = (
     "result",
     "seconds",
 )
+
+
+# What a record must hold to be opened as a run: what is read from it anywhere, with its types. (See `check_fields`.)
+RUN_FIELDS = {
+    "kind": str,
+    "status?": str,
+    "config": {
+        "model": str,
+        "method": str,
+        "method_options": dict,
+        "data": {"name": str, "sha256": str},
+        "recipe": {
+            "name": str,
+            "epochs": int,
+            "batch_size": int,
+            "train_images": (int, type(None)),
+            "views?": int,
+            "validation_images?": int,
+        },
+        "seed": int,
+        "precision": str,
+        "teacher": (dict, type(None)),
+    },
+    "seed": int,
+    "data": {
+        "name": str,
+        "official": bool,
+        "sha256": str,
+        "train_images": int,
+        "test_images": int,
+        "classes": int,
+    },
+    "teacher?": (dict, type(None)),
+    "result": {"last": NUMBER, "best": NUMBER, "best_epoch": int, "test_images": int, "validation?": NUMBER},
+    "weights_sha256?": str,
+    "seconds": NUMBER,
+    "history": [{"epoch": int, ...: NUMBER}],
+    "sessions?": [dict],
+}
+# Of a line among other records: the least by which a run is recognized and compared.
+LINE_FIELDS = {
+    "config": dict,
+    "seed": int,
+    "result": {"last": NUMBER, "validation?": NUMBER},
+    "history?": [{"epoch": int, ...: NUMBER}],
+}
+
+
+def contradiction(record: dict[str, Any]) -> str | None:
+    """Where a run's record says two different things of one, as after a changed digit; None where it does not."""
+    config, result, history = record["config"], record["result"], record["history"]
+    measured = {row["epoch"]: row["test_accuracy"] for row in history if "test_accuracy" in row}
+    for name, one, other in (
+        ("seed", record["seed"], config["seed"]),
+        ("data.sha256", record["data"]["sha256"], config["data"]["sha256"]),
+        ("data.name", record["data"]["name"], config["data"]["name"]),
+        ("history", [row["epoch"] for row in history], list(range(1, config["recipe"]["epochs"] + 1))),
+        ("result.last", result["last"], history[-1].get("test_accuracy") if history else None),
+        ("result.best", result["best"], max(measured.values(), default=None)),
+        ("result.best_epoch", measured.get(result["best_epoch"]), result["best"]),
+        ("result.test_images", result["test_images"], record["data"]["test_images"]),
+    ):
+        if one != other:
+            return f"field {name!r} does not agree with the rest: {one!r:.40} and {other!r:.40}"
+    return None
 
 
 def key_of(config: dict[str, Any]) -> str:

@@ -17,18 +17,29 @@ from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 
-from .._check import near_names
+from .._check import near_names, printable
 from ..data import DATASETS, ImageData, load_data
 from ..methods import create_method, get_method, options_of
 from ..models import MODELS, create_model
 from ..objective import LogitObjective
 from .cache import DTYPES, ViewCache, fits, open_cache
 from .capture import choose_capture
-from .files import WeightsError, load_weights, read_json, save_weights, sha256_of, write_json
+from .files import (
+    WeightsError,
+    check_fields,
+    load_weights,
+    read_json,
+    read_record,
+    refuse_folders,
+    remove_leftovers,
+    save_weights,
+    sha256_of,
+    write_record,
+)
 from .fit import Together, evaluate_model, exhaust, fit_in_turns, steps_of, student_views
 from .precision import Precision, choose_precision
 from .recipe import Recipe, get_recipe
-from .record import environment, key_of, now
+from .record import RUN_FIELDS, contradiction, environment, key_of, now
 
 __all__ = [
     "BusyError",
@@ -50,6 +61,8 @@ SCHEMA = 1
 RECORD, CHECKPOINT, WEIGHTS = "record.json", "checkpoint.pt", "weights.safetensors"
 LOCK = ".lock"
 SESSIONS = "sessions.json"  # when, where and by which commit an unfinished run was worked on
+_UNFINISHED = (CHECKPOINT, SESSIONS)
+_FILES = (RECORD, WEIGHTS, *_UNFINISHED)
 # What trains on each set when nobody says otherwise: fits two CPU cores, except the paper's own pair.
 DEFAULT_TEACHER = {"gratings": "resnet14", "cifar10": "wrn_16_2", "cifar100": "wrn_16_2"}
 DEFAULT_STUDENT = {"gratings": "resnet8x0.5", "cifar10": "resnet8", "cifar100": "resnet8"}
@@ -82,10 +95,13 @@ class Run:
         return self.record["history"]
 
     def model(self) -> nn.Module:
-        """The trained network, in evaluation mode, on the CPU."""
-        config = self.record["config"]
-        model = seeded_model(config["model"], self.record["data"]["classes"], seed=0)  # overwritten at once
-        return load_weights(model, self.folder / WEIGHTS).eval()
+        """The trained network, in evaluation mode, on the CPU.
+
+        Raises:
+            WeightsError: if its weights are missing, or not those that the record names by their hash.
+        """
+        name, classes = self.record["config"]["model"], self.record["data"]["classes"]
+        return _loaded(name, classes, self.folder / WEIGHTS, self.record.get("weights_sha256")).eval()
 
     def __repr__(self) -> str:
         config = self.record["config"]
@@ -127,6 +143,12 @@ def seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
         return create_model(name, num_classes)
 
 
+def _loaded(name: str, num_classes: int, weights: Path, sha256: str | None) -> nn.Module:
+    _check_name("model", name, MODELS)
+    model = seeded_model(name, num_classes, seed=0)  # overwritten at once
+    return load_weights(model, weights, sha256=sha256, name=f"{name} ({num_classes} classes)")
+
+
 def _checked_seed(seed: int) -> int:
     seed = operator.index(seed)
     if not 0 <= seed < 2**63:
@@ -166,10 +188,11 @@ def open_run(folder: str | os.PathLike) -> Run:
             f"{folder} holds no finished run"
             + ("; it was interrupted: repeat its command to continue it" if unfinished else "")
         )
-    try:
-        return Run(folder, read_json(folder / RECORD))
-    except ValueError as error:
-        raise ValueError(f"{folder / RECORD} is damaged ({error}); delete it and repeat the run") from error
+    remedy = "delete it and repeat the run"
+    record = read_record(folder / RECORD, RUN_FIELDS, remedy)
+    if problem := contradiction(record):
+        raise ValueError(f"{folder / RECORD} is damaged ({printable(problem)}); {remedy}")
+    return Run(folder, record)
 
 
 @contextlib.contextmanager
@@ -208,12 +231,36 @@ def _sessions(
 ) -> list[dict[str, Any]]:
     """Earlier sessions of an unfinished run and this one, which begins: a run may change commit and machine."""
     path = folder / SESSIONS
-    earlier = read_json(path) if path.is_file() and (folder / CHECKPOINT).is_file() else []
+    earlier = _earlier_sessions(path) if path.is_file() and (folder / CHECKPOINT).is_file() else []
     # Of runs that share a live teacher, its time is in the seconds of whichever came to a step first.
     shared = {"runs_of_one_teacher": together.runs} if together else {}
     sessions = [*earlier, {"started": now(), "captured": captured, **shared, **environment(device)}]
-    write_json(path, sessions)
+    write_record(path, {"begun": sessions})
     return sessions
+
+
+def _earlier_sessions(path: Path) -> list[dict[str, Any]]:
+    remedy = "delete it: the run goes on from its checkpoint, and forgets where its earlier sessions were"
+    sessions = [{"started": str, "commit": str}]
+    if isinstance(found := read_json(path, remedy), list):  # from before it had a checksum
+        check_fields(found, sessions, path, remedy)
+        return found
+    return read_record(path, {"begun": sessions}, remedy)["begun"]
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a process left that was killed between its record and its cleaning up."""
+    with contextlib.suppress(OSError, BusyError):  # whoever may only read, or is not alone, leaves it
+        if any((folder / name).exists() for name in _UNFINISHED) or any(folder.glob(".*")):
+            with _alone(folder):
+                _clean(folder)
+
+
+def _clean(folder: Path) -> None:
+    """Of a finished run nothing stays but its weights and its record."""
+    remove_leftovers(folder, _FILES)
+    for name in (*_UNFINISHED, LOCK):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _carry_out(
@@ -244,16 +291,19 @@ def _carry_out(
     def finished() -> Run:
         if isinstance(progress, tqdm):  # the display of several runs counts the steps of this one too
             progress.update(steps_of(data, recipe))
-        return open_run(folder)
+        return _reopened(folder, config)
 
     if (folder / RECORD).is_file() and not fresh:
         log.info("%s is finished already: %s", label, folder)
+        _tidy(folder)
         return finished()
     # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_folders(folder, _FILES)
     with _alone(folder):
+        remove_leftovers(folder, _FILES)
         if fresh:
-            for name in (RECORD, CHECKPOINT, WEIGHTS, SESSIONS):
+            for name in _FILES:
                 (folder / name).unlink(missing_ok=True)
         if (folder / RECORD).is_file():  # by a process that has just finished it
             return finished()
@@ -276,6 +326,17 @@ def _carry_out(
                 together=together,
             )
         )
+
+
+def _reopened(folder: Path, config: dict[str, Any]) -> Run:
+    """The finished run in the folder that belongs to this configuration."""
+    run = open_run(folder)
+    if key_of(run.record["config"]) != key_of(config):
+        raise ValueError(
+            f"{folder / RECORD} is damaged (field 'config' is of another run than its folder's name says); "
+            "delete it and repeat the run"
+        )
+    return run
 
 
 def _train(
@@ -345,10 +406,8 @@ def _train(
         "weights_sha256": sha256_of(folder / WEIGHTS),
         "history": history,
     }
-    write_json(folder / RECORD, record)
-    # Their work is done: the weights and the record are all that is left to know.
-    for name in (CHECKPOINT, SESSIONS, LOCK):
-        (folder / name).unlink(missing_ok=True)
+    record = write_record(folder / RECORD, record)
+    _clean(folder)
     return Run(folder, record)
 
 
@@ -729,15 +788,19 @@ def load_teacher(
 ) -> _Teacher:
     """From a file of weights, or from a finished run (that of the embedded set is trained first where there is none)."""
     if weights is not None:
+        # The bytes that are loaded are held against this hash: a file that changes meanwhile is refused.
         identity = {"model": str(teacher), "sha256": sha256_of(Path(weights))}
-        model = _teacher_model(identity["model"], data.num_classes, Path(weights), identity["sha256"])
+        model = _checked_teacher(identity["model"], data.num_classes, Path(weights), identity["sha256"])
         return _Teacher(model, identity, identity, lambda: model)
     run = run or train_teacher(
         str(teacher), data, out=out, device=device, precision=precision, progress=progress
     )
     refuse_other_data(run, data, "teacher")
-    identity = {"model": run.record["config"]["model"], "sha256": run.record["weights_sha256"]}
-    model = _teacher_model(identity["model"], data.num_classes, run.folder / WEIGHTS, identity["sha256"])
+    sha256, path = run.record.get("weights_sha256"), run.folder / WEIGHTS
+    if sha256 is None:
+        raise TeacherError(f"{run.folder / RECORD} has no weights_sha256: train this teacher again")
+    identity = {"model": run.record["config"]["model"], "sha256": sha256}
+    model = _checked_teacher(identity["model"], data.num_classes, path, sha256)
     about = {
         "accuracy": run.accuracy,
         "recipe": run.record["config"]["recipe"]["name"],
@@ -746,10 +809,17 @@ def load_teacher(
     return _Teacher(model, identity, {**identity, **about}, lambda: model)
 
 
+def _checked_teacher(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
+    """The one object, of a file that is looked at each time."""
+    if not weights.is_file() or sha256_of(weights) != sha256:
+        _teacher_model.cache_clear()  # so that it is read again, and the error comes from who reads it
+    return _teacher_model(name, num_classes, weights, sha256)
+
+
 @lru_cache(maxsize=1)
 def _teacher_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
-    return load_weights(seeded_model(name, num_classes, seed=0), weights).eval().requires_grad_(False)
+    return _loaded(name, num_classes, weights, sha256).eval().requires_grad_(False)
 
 
 def _with_cache(
