@@ -95,7 +95,7 @@ def _unended(file: Any, end: int) -> bytes:
 def _whole(line: bytes, where: str | os.PathLike) -> bool:
     """Whether a line without its end is a record all the same."""
     try:
-        return isinstance(parse_json(line, where, ""), dict)
+        return isinstance(parse_json(line.strip(), where, ""), dict)
     except ValueError:
         return False
 
@@ -128,7 +128,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Any]]:
             if not line.endswith(b"\n") and not _whole(line, where):
                 log.warning("%s: half a line of %d bytes is left out: its writer was stopped", where, len(line))
                 return
-            yield where, parse_json(line, f"{where}: not a record: it", _LINE_REMEDY)
+            yield where, parse_json(line.strip(), f"{where}: not a record: it", _LINE_REMEDY)
 
 
 _LINE_REMEDY = "delete this line, and its run will be made again; or restore the file from a copy"
@@ -137,7 +137,6 @@ _FILE_REMEDY = "delete it, and repeat its run; or restore it from a copy"
 
 def _check(record: Any, where: str, remedy: str, complete: bool) -> None:
     check_fields(record, RUN_FIELDS if complete else LINE_FIELDS, where, remedy)
-    check_checksum(record, where, remedy)
     if complete and (problem := contradiction(record)):
         raise ValueError(f"{where} is damaged ({problem}); {remedy}")
 
@@ -170,10 +169,12 @@ def read_records(*paths: str | os.PathLike, complete: bool = False) -> list[dict
             entries = iter([(f"{file}", read_json(file, _FILE_REMEDY, f"{file}: not a record: it"))])
             remedy = _FILE_REMEDY
         for where, record in entries:
+            if isinstance(record, dict):  # before its kind: a changed letter must not make a run something else
+                check_checksum(record, where, remedy)
             # Folders hold other things too: benchmarks, checkpoints' notes, the identity of a cache.
             if isinstance(record, dict) and record.get("kind") in _KINDS:
                 _check(record, where, remedy, complete)
                 runs.setdefault(key_of(record["config"]), record)
-            elif named:
+            elif named or file.suffix == ".jsonl":
                 check_fields(record, {"kind": str}, where, remedy)
     return list(runs.values())

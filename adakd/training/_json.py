@@ -24,8 +24,8 @@ LARGEST = 64 * 2**20  # bytes: a record of 240 epochs has 40 000
 DEEPEST = 64  # a record is 6 deep
 NUMBER = (int, float)
 CHECKSUM = "checksum"
-# When and how fast a run was made: all that differs between two runs of the same settings, checksum included.
-_TIMES = ("seconds", "started", "finished", "sessions")
+# When, how fast and by which commit: all in which two records of the same run differ. Their checksums do not.
+_OF_THE_OCCASION = ("seconds", "started", "finished", "sessions", "commit")
 _NAMES = {
     str: "a text",
     int: "a whole number",
@@ -57,10 +57,9 @@ def _refuse_constant(name: str) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(
-            f"the field {next(name for name in names if names.count(name) > 1)!r} stands there twice"
-        )
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f"the field {twice!r:.60} stands there twice")
     return found
 
 
@@ -97,6 +96,10 @@ def parse_json(content: bytes, where: str | os.PathLike, remedy: str) -> Any:
         if len(content) > LARGEST:
             raise ValueError(f"{len(content)} bytes, and at most {LARGEST} are expected")
         value = _DECODER.decode(content.decode("utf-8-sig"))
+        if b"\\u" in content:
+            json.dumps(
+                value, ensure_ascii=False
+            ).encode()  # half a pair of code units could not be written again
         if _depth(value) > DEEPEST:
             raise ValueError(f"nested more than {DEEPEST} deep")
     except RecursionError:
@@ -171,14 +174,14 @@ def check_fields(value: Any, spec: Any, where: str | os.PathLike, remedy: str) -
 
 
 def _checksum(value: Mapping[str, Any]) -> str:
-    """Of all but the times: the same run, made again, has the same."""
-    known = {name: part for name, part in value.items() if name not in (CHECKSUM, *_TIMES)}
+    """Of all but the occasion: the same run, made again, has the same."""
+    known = {name: part for name, part in value.items() if name not in (CHECKSUM, *_OF_THE_OCCASION)}
     plain = json.loads(json.dumps(known))  # tuples are lists in a file, and numbers as keys are texts
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The same fields and, last, what they hash to (times excepted): one changed digit is then found out."""
+    """The same fields and, last, what they hash to (those of the occasion excepted): one changed digit is then found out."""
     return {**{name: part for name, part in value.items() if name != CHECKSUM}, CHECKSUM: _checksum(value)}
 
 

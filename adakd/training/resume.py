@@ -55,6 +55,8 @@ def _like(name: str, found: Any, wanted: Any) -> Iterator[str | None]:
     elif type(wanted) in (int, float):
         number = type(found) in (int, float) and abs(found) < 2**63  # which neither NaN nor infinity is
         yield None if number else f"{name} is {found!r:.40}, expected a number"
+    elif wanted is None and type(found) not in (type(None), bool):
+        yield f"{name} is a {type(found).__name__}, expected nothing"
     elif isinstance(wanted, bool | str | list | tuple) and type(found) is not type(wanted):
         yield f"{name} is a {type(found).__name__}, expected a {type(wanted).__name__}"
 
@@ -79,7 +81,7 @@ def _optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> It
         for kind, value in state.items():
             if isinstance(value, Tensor) and value.ndim == 0:
                 continue  # a count of steps
-            if value is not None:
+            if value is not None or optimizer.defaults.get("momentum"):
                 yield tensor_problem(f"{name}.{kind!s:.40}", value, parameters[key], exact=True)
 
 

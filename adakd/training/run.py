@@ -243,9 +243,13 @@ def _earlier_sessions(path: Path) -> list[dict[str, Any]]:
     remedy = "delete it: the run goes on from its checkpoint, and forgets where its earlier sessions were"
     sessions = [{"started": str, "commit": str}]
     if isinstance(found := read_json(path, remedy), list):  # from before it had a checksum
-        check_fields(found, sessions, path, remedy)
-        return found
-    return read_record(path, {"begun": sessions}, remedy)["begun"]
+        found = {"begun": found}
+        check_fields(found, {"begun": sessions}, path, remedy)
+    else:
+        found = read_record(path, {"begun": sessions}, remedy)
+    if not found["begun"]:
+        raise ValueError(f"{path} is damaged (it names no session, and a checkpoint has one); {remedy}")
+    return found["begun"]
 
 
 def _tidy(folder: Path) -> None:
