@@ -138,7 +138,7 @@ def refused_class(error: Exception) -> str | None:
     if not found:
         return None
     name = found.group(1) or found.group(2)
-    if name.partition(".")[0] in _ACTING:
+    if "." not in name or name.partition(".")[0] in _ACTING:  # torch leaves "builtins." out
         return f"it asks to call {name}, which no weights need: do not load it"
     example = "argparse.Namespace" if name == f"{argparse.Namespace.__module__}.Namespace" else name
     return (

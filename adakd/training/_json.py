@@ -29,7 +29,7 @@ _OF_THE_OCCASION = ("seconds", "started", "finished", "sessions", "commit")
 _NAMES = {
     str: "a text",
     int: "a whole number",
-    NUMBER: "a number",
+    float: "a number",
     list: "a list",
     dict: "an object",
     bool: "true or false",
@@ -126,9 +126,8 @@ def _name_of(spec: Any) -> str:
         return _NAMES[dict]
     if isinstance(spec, list):
         return _NAMES[list]
-    if spec in _NAMES:
-        return _NAMES[spec]
-    return " or ".join(_NAMES[kind] for kind in spec)
+    kinds = spec if isinstance(spec, tuple) else (spec,)
+    return " or ".join(_NAMES[kind] for kind in kinds if kind is not int or float not in kinds)
 
 
 def _is(value: Any, spec: Any) -> bool:

@@ -238,8 +238,8 @@ def load_weights(
     content = path.read_bytes()
     if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise WeightsError(
-            f"{path} is not the file that it was: expected sha256 {sha256}, got {found}. "
-            "Restore it from a copy, or repeat the run that made it (fresh=True, --fresh)."
+            f"{path} cannot be read as weights (it is not the file that it was: expected sha256 {sha256}, "
+            f"got {found}); restore it from a copy, or repeat the run that made it (fresh=True, --fresh)"
         )
     try:
         state = _read_state(content, path.suffix)
