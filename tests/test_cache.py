@@ -17,7 +17,7 @@ import adakd
 from adakd import CacheError
 from adakd.data import Views
 from adakd.training import Recipe, choose_precision
-from adakd.training.cache import LARGEST, fits, open_cache
+from adakd.training.cache import _FILL_BATCH, LARGEST, _ask, fits, open_cache
 from adakd.training.fit import student_views
 from adakd.training.run import seeded_model
 
@@ -248,7 +248,7 @@ def test_logits_that_fp16_cannot_hold_are_refused(data, tmp_path):
     assert cache_of(data, tmp_path, views).filled == 0
 
 
-@pytest.mark.parametrize("name", ["logits.fp16", "filled.u8"])
+@pytest.mark.parametrize("name", ["logits.fp16", "checks.u32", "filled.u8"])
 def test_a_truncated_file_is_refused(data, tmp_path, name):
     views = Views(data, seed=0)
     path = cache_of(data, tmp_path, views).folder / name
@@ -279,6 +279,150 @@ def test_cifar_fits_and_a_thousand_classes_of_a_million_images_do_not(data):
     assert fits(Many(50_000, 100), 162, "fp16")
     assert 50_000 * 162 * 100 * 2 == 1_620_000_000 < LARGEST
     assert not fits(Many(1_281_167, 1000), 162, "fp16")
+
+
+# ---- its bits do not depend on its history, and are known by their checksums ----
+
+
+def contents(cache):
+    return [path.read_bytes() for path in cache._paths]
+
+
+@pytest.mark.parametrize("name", ["resnet8x0.5", "resnet14", "wrn_16_2"])
+@pytest.mark.parametrize("parts", [(1,), (2, 3, 1, 7), (5, 40)])
+def test_its_bits_do_not_depend_on_how_it_was_filled(name, parts, data, tmp_path):
+    """A batch of one to five images gets other last bits from these networks than a larger one: it is never asked."""
+    asked = seeded_model(name, 10, seed=1).eval().requires_grad_(False)
+    views = Views(data, seed=0)
+    places = views.visited(1)
+    whole, pieces = (open_cache(tmp_path / out, data, WHO, FP32, views.count, "fp32") for out in ("a", "b"))
+    whole.fill(asked, views, places, FP32, progress=False)
+    mixed = places[torch.randperm(len(places), generator=torch.Generator().manual_seed(0))]
+    for part in mixed.split([*parts, len(places) - sum(parts)]):
+        pieces.fill(asked, views, part.sort().values, FP32, progress=False)
+    assert contents(pieces) == contents(whole)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_depends_neither_on_its_place_in_a_batch_nor_on_its_company(threads, data):
+    """Why a batch of one size is enough, whatever stands in it."""
+    views, model = Views(data, seed=0), seeded_model("resnet14", 10, seed=1).eval()
+    places = views.visited(5)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        first = _ask(model, views, places[:_FILL_BATCH], FP32)
+        for seed in range(3):
+            order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:_FILL_BATCH]
+            again, known = _ask(model, views, places[order], FP32), order < len(first)
+            assert known.sum() > 100
+            assert torch.equal(again[known], first[order[known]])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_teacher_is_asked_in_batches_of_one_size(data, tmp_path):
+    sizes = set()
+
+    class Sized(nn.Module):
+        def forward(self, images):
+            sizes.add(len(images))
+            return images.mean((2, 3)) @ torch.ones(3, 10)
+
+    views = Views(data, seed=0)
+    cache = cache_of(data, tmp_path, views)
+    for epochs in (1, 2, 9):
+        cache.fill(Sized(), views, views.visited(epochs), FP32, progress=False)
+        cache.verify(Sized(), views, views.visited(epochs), FP32)
+    cache.verify(Sized(), views, views.visited(1)[:1], FP32)
+    assert sizes == {_FILL_BATCH}
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+@pytest.mark.parametrize("call", ["fsync", "pwrite"])
+def test_stopped_within_a_commit_it_holds_no_wrong_row(call, at, data, teacher, tmp_path, monkeypatch):
+    """As a kill would: nothing that is written afterwards is written."""
+    monkeypatch.setattr("adakd.training.cache._FILL_BATCH", 16)
+    monkeypatch.setattr("adakd.training.cache._SECONDS_BETWEEN_COMMITS", -1.0)
+    views = Views(data, seed=0)
+    cache, places = cache_of(data, tmp_path, views), views.visited(1)
+    done, left = getattr(os, call), [at if call == "fsync" else 17 * at]
+
+    def stop(*arguments):
+        left[0] -= 1
+        if left[0] <= 0:
+            raise KeyboardInterrupt
+        return done(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, stop)
+        with pytest.raises(KeyboardInterrupt):
+            cache.fill(teacher, views, places, FP32, progress=False)
+    again = cache_of(data, tmp_path, views)
+    held = places[~torch.isin(places, again.missing(places))]
+    assert len(held) < len(places)
+    again.read(held)  # by their checksums
+    again.fill(teacher, views, places, FP32, progress=False)
+    other = cache_of(data, tmp_path / "other", views)
+    other.fill(teacher, views, places, FP32, progress=False)
+    assert contents(again) == contents(other)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_a_changed_bit_of_any_row_is_found_when_it_is_read(dtype, data, teacher, tmp_path):
+    views = Views(data, seed=0)
+    places = views.visited(2)
+    cache = open_cache(tmp_path, data, WHO, FP32, views.count, dtype)
+    cache.fill(teacher, views, places, FP32, progress=False)
+    path, row = cache._paths[0], cache.dtype.itemsize * 10
+    place = int(places[50])  # none of the first, nor of those that are asked again
+    content = bytearray(path.read_bytes())
+    content[place * row] ^= 1
+    path.write_bytes(content)
+    image, view = divmod(place, views.count)
+    expected = rf"logits.{dtype}: 1 of \d+ answers are not what was written \(first: image {image}, view {view}\); delete"
+    with pytest.raises(CacheError, match=expected):
+        cache_of_dtype(data, tmp_path, views, dtype).read(places)
+
+
+def cache_of_dtype(data, folder, views, dtype):
+    return open_cache(folder, data, WHO, FP32, views.count, dtype)
+
+
+def test_rows_that_changed_places_are_found(data, teacher, tmp_path):
+    views = Views(data, seed=0)
+    places = views.visited(1)
+    cache = cache_of(data, tmp_path, views)
+    cache.fill(teacher, views, places, FP32, progress=False)
+    for path, size in zip(cache._paths[:2], (20, 4), strict=True):  # row and checksum, both
+        content, (one, other) = bytearray(path.read_bytes()), places[:2].tolist()
+        first, second = (content[at * size : (at + 1) * size] for at in (one, other))
+        content[one * size : (one + 1) * size], content[other * size : (other + 1) * size] = second, first
+        path.write_bytes(content)
+    with pytest.raises(CacheError, match="2 of 60 answers are not what was written"):
+        cache_of(data, tmp_path, views).read(places)
+
+
+def test_a_cache_from_before_the_checksums_is_asked_again(data, teacher, tmp_path):
+    """It was filled in batches of any size, and nothing says whether it is still what was written."""
+    views = Views(data, seed=0)
+    places = views.visited(1)
+    cache = cache_of(data, tmp_path, views)
+    cache.fill(teacher, views, places, FP32, progress=False)
+    right = contents(cache)
+    cache._paths[1].unlink()
+    old = cache_of(data, tmp_path, views)
+    assert old.filled == 0
+    assert old.fill(teacher, views, places, FP32, progress=False) == len(places)
+    assert contents(old) == right
+
+
+def test_half_written_files_of_killed_processes_are_removed(data, tmp_path):
+    views = Views(data, seed=0)
+    folder = cache_of(data, tmp_path, views).folder
+    (folder / ".cache.json.abcd_123").write_text("{")
+    cache_of(data, tmp_path, views)
+    assert not (folder / ".cache.json.abcd_123").exists()
 
 
 # ---- in a run ----
