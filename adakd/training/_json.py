@@ -159,11 +159,14 @@ def field_problem(value: Any, spec: Any, field: str = "") -> str | None:
         parts = [(f"{field}[{number}]", entry, spec[0]) for number, entry in enumerate(value)]
     elif isinstance(spec, dict):
         named = {key.removesuffix("?"): part for key, part in spec.items() if key is not ...}
-        if missing := [key for key in spec if key is not ... and not key.endswith("?") and key not in value]:
-            return f"field {dot + missing[0]!r} is missing, expected {_name_of(spec[missing[0]])}"
         specs = {key: named.get(key, spec.get(...)) for key in value}
         parts = [(dot + printable(key), value[key], part) for key, part in specs.items() if part is not None]
-    return next(filter(None, (field_problem(entry, part, name) for name, entry, part in parts)), None)
+    if wrong := next(filter(None, (field_problem(entry, part, name) for name, entry, part in parts)), None):
+        return wrong
+    for key, part in spec.items() if isinstance(spec, dict) else ():
+        if key is not ... and not key.endswith("?") and key not in value:
+            return f"field {dot + key!r} is missing, expected {_name_of(part)}"
+    return None
 
 
 def check_fields(value: Any, spec: Any, where: str | os.PathLike, remedy: str) -> None:
