@@ -4,7 +4,8 @@ A frozen teacher is a function of (image, view), and a run knows beforehand whic
 function of seed, epoch and image. So the teacher is asked about just those, each once and in large batches, before the
 first step; whoever distills from it later, by whatever method, finds the answers. A file with a place for every view
 of every image holds them, in fp16 as a rule (162 views of 50 000 images and 100 classes: 1.62 GB); stretches of it that
-were never filled take no room on disk.
+were never filled take no room on disk. Beside it stand a checksum of every answer, which is looked at when the answer is
+read, and a note that it is there. Answers do not depend, to the last bit, on when and with which others they were given.
 """
 
 import contextlib

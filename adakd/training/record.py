@@ -16,7 +16,16 @@ import torch
 from .._version import __version__
 from ._json import NUMBER
 
-__all__ = ["LINE_FIELDS", "REQUIRED_FIELDS", "RUN_FIELDS", "contradiction", "environment", "key_of", "now"]
+__all__ = [
+    "LINE_FIELDS",
+    "REQUIRED_FIELDS",
+    "ROW_FIELDS",
+    "RUN_FIELDS",
+    "contradiction",
+    "environment",
+    "key_of",
+    "now",
+]
 
 # A record without one of these is no evidence; a test holds every committed record to it.
 REQUIRED_FIELDS = (
@@ -35,6 +44,11 @@ REQUIRED_FIELDS = (
 )
 
 
+_MEASURED = ("lr", "loss", "ce", "kd", "train_accuracy", "temperature", "correlation", "rule_gradient")
+ROW_FIELDS = {
+    "epoch": int,
+    **{f"{name}?": NUMBER for name in (*_MEASURED, "test_accuracy", "validation_accuracy")},
+}
 # What a record must hold to be opened as a run: what is read from it anywhere, with its types. (See `check_fields`.)
 RUN_FIELDS = {
     "kind": str,
@@ -69,7 +83,7 @@ RUN_FIELDS = {
     "result": {"last": NUMBER, "best": NUMBER, "best_epoch": int, "test_images": int, "validation?": NUMBER},
     "weights_sha256?": str,
     "seconds": NUMBER,
-    "history": [{"epoch": int, ...: NUMBER}],
+    "history": [ROW_FIELDS],
     "sessions?": [dict],
 }
 # Of a line among other records: the least by which a run is recognized and compared.
@@ -77,7 +91,7 @@ LINE_FIELDS = {
     "config": dict,
     "seed": int,
     "result": {"last": NUMBER, "validation?": NUMBER},
-    "history?": [{"epoch": int, ...: NUMBER}],
+    "history?": [ROW_FIELDS],
 }
 
 

@@ -11,6 +11,7 @@ from .._check import printable
 from ._dialects import tensor_problem
 from ._json import NUMBER, field_problem
 from .files import first_sentence, read_checkpoint
+from .record import ROW_FIELDS
 
 __all__ = ["CheckpointError", "read_state"]
 
@@ -25,7 +26,7 @@ _FIELDS = {
     "epoch": int,
     "step": int,
     "seconds": NUMBER,
-    "history": [{"epoch": int, "loss": NUMBER, "test_accuracy?": NUMBER, ...: NUMBER}],
+    "history": [{**ROW_FIELDS, "loss": NUMBER}],
 }
 
 

@@ -257,7 +257,8 @@ def _tidy(folder: Path) -> None:
     with contextlib.suppress(OSError, BusyError):  # whoever may only read, or is not alone, leaves it
         if any((folder / name).exists() for name in _UNFINISHED) or any(folder.glob(".*")):
             with _alone(folder):
-                _clean(folder)
+                if (folder / RECORD).is_file():  # still: someone may have begun it afresh
+                    _clean(folder)
 
 
 def _clean(folder: Path) -> None:
