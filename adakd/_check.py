@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_finite", "check_labels", "check_logits", "may_read", "near_names", "printable", "read"]
+__all__ = [
+    "NotFiniteError",
+    "brief",
+    "check_finite",
+    "check_labels",
+    "check_logits",
+    "check_name",
+    "may_read",
+    "near_names",
+    "printable",
+    "read",
+]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -33,12 +45,47 @@ def printable(text: object) -> str:
     )
 
 
+# What a file system, a shell and a table all take as one plain word; "+" stands in names of methods.
+_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,99}")
+
+
+class NotFiniteError(FloatingPointError, ValueError):
+    """Numbers that are NaN or infinite: wrong input, or a training that has diverged."""
+
+
+def brief(value: object) -> str:
+    """A value as an error shows it: written as in Python, and no longer than a line takes.
+
+    >>> brief("x" * 100)
+    "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…"
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise ValueError unless a name can stand in a folder's name, and cannot lead out of its folder.
+
+    >>> check_name("recipe", "../x")
+    Traceback (most recent call last):
+    ValueError: recipe: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, got '../x'
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f'{kind}: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, '
+            f"got {brief(name)}"
+        )
+
+
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
     """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown."""
     known = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name)[:60].lower(), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(known if shown is None else shown)}"
+    return f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(known if shown is None else shown)}"
 
 
 def may_read(tensor: Tensor) -> bool:
@@ -149,7 +196,7 @@ def check_labels(target: Tensor, classes: int) -> None:
 
 
 def check_finite(**tensors: Tensor | None) -> None:
-    """Raise ValueError naming the first row of any tensor that holds NaN or infinity. Reads values, on any device."""
+    """Raise NotFiniteError (a ValueError) naming the first row of any tensor that holds NaN or infinity. Reads values, on any device."""
     for name, tensor in tensors.items():
         if tensor is None:
             continue
@@ -168,6 +215,6 @@ def check_finite(**tensors: Tensor | None) -> None:
             if masked
             else "lower the learning rate, or look for the step that produced it"
         )
-        raise ValueError(
+        raise NotFiniteError(
             f"{name}: {len(rows)} of {bad.numel()} rows hold NaN or infinity (first: row {rows[0]}); {remedy}"
         )

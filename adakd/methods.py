@@ -7,11 +7,14 @@ combination works, also the untried ones.
 
 import dataclasses
 import inspect
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
-from ._check import near_names
+from ._check import brief, near_names
 from .divergence import DIVERGENCES
 from .objective import LogitObjective
 from .temperature import RULES
@@ -396,19 +399,61 @@ def get_method(name: str) -> Method:
     raise ValueError(near_names("method", name, {*METHODS, *combinations}, shown=METHODS))
 
 
-def _parameters(component: type | None) -> set[str]:
+def _parameters(component: type | None) -> dict[str, Any]:
+    """The options of a part by name, each with its annotation."""
     if component is None:
-        return set()
+        return {}
     parameters = inspect.signature(component).parameters.values()
-    return {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    return {p.name: p.annotation for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+# Beyond, a temperature's square leaves float32; and no count of epochs, neurons or samples is meant to be larger.
+_LARGEST, _MOST = 1e15, 100_000
+_KINDS = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "a word",
+    NoneType: "nothing (None)",
+}
+
+
+def _check_option(method: str, name: str, value: Any, annotation: Any) -> None:
+    """Raise ValueError unless an option's value is of the kind that its part is written for.
+
+    Python itself would take `"false"` for true, true for 1, and fail deep inside at a word in the place of a number.
+    """
+    kinds = get_args(annotation) or (annotation,)
+    if value == "inf" and float in kinds:  # as a record writes it
+        return
+    if isinstance(value, bool | str | NoneType):
+        fits = type(value) in kinds
+    elif isinstance(value, numbers.Integral):
+        fits = int in kinds or float in kinds
+    elif isinstance(value, numbers.Real):
+        fits = float in kinds
+    else:
+        fits = not isinstance(value, list | tuple | dict | set | bytes | complex)
+    if not fits:
+        expected = " or ".join(text for kind, text in _KINDS.items() if kind in kinds)
+        raise ValueError(f"{method}: {name}: expected {expected}, got {brief(value)}")
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        # Infinity and NaN are left to the part itself, which knows whether it has a use for them.
+        largest = _LARGEST if float in kinds else 2**63 - 1 if name == "seed" else _MOST
+        if largest < abs(value) < math.inf:
+            raise ValueError(f"{method}: {name}: expected at most {largest:g} in size, got {brief(value)}")
+
+
+_OBJECTIVE_OPTIONS = {
+    name: annotation
+    for name, annotation in _parameters(LogitObjective).items()
+    if name not in ("divergence", "temperature")
+}
 
 
 def _components(row: Method) -> tuple[type | None, type | None]:
     divergence = DIVERGENCES[row.divergence] if row.divergence else None
     return divergence, RULES[row.rule] if row.rule else None
-
-
-_OBJECTIVE_OPTIONS = ("standardize", "ce_weight", "kd_weight", "warmup_epochs")
 
 
 def options_of(name: str) -> set[str]:
@@ -420,7 +465,7 @@ def options_of(name: str) -> set[str]:
     return {*_OBJECTIVE_OPTIONS}.union(*map(_parameters, _components(get_method(name))))
 
 
-def create_method(name: str, **overrides: Any) -> LogitObjective:
+def create_method(name: str, /, **overrides: Any) -> LogitObjective:
     """Build the loss of a method.
 
     Args:
@@ -433,7 +478,7 @@ def create_method(name: str, **overrides: Any) -> LogitObjective:
         A `LogitObjective`.
 
     Raises:
-        ValueError: for an unknown name or an override the method has no use for.
+        ValueError: for an unknown name, an override the method has no use for, or a value of another kind or size.
 
     >>> create_method("zkd+mlt", kd_weight=18.0).kd_weight
     18.0
@@ -445,6 +490,9 @@ def create_method(name: str, **overrides: Any) -> LogitObjective:
     for key, value in overrides.items():
         if key not in options_of(name):
             raise ValueError(near_names(f"option of {name}:", key, options_of(name)))
+        for part in (_OBJECTIVE_OPTIONS, _parameters(divergence), _parameters(rule)):
+            if key in part:
+                _check_option(name, key, value, part[key])
         # An option that two parts share, such as the order of a Taylor polynomial, is set in both.
         if key in objective_options:
             objective_options[key] = value
@@ -458,5 +506,5 @@ def create_method(name: str, **overrides: Any) -> LogitObjective:
             rule(**rule_options) if rule else None,
             **objective_options,
         )
-    except TypeError as error:  # text where a number is needed, as by --set tau=four
+    except TypeError as error:  # a kind of value that the annotations do not tell from others
         raise ValueError(f"{name} cannot be built with {overrides}: {error}") from error

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._check import check_finite, check_labels, check_logits, may_read, read
+from ._check import NotFiniteError, check_finite, check_labels, check_logits, may_read, read
 from .divergence import Divergence
 from .logits import STANDARDIZATIONS
 from .logits import standardize as standardize_logits
@@ -230,7 +230,7 @@ def _refuse_non_finite(total: Tensor, dtype: torch.dtype) -> None:
     """The logits are known to be finite."""
     value = read(total.detach())
     if value is not None and not math.isfinite(value):
-        raise ValueError(
+        raise NotFiniteError(
             f"the loss is {value} although all logits are finite: their scale is beyond {dtype}; "
             "standardize, or lower the learning rate"
         )

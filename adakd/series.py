@@ -36,12 +36,16 @@ __all__ = [
 ]
 
 
+_MOST_TERMS = 170  # the last order whose factorial is a float; far beyond the order at which the polynomial is the exponential to the last digit
+
+
 def _check_order(order: float) -> None:
     if order == math.inf:
         return
-    if not isinstance(order, int) or order < 1:
+    if not isinstance(order, int) or isinstance(order, bool) or not 1 <= order <= _MOST_TERMS:
         raise ValueError(
-            f"order: expected an integer of at least 1, or math.inf for the exponential itself, got {order!r}"
+            f"order: expected an integer of at least 1 (and at most {_MOST_TERMS}), or math.inf for the exponential "
+            f"itself, got {order!r}"
         )
 
 

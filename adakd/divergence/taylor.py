@@ -10,6 +10,8 @@ from .base import Divergence
 
 __all__ = ["TaylorKL", "log_taylor"]
 
+_MOST = 170  # the last order whose factorial is a float; long before it the polynomial is the exponential
+
 
 def log_taylor(x: Tensor, order: int) -> Tensor:
     r"""Logarithm of the Taylor polynomial of the exponential, :math:`\log f_n(x)`, for even n, elementwise.
@@ -22,7 +24,7 @@ def log_taylor(x: Tensor, order: int) -> Tensor:
     ratio, inverse = x / scale, 1.0 / scale
     total = torch.zeros_like(x)
     for i in range(order, -1, -1):  # sum_i ratio^i inverse^(n - i) / i!, powers of the ratio by Horner
-        total = total * ratio + inverse ** (order - i) / math.factorial(i)
+        total = total * ratio + inverse ** (order - i) / float(math.factorial(i))
     return order * scale.log() + total.log()
 
 
@@ -37,18 +39,18 @@ class TaylorKL(Divergence):
     grows, and to `Correlation` as the temperature does on standardized logits, for every n.
 
     Args:
-        order: n, even and at least 2: odd polynomials have a real zero, beyond which "probabilities" are negative.
+        order: n, even, from 2 to 170: odd polynomials have a real zero, beyond which "probabilities" are negative.
 
     Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,).
 
     Raises:
-        ValueError: for an odd order or one below 2.
+        ValueError: for an odd order, or one below 2 or above 170.
     """
 
     def __init__(self, order: int = 2):
         super().__init__()
-        if not isinstance(order, int) or order < 2 or order % 2:
-            raise ValueError(f"order: expected an even integer of at least 2, got {order!r}")
+        if not isinstance(order, int) or not 2 <= order <= _MOST or order % 2:
+            raise ValueError(f"order: expected an even integer from 2 to {_MOST}, got {order!r}")
         self.order = order
 
     def _log_softmax(self, logits: Tensor) -> Tensor:

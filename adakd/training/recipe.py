@@ -1,5 +1,6 @@
 """How long and how to train: frozen settings with names, so that a record says all of it in one word."""
 
+import math
 import operator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,9 +9,42 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
-from .._check import near_names
+from .._check import brief, check_name, near_names
 
-__all__ = ["RECIPES", "Recipe", "get_recipe"]
+__all__ = ["MOST_EPOCHS", "RECIPES", "Recipe", "get_recipe"]
+
+# A record holds a row an epoch, so this is a record of some 30 MB; the longest recipe in the literature that is known to
+# us has 4000. Beyond it a number is a slip of the hand, and the run would never end.
+MOST_EPOCHS = 100_000
+_MOST = 2**31 - 1  # of everything else that is counted: what every reader of a record can hold
+# Lowest and highest value: generous, and finite.
+_RANGES = {"lr": (0, 1e6), "momentum": (0, 1), "weight_decay": (0, 1e6), "gamma": (0, 1e6)}
+
+
+def _integer(name: str, value: Any, low: int, high: int) -> int:
+    """A plain integer; a bool is none, although Python counts with it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ValueError(f"{name}: expected an integer, got {brief(value)}")
+    if number < low:
+        raise ValueError(f"{name}: must be at least {low}, got {brief(number)}")
+    if number > high:
+        raise ValueError(f"{name}: must be at most {high}, got {brief(number)}")
+    return number
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    """A plain finite float."""
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not low <= number <= high:
+        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {brief(value)}")
+    return number
 
 
 @dataclass(frozen=True)
@@ -40,19 +74,24 @@ class Recipe:
     """Training images that no seed trains on, to choose settings by (see `adakd.data.held_out`); None for none."""
 
     def __post_init__(self):
+        check_name("recipe", self.name)
         # Numbers of NumPy's types would make a checkpoint that torch refuses to read.
         for name in ("epochs", "batch_size", "eval_every"):
-            object.__setattr__(self, name, operator.index(getattr(self, name)))
+            most = MOST_EPOCHS if name == "epochs" else _MOST
+            object.__setattr__(self, name, _integer(name, getattr(self, name), 1, most))
         for name in ("train_images", "views", "validation_images"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, operator.index(getattr(self, name)))
-        for name in ("lr", "momentum", "weight_decay", "gamma"):
-            object.__setattr__(self, name, float(getattr(self, name)))
-        if self.epochs < 1 or self.batch_size < 1 or self.eval_every < 1:
+            if getattr(self, name) is not None:  # how many there are, only the data know
+                object.__setattr__(self, name, _integer(name, getattr(self, name), -_MOST, _MOST))
+        for name, (low, high) in _RANGES.items():
+            object.__setattr__(self, name, _number(name, getattr(self, name), low, high))
+        if self.momentum == 1 or self.gamma == 0:  # steps would add up for ever, or the rate become 0 for good
             raise ValueError(
-                "recipe: epochs, batch_size and eval_every must be at least 1, got "
-                f"{self.epochs}, {self.batch_size}, {self.eval_every}"
+                f"recipe: expected momentum below 1 and gamma above 0, got {self.momentum} and {self.gamma}"
             )
+        milestones = tuple(_integer("milestones", at, 1, self.epochs) for at in self.milestones)
+        if list(milestones) != sorted(milestones):
+            raise ValueError(f"milestones: expected ascending epochs, got {milestones}")
+        object.__setattr__(self, "milestones", milestones)
         if self.schedule not in ("multistep", "onecycle"):
             raise ValueError(f"schedule: expected 'multistep' or 'onecycle', got {self.schedule!r}")
 
@@ -73,11 +112,16 @@ class Recipe:
     def scheduler(self, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
         """A schedule to be stepped after every optimizer step."""
         if self.schedule == "onecycle":
+            steps, warm_up = self.epochs * steps_per_epoch, 0.2
+            if warm_up * steps == 1:
+                # The warm-up would have no length, by which torch divides. Just below, the first step has the full rate,
+                # as with fewer steps; no other length of a run is touched.
+                warm_up *= 1 - 1e-9
             return OneCycleLR(
                 optimizer,
                 max_lr=self.lr,
-                total_steps=self.epochs * steps_per_epoch,
-                pct_start=0.2,
+                total_steps=steps,
+                pct_start=warm_up,
                 cycle_momentum=False,
             )
         return MultiStepLR(optimizer, [m * steps_per_epoch for m in self.milestones], self.gamma)
@@ -119,7 +163,7 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
     """
     if isinstance(name, Recipe):
         recipe = name
-    elif name in RECIPES:
+    elif isinstance(name, str) and name in RECIPES:
         recipe = RECIPES[name][role]
     else:
         raise ValueError(near_names("recipe", name, RECIPES))
@@ -131,6 +175,6 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
         changes["train_images"] = None
     if "epochs" in changes and "milestones" not in changes:
         # A shorter run of the same shape: the rate must fall in it at the same places.
-        scale = changes["epochs"] / recipe.epochs
-        changes["milestones"] = tuple(round(milestone * scale) for milestone in recipe.milestones)
+        scale = _integer("epochs", changes["epochs"], 1, MOST_EPOCHS) / recipe.epochs
+        changes["milestones"] = tuple(max(1, round(milestone * scale)) for milestone in recipe.milestones)
     return replace(recipe, **changes)
