@@ -20,7 +20,7 @@ from archives import write_cifar
 from adakd import METHODS, MODELS, __version__, find_teacher, open_run
 from adakd.bench import bench_step
 from adakd.cli import _parser, main
-from adakd.methods import RULE_NAMES
+from adakd.methods import RULE_NAMES, get_method
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--epochs", "1", "--quiet", "--device", "cpu"]
@@ -93,10 +93,50 @@ def test_methods_lists_everything_there_is(adakd):
     for name, row in METHODS.items():
         (line,) = (line for line in out.splitlines() if line.split()[:1] == [name])
         assert f"{row.ce_weight:g}" in line.split()
-        assert row.formula in line
-        assert row.paper in out
+        assert row.formula[:40] in line
     for suffix in RULE_NAMES:
-        assert f"+{suffix}" in out
+        assert f"  +{suffix} " in out
+    assert len(out.splitlines()) < len(METHODS) + len(RULE_NAMES) + 8, "a line each"
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", [*METHODS, "zdkd+mlt-two-sided", "dkd+meta"])
+def test_methods_tells_all_about_one(adakd, name):
+    status, out, _ = adakd("methods", name)
+    assert status == 0
+    words, row = " ".join(out.split()), get_method(name)
+    for part in (row.name, row.paper, row.formula, row.note, f"λ_CE: {row.ce_weight}"):
+        assert " ".join(part.split()) in words
+    for key, value in {**row.divergence_options, **row.rule_options, **(row.table3 or {})}.items():
+        assert f"{key}={value}" in words
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("suffix", RULE_NAMES)
+def test_methods_tells_all_about_a_rule(adakd, suffix):
+    status, out, _ = adakd("methods", f"+{suffix}")
+    assert status == 0
+    for part in (f"+{suffix}", RULE_NAMES[suffix].paper, RULE_NAMES[suffix].note):
+        assert " ".join(part.split()) in " ".join(out.split())
+
+
+def test_methods_as_json(adakd, tmp_path):
+    status, out, _ = adakd("methods", "--json", "-")
+    found = json.loads(out)
+    assert status == 0
+    assert [about["name"] for about in found["methods"]] == list(METHODS)
+    assert [about["name"] for about in found["rules"]] == [f"+{suffix}" for suffix in RULE_NAMES]
+    status, out, _ = adakd("methods", "wttm", "--json", tmp_path / "wttm.json")
+    assert status == 0
+    assert out.startswith("wttm")
+    assert json.loads((tmp_path / "wttm.json").read_text())["settings"]["weighted"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("zkd+mtl", "'zkd+mlt'"), ("wtm", "'ttm'"), ("+mtl", "'mlt'"), ("kd+mtl", "'kd+mlt'")]
+)
+def test_methods_of_an_unknown_name_shows_near_ones(adakd, name, near):
+    assert_one_line(adakd("methods", name), "unknown", "Did you mean", near)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +253,7 @@ def test_compare_prints_a_table_of_paired_differences(adakd, runs, tmp_path):
     assert [line.partition("  ")[0] for line in lines[2:]] == ["ce", "kd", "kd (kd_weight=9, ce_weight=0.5)"]
     accuracies = {(seed, method): open_run(folder).accuracy for seed, method, folder in seen_runs(runs)}
     difference = sum(accuracies[seed, "kd"] - accuracies[seed, "ce"] for seed in (0, 1)) / 2
-    assert f"{difference:+.2f} ±" in lines[3]
+    assert f"{difference:+.2f} (n = 2)" in lines[3], "two values have no interval that is of use"
     kept = tmp_path / "kept.jsonl"
     for _ in range(2):  # once and for all
         status, _, err = adakd(*arguments, *SMALL, "--records", kept)
@@ -285,7 +325,8 @@ def test_a_live_teacher_leaves_no_cache(adakd, runs, tmp_path):
 
 def test_bench_splits_a_step(adakd, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "adakd.cli.bench_step", lambda *names, **options: bench_step(*names, rounds=2, least=0.01, **options)
+        "adakd.cli.bench.bench_step",
+        lambda *names, **options: bench_step(*names, rounds=2, least=0.01, **options),
     )
     status, out, _ = adakd(
         *("bench", "step", "--teacher", "resnet14", "--student", "resnet8x0.5", "--device", "cpu"),
@@ -558,7 +599,7 @@ def test_ctrl_c_before_training(adakd, monkeypatch):
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adakd.cli.distill", stopped)
+    monkeypatch.setattr("adakd.cli.distill.distill", stopped)
     assert adakd("distill") == (130, "", "\nstopped\n")
 
 

@@ -12,7 +12,7 @@ import torch
 
 import adakd
 from adakd import Interrupted, LogitObjective
-from adakd.study import format_table, summarize
+from adakd.study import format_lines, summarize
 from adakd.training import Run
 
 fit_module, run_module = (importlib.import_module(f"adakd.training.{name}") for name in ("fit", "run"))
@@ -398,25 +398,33 @@ def fake(method, seed, accuracy, **settings):
     return Run(Path("nowhere"), {"config": config, "result": {"last": accuracy}})
 
 
-def test_means_errors_and_paired_differences():
-    runs = [fake("ce", 0, 60.0), fake("ce", 1, 62.0), fake("kd", 0, 63.0), fake("kd", 1, 66.0)]
+def test_means_intervals_and_paired_differences():
+    accuracies = {"ce": (60.0, 62.0, 61.0), "kd": (63.0, 66.0, 64.0)}
+    runs = [
+        fake(method, seed, value) for method, values in accuracies.items() for seed, value in enumerate(values)
+    ]
     first, second = summarize(runs)
-    assert (first.method, first.seeds, first.mean, first.error) == ("ce", 2, 61.0, pytest.approx(1.0))
-    assert math.isnan(first.difference)
-    assert second.difference == pytest.approx(3.5)  # of 3 and 4
-    assert second.difference_error == pytest.approx(0.5)  # less than the accuracies' own 1.5
+    assert (first.name, first.seeds, first.accuracy.estimate) == ("ce", (0, 1, 2), 61.0)
+    half = 4.302653 / 3**0.5  # Student's for three values of deviation 1
+    assert first.accuracy.high - 61.0 == pytest.approx(half, rel=1e-6)
+    assert first.ahead == {"ce": None}
+    ahead = second.ahead["ce"]
+    assert ahead.estimate == pytest.approx(10 / 3)  # of 3, 4 and 3
+    assert ahead.high - ahead.estimate == pytest.approx(
+        half / 3**0.5, rel=1e-6
+    )  # less than the accuracies' own
 
 
 def test_only_shared_seeds_are_paired():
     rows = summarize([fake("ce", 0, 60.0), fake("kd", 0, 61.0), fake("kd", 5, 90.0), fake("dkd", 7, 70.0)])
-    assert [row.difference for row in rows[1:2]] == [1.0]
-    assert math.isnan(rows[1].difference_error)
-    assert math.isnan(rows[2].difference)
+    assert rows[1].ahead["ce"].estimate == 1.0
+    assert rows[1].ahead["ce"].n == 1
+    assert rows[2].ahead["ce"] is None
 
 
 def test_options_make_another_method():
     rows = summarize([fake("kd", 0, 60.0), fake("kd", 0, 61.0, method_options={"kd_weight": 9})])
-    assert [row.method for row in rows] == ["kd", "kd (kd_weight=9)"]
+    assert [row.name for row in rows] == ["kd", "kd (kd_weight=9)"]
 
 
 @pytest.mark.parametrize(
@@ -433,7 +441,14 @@ def test_a_seed_twice_is_refused():
 
 
 def test_the_table_shows_signs_and_what_is_unknown():
-    text = format_table(summarize([fake("ce", 0, 60.0), fake("ce", 1, 62.0), fake("kd", 0, 59.0)]))
-    assert "61.00 ± 1.00" in text
-    assert text.splitlines()[2].split() == ["kd", "1", "59.00", "-1.00"]
-    assert text.splitlines()[1].split()[-1] == "–"
+    runs = [
+        fake("ce", 0, 60.0),
+        fake("ce", 1, 62.0),
+        fake("ce", 2, 61.0),
+        fake("kd", 0, 59.0),
+        fake("kd", 1, 60.0),
+    ]
+    lines = format_lines(summarize(runs)).splitlines()
+    assert lines[1].split() == ["ce", "3", "61.00", "±", "2.48", "–"]
+    # Two seeds have an interval of 12.7 times their distance: it is not shown, and how many there are is.
+    assert lines[2].split() == ["kd", "2", "59.50", "(n", "=", "2)", "-1.50", "(n", "=", "2)"]

@@ -1,15 +1,13 @@
 """What several runs say together: records, tables of paired differences, and comparisons that are fair three ways."""
 
-from .protocol import PLAN, WAYS, Study, push, run_study
+from .protocol import PLAN, WAYS, Study, push, read_failures, run_study
 from .records import append_record, keep_records, read_records
 from .results import StudyResults, read_study
 from .tables import (
     Line,
-    Row,
     compare_records,
     describe_method,
     format_lines,
-    format_table,
     plus_minus,
     summarize,
     tidy,
@@ -20,17 +18,16 @@ __all__ = [
     "PLAN",
     "WAYS",
     "Line",
-    "Row",
     "Study",
     "StudyResults",
     "append_record",
     "compare_records",
     "describe_method",
     "format_lines",
-    "format_table",
     "keep_records",
     "plus_minus",
     "push",
+    "read_failures",
     "read_records",
     "read_study",
     "run_study",

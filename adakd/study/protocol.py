@@ -10,7 +10,7 @@ Each method runs over the same seeds
 
 The study is a folder of records. Whatever stands there is done; so a study can be stopped at any moment, go on on
 another machine, and be worked on by several processes at once: start the same command again, in as many terminals as
-there are cores.
+there are cores. A run that diverges is written down beside them and left out; the others go on.
 """
 
 import itertools
@@ -48,7 +48,7 @@ from ..training.run import (
 )
 from .records import append_record, read_records
 
-__all__ = ["WAYS", "Study", "push", "run_study"]
+__all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
 
 log = logging.getLogger("adakd")
 
@@ -68,6 +68,7 @@ _PLAN_FIELDS = {
     "matched": {...: (int, float)},
     "chosen": {...: {"kd_weight": (int, float), "grid": [dict]}},
 }
+FAILURES = "failures.json"
 PUBLISHED_EPOCHS = 240  # of the recipe that published warm-ups are counted in
 _PUSH_BATCHES = 8
 _SECONDS_BETWEEN_LOOKS = 5.0
@@ -199,6 +200,10 @@ class _Work:
     def records(self) -> dict[str, dict[str, Any]]:
         return {key_of(record["config"]): record for record in read_records(self.folder)}
 
+    def failed(self) -> set[str]:
+        """Keys of the runs that diverged."""
+        return {failure["key"] for failure in read_failures(self.folder)}
+
     def published(self, method: str, seed: int) -> _Task:
         settings = _warmup(method, self.recipe.epochs)
         return _Task("published", method, seed, _options(method, settings))
@@ -216,16 +221,25 @@ class _Work:
         weights = [_three_digits(multiple * matched) for multiple in self.study.grid]
         return {weight: self.weighted("chosen", method, first, weight) for weight in weights}
 
-    def choices(self, matched: dict[str, float], done: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Of each method whose grid is complete: every weight's validation accuracy, and the best weight."""
+    def choices(
+        self, matched: dict[str, float], done: dict[str, dict[str, Any]], failed: set[str]
+    ) -> dict[str, dict[str, Any]]:
+        """Of each method whose grid is complete: every weight's validation accuracy, and the best weight.
+
+        A weight at which training diverged is not chosen, and a method of which all did has no chosen weight.
+        """
         found = {}
         for method in self.study.taught if "chosen" in self.study.ways else ():
             keys = {
                 weight: key_of(self.job(task).config)
                 for weight, task in self.grid(method, matched[method]).items()
             }
-            if all(key in done for key in keys.values()):
-                accuracy = {weight: done[key]["result"]["validation"] for weight, key in keys.items()}
+            if all(key in done or key in failed for key in keys.values()):
+                accuracy = {
+                    weight: done[key]["result"]["validation"] for weight, key in keys.items() if key in done
+                }
+                if not accuracy:
+                    continue
                 # Of equals the smallest weight: the least that does as well.
                 best = min(accuracy, key=lambda weight: (-accuracy[weight], weight))
                 grid = [{"kd_weight": weight, "validation": accuracy[weight]} for weight in accuracy]
@@ -349,6 +363,7 @@ def run_study(
     root: str | os.PathLike | None = None,
     official: bool = True,
     progress: bool = True,
+    retry_failed: bool = False,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Do what is still to be done of a study, and leave one record a run in `folder`.
@@ -356,7 +371,8 @@ def run_study(
     The folder holds ``study.json`` (how hard each method pushes, the matched and the chosen weights) and the records of
     all runs, one a line, in ``published.jsonl``, ``matched.jsonl`` and ``chosen.jsonl``. A run of which a record is
     there is not repeated, wherever it was made. Several processes may work on one folder: each takes runs that no
-    other is at.
+    other is at. A run whose loss or weights become infinite or NaN is written down in ``failures.json`` (see
+    `read_failures`) and not tried again.
 
     Args:
         study: what to compare.
@@ -365,6 +381,7 @@ def run_study(
         out: folder of the runs themselves, caches and checkpoints; an interrupted run continues from there.
         device: "cuda", "cpu" or "auto".
         progress: show one display for all runs.
+        retry_failed: try again what failed in earlier calls.
         options: anything else that `distill` takes. ``validation_images`` is needed to choose weights.
 
     Returns:
@@ -393,20 +410,22 @@ def run_study(
     )
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes first measures
-        remove_leftovers(folder, [PLAN])
+        remove_leftovers(folder, [PLAN, FAILURES])
         plan = _plan(work)
         write_record(folder / PLAN, plan)
+        if retry_failed and (folder / FAILURES).is_file():
+            (folder / FAILURES).unlink()
     with step_bar(0, 0, "study", show=progress) as work.bar:
         while True:
-            done = work.records()
-            choices = work.choices(plan["matched"], done)
+            done, failed = work.records(), work.failed()
+            choices = work.choices(plan["matched"], done, failed)
             tasks: dict[str, _Task] = {}
             for task in work.tasks(plan["matched"], choices):  # what several ways ask for is done for the first
                 tasks.setdefault(key_of(work.job(task).config), task)
             _note_choices(folder, choices)
-            waiting = [(key, task) for key, task in tasks.items() if key not in done]
+            waiting = [(key, task) for key, task in tasks.items() if key not in done and key not in failed]
             if not waiting:
-                return [done[key] for key in tasks]
+                return [done[key] for key in tasks if key in done]
             if work.stop:  # in the last step of a run, which has finished instead
                 raise Interrupted(
                     f"stopped; {len(tasks) - len(waiting)} of {len(tasks)} records are in {folder}"
@@ -417,17 +436,69 @@ def run_study(
 
 
 def _claim(work: _Work, key: str, task: _Task) -> bool:
-    """Carry a task out, unless another process is at it; whether there is a new record now."""
+    """Carry a task out, unless another process is at it; whether there is a new record, or a new failure, now."""
     claims = Path(work.how["out"], "claims")
     claims.mkdir(parents=True, exist_ok=True)
     lock = FileLock(claims / f"{key[:16]}.lock")
     try:
         with lock.acquire(timeout=0):
-            if key not in work.records():  # else another process has just finished it
-                append_record(work.folder / f"{task.way}.jsonl", work.job(task)(work.stop).record)
+            if key not in work.records() and key not in work.failed():  # else another process was just at it
+                try:
+                    record = work.job(task)(work.stop).record
+                except FloatingPointError as error:
+                    _note_failure(work, key, task, error)
+                else:
+                    append_record(work.folder / f"{task.way}.jsonl", record)
             return True
     except (Timeout, BusyError):
         return False
+
+
+def read_failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """The runs of a study that diverged, in the order in which they did.
+
+    Each a mapping: way, method, seed, ce_weight, kd_weight, error, when, and the key by which
+    the run is known.
+
+    Raises:
+        ValueError: if the file that holds them is damaged.
+    """
+    path = Path(folder, FAILURES)
+    if not path.is_file():
+        return []
+    failures = read_record(path, {"failures": [_FAILURE_FIELDS]}, "delete it, and what failed is tried again")[
+        "failures"
+    ]
+    return [{name: failure[name] for name in _FAILURE_FIELDS} for failure in failures]
+
+
+_FAILURE_FIELDS = {
+    **dict.fromkeys(("key", "way", "method", "error", "when"), str),
+    "seed": int,
+    **dict.fromkeys(("ce_weight", "kd_weight"), (int, float)),
+}
+
+
+def _note_failure(work: _Work, key: str, task: _Task, error: FloatingPointError) -> None:
+    row, options = get_method(task.method), dict(task.options)
+    weights = {name: options.get(name, getattr(row, name)) for name in ("ce_weight", "kd_weight")}
+    failure = {
+        "key": key,
+        "way": task.way,
+        "method": task.method,
+        "seed": task.seed,
+        **weights,
+        "error": str(error),
+        "when": now(),
+    }
+    log.warning(
+        "%s at %s weights, seed %d failed (%s); the others go on", task.method, task.way, task.seed, error
+    )
+    with FileLock(work.folder / ".lock"):
+        failures = [other for other in read_failures(work.folder) if other["key"] != key]
+        write_record(
+            work.folder / FAILURES, {"schema": 1, "kind": "failures", "failures": [*failures, failure]}
+        )
 
 
 def _note_choices(folder: Path, choices: dict[str, dict[str, Any]]) -> None:

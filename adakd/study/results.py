@@ -9,7 +9,7 @@ from typing import Any
 
 from .._check import near_names
 from ..methods import METHODS, get_method
-from .protocol import PLAN, WAYS, read_plan
+from .protocol import PLAN, WAYS, read_failures, read_plan
 from .records import read_records
 from .tables import Line, compare_records, weights_of
 
@@ -25,6 +25,8 @@ class StudyResults:
     plan: Mapping[str, Any]
     """``study.json``: config, push, and the published, matched and chosen weights."""
     records: Sequence[Mapping[str, Any]]
+    failures: Sequence[Mapping[str, Any]] = ()
+    """Runs that diverged and were left out: way, method, seed, kd_weight, error, when."""
 
     @cached_property
     def _own(self) -> list[Mapping[str, Any]]:
@@ -106,4 +108,4 @@ def read_study(folder: str | os.PathLike) -> StudyResults:
         raise FileNotFoundError(
             f"{folder} holds no study ({PLAN}); `adakd study {folder} --methods …` begins one"
         )
-    return StudyResults(read_plan(path), read_records(folder, complete=True))
+    return StudyResults(read_plan(path), read_records(folder, complete=True), read_failures(folder))

@@ -1,7 +1,5 @@
 """What several runs say together: means over seeds, and differences paired by seed."""
 
-import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,31 +10,14 @@ from ..training import Run
 
 __all__ = [
     "Line",
-    "Row",
     "compare_records",
     "describe_method",
     "format_lines",
-    "format_table",
     "plus_minus",
     "summarize",
     "tidy",
     "weights_of",
 ]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method over its seeds, in percent of test accuracy after the last epoch."""
-
-    method: str
-    seeds: int
-    mean: float
-    error: float
-    """Standard error of the mean; NaN for one seed."""
-    difference: float
-    """Mean of the differences to the first method, seed by seed; NaN where they share no seed."""
-    difference_error: float
-    """Standard error of that mean; NaN below two shared seeds."""
 
 
 def describe_method(run: Run | Mapping[str, Any]) -> str:
@@ -46,15 +27,8 @@ def describe_method(run: Run | Mapping[str, Any]) -> str:
     return f"{config['method']} ({settings})" if settings else config["method"]
 
 
-def _mean(values: list[float]) -> tuple[float, float]:
-    if not values:
-        return math.nan, math.nan
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return statistics.fmean(values), error
-
-
-def summarize(runs: Iterable[Run]) -> list[Row]:
-    """A row for each method, in the order in which they come; differences are to the first.
+def summarize(runs: Iterable[Run]) -> list["Line"]:
+    """A line for each method, in the order in which they come; differences are to the first.
 
     Runs of one seed begin alike and see the same images (see `adakd.compare`), so their difference is of the methods
     alone, and its spread over seeds is smaller than that of the accuracies.
@@ -62,7 +36,7 @@ def summarize(runs: Iterable[Run]) -> list[Row]:
     Raises:
         ValueError: if the runs differ in model, data, recipe, precision or teacher, or a method has a seed twice.
     """
-    accuracy: dict[str, dict[int, float]] = {}
+    groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     settings = {}
     for run in runs:
         config = run.record["config"]
@@ -71,35 +45,11 @@ def summarize(runs: Iterable[Run]) -> list[Row]:
                 continue
             if settings.setdefault(name, config[name]) != config[name]:
                 raise ValueError(f"the runs differ in {name}: {settings[name]} and {config[name]}")
-        seeds = accuracy.setdefault(describe_method(run), {})
+        seeds = groups.setdefault(describe_method(run), {})
         if config["seed"] in seeds:
             raise ValueError(f"{describe_method(run)} has seed {config['seed']} twice")
-        seeds[config["seed"]] = run.accuracy
-    rows = []
-    first = next(iter(accuracy.values()), {})
-    for method, seeds in accuracy.items():
-        differences = [] if seeds is first else [seeds[seed] - first[seed] for seed in seeds if seed in first]
-        rows.append(Row(method, len(seeds), *_mean(list(seeds.values())), *_mean(differences)))
-    return rows
-
-
-def _with_error(mean: float, error: float, sign: str = "") -> str:
-    if math.isnan(mean):
-        return "–"
-    return f"{mean:{sign}.2f}" if math.isnan(error) else f"{mean:{sign}.2f} ± {error:.2f}"
-
-
-def format_table(rows: list[Row]) -> str:
-    """The rows as text, in columns."""
-    if not rows:
-        return "no runs"
-    width = max(len("method"), *(len(row.method) for row in rows))
-    lines = [f"{'method':{width}}  seeds  {'accuracy %':>14}  {'to ' + rows[0].method:>16}"]
-    for row in rows:
-        accuracy = _with_error(row.mean, row.error)
-        difference = _with_error(row.difference, row.difference_error, sign="+")
-        lines.append(f"{row.method:{width}}  {row.seeds:5}  {accuracy:>14}  {difference:>16}")
-    return "\n".join(lines)
+        seeds[config["seed"]] = run.record
+    return compare_records(groups, list(groups)[:1])
 
 
 def weights_of(record: Mapping[str, Any]) -> tuple[float, float | None]:
@@ -192,15 +142,26 @@ def compare_records(
     return lines
 
 
+_FEWEST = 3  # two values have an interval of 12.7 times their distance: true, and of no use to anybody
+
+
 def plus_minus(interval: Interval | None, sign: str = "") -> str:
-    """An interval as mean ± half its width; a dash for None."""
+    """A mean ± half the width of its interval; below three values how many there are instead; a dash for None.
+
+    >>> plus_minus(mean_interval([60.0, 61.0, 62.0]))
+    '61.00 ± 2.48'
+    >>> plus_minus(mean_interval([60.0, 61.0]), "+")
+    '+60.50 (n = 2)'
+    """
     if interval is None:
         return "–"
-    return _with_error(interval.estimate, (interval.high - interval.low) / 2, sign)
+    if interval.n < _FEWEST:
+        return f"{interval.estimate:{sign}.2f} (n = {interval.n})"
+    return f"{interval.estimate:{sign}.2f} ± {(interval.high - interval.low) / 2:.2f}"
 
 
 def format_lines(lines: Sequence[Line], markdown: bool = False) -> str:
-    """The lines as a table: mean ± half the width of its interval; in columns, or in Markdown."""
+    """The lines as a table, each number as `plus_minus` has it; in columns, or in Markdown."""
     if not lines:
         return "no runs"
     titles = ["method", "seeds", "accuracy, %", *(f"ahead of {name}" for name in lines[0].ahead)]

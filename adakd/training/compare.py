@@ -31,6 +31,7 @@ def compare(
     official: bool = True,
     progress: bool = True,
     on_epoch: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
+    on_failure: Callable[[dict[str, Any], Exception], None] | None = None,
     **options: Any,
 ) -> list[Run]:
     """Distill by several methods over several seeds, so that their differences are paired.
@@ -41,20 +42,21 @@ def compare(
     is, bit for bit on a CPU, the run that `distill` makes alone.
 
     All methods of a seed come before the next seed, so that a comparison that is stopped is a smaller one. Repeating the
-    call continues it; runs that are finished are opened. A run that fails does not stop the others: its error is raised
-    when they are finished.
+    call continues it; runs that are finished are opened. A run that fails does not stop the others.
 
     Args:
         methods: names, or pairs of a name and its options, e.g. ``("kd", {"kd_weight": 9})``.
         seeds: at least one.
         teacher, student, data, recipe, root, official: as for `distill`.
         progress: show one display for all.
+        on_failure: called with which run it was and with its error, for each that fails while it trains; then the
+            others are returned. Without it the first error is raised when they are finished.
         on_epoch: called as any of the runs trains, with which it is (its ``method``, ``method_options`` and ``seed``)
             and with each epoch's row of its history.
         options: anything else that `distill` takes.
 
     Returns:
-        The runs, seed by seed in the order of the methods.
+        The runs that are finished, seed by seed in the order of the methods.
 
     Raises:
         ValueError: for unknown names, no method, no seed, or a seed or method given twice.
@@ -96,11 +98,13 @@ def compare(
             for seed in seeds
             for method, settings in chosen
         ]
-        return _carry_out(jobs)
+        return _carry_out(jobs, on_failure)
 
 
-def _carry_out(jobs: Sequence[Job]) -> list[Run]:
-    """All of them, each group in turns; the first error of any, if there was one, when the others are done."""
+def _carry_out(
+    jobs: Sequence[Job], on_failure: Callable[[dict[str, Any], Exception], None] | None
+) -> list[Run]:
+    """All of them, each group in turns; what is not told of errors is raised when the others are done."""
     done: dict[int, Run] = {}
     failed: list[Exception] = []
     stop: list[int] = []
@@ -120,6 +124,9 @@ def _carry_out(jobs: Sequence[Job]) -> list[Run]:
                 except Exception as error:
                     failed.append(error)
                     del turns[i]
+                    if on_failure is not None:
+                        which = {name: jobs[i].config[name] for name in ("method", "method_options", "seed")}
+                        on_failure(which, error)
                     if left := len(jobs) - len(done) - len(failed):
                         what = f"{jobs[i].config['method']}, seed {jobs[i].config['seed']}"
                         log.warning("%s failed (%s); %d other runs go on", what, error, left)
@@ -128,9 +135,9 @@ def _carry_out(jobs: Sequence[Job]) -> list[Run]:
                     raise Interrupted(
                         f"stopped; {len(done)} of {len(jobs)} runs are finished, and the others saved"
                     )
-    if failed:
+    if failed and on_failure is None:
         raise failed[0]
-    return [done[i] for i in range(len(jobs))]
+    return [done[i] for i in sorted(done)]
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[int]]:

@@ -382,9 +382,13 @@ def fit_in_turns(
                 row = {"epoch": epoch, "lr": lr, **meter.read()}  # the rate of the epoch's last step
                 _refuse_divergence(row["loss"], (model, criterion), epoch, checkpoint)
                 if epoch % recipe.eval_every == 0 or epoch == recipe.epochs:
+                    bar.set_description(
+                        f"{label}, measuring"
+                    )  # else the bar would stand still without a reason
                     row["test_accuracy"] = evaluate_model(model, data, precision)
                     if validation:
                         row["validation_accuracy"] = evaluate_model(model, validation, precision)
+                    bar.set_description(label, refresh=False)
                 history.append(row)
                 meter.sums.zero_()
                 epoch, step = epoch + 1, 0

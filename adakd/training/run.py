@@ -7,7 +7,7 @@ import math
 import operator
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 
-from .._check import near_names, printable
-from ..data import DATASETS, ImageData, load_data
+from .._check import check_name, near_names, printable
+from ..data import DATASETS, ImageData, Split, load_data
 from ..methods import create_method, get_method, options_of
 from ..models import MODELS, create_model
 from ..objective import LogitObjective
@@ -49,6 +49,7 @@ __all__ = [
     "cache_teacher",
     "distill",
     "evaluate",
+    "evaluate_weights",
     "find_teacher",
     "open_run",
     "resolve_device",
@@ -170,6 +171,8 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
 def _folder(out: str | os.PathLike, config: dict[str, Any]) -> Path:
     """runs/<data>/<model>/<method>-<recipe>-seed<seed>-<digest of everything>."""
     recipe = config["recipe"]["name"]
+    for kind, name in (("data set", config["data"]["name"]), ("model", config["model"]), ("recipe", recipe)):
+        check_name(kind, name)  # none of them leads out of `out`
     leaf = f"{config['method']}-{recipe}-seed{config['seed']}-{key_of(config)[:8]}"
     return Path(out) / config["data"]["name"] / config["model"] / leaf
 
@@ -283,7 +286,7 @@ def _carry_out(
     capture: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     teacher: Callable[[], nn.Module | ViewCache] | None = None,
-    teacher_fields: dict[str, Any] | None = None,
+    teacher_fields: Callable[[], dict[str, Any]] | None = None,
     stop: list[int] | None = None,
     together: Together | None = None,
 ) -> Generator[int, None, Run]:
@@ -358,14 +361,16 @@ def _train(
     capture: bool | None,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     teacher: Callable[[], nn.Module | ViewCache] | None,
-    teacher_fields: dict[str, Any] | None,
+    teacher_fields: Callable[[], dict[str, Any]] | None,
     stop: list[int] | None,
     together: Together | None,
 ) -> Generator[int, None, Run]:
     """Train, and leave weights and record in the folder."""
     captured, reason = choose_capture(capture, data.device)
     log.info("%s on %s in %s (%s)", label, data.device, precision.name, precision.reason)
-    log.info("  steps %s (%s)", "captured" if captured else "one operation at a time", reason)
+    level = logging.DEBUG if capture is None and not captured else logging.INFO  # the usual needs no word
+    log.log(level, "  steps %s (%s)", "captured" if captured else "one operation at a time", reason)
+    about_teacher = teacher_fields() if teacher_fields else None
     sessions = _sessions(folder, data.device, captured, together)
     model = seeded_model(config["model"], data.num_classes, config["seed"])
     history, seconds = yield from fit_in_turns(
@@ -395,7 +400,7 @@ def _train(
         "config": config,
         "seed": config["seed"],
         "data": data.describe(),
-        "teacher": teacher_fields,
+        "teacher": about_teacher,
         **environment(data.device),
         "started": sessions[0]["started"],
         "finished": now(),
@@ -722,7 +727,6 @@ def prepare(
             taught_by = _with_cache(
                 taught_by, data, recipe, [seed], out=out, precision=precision, dtype=cache, progress=shows
             )
-    fields = taught_by.fields if taught_by else None
     identity = taught_by.identity if taught_by else None
     student_views(data, recipe, seed)  # refuses a recipe that does not fit the data
     config = _config(student, method, method_options, data, recipe, seed, resolved, identity)
@@ -741,7 +745,9 @@ def prepare(
         capture=capture,
         on_epoch=on_epoch,
         teacher=taught_by.answers if taught_by else None,
-        teacher_fields=fields,
+        teacher_fields=partial(_told_of_teacher, taught_by, data, recipe, seed, progress)
+        if taught_by
+        else None,
     )
     finished = (_folder(out, config) / RECORD).is_file() and not fresh
     return Job(config, taught_by is not None and not taught_by.kept and not finished, carry_out)
@@ -797,6 +803,11 @@ def load_teacher(
         identity = {"model": str(teacher), "sha256": sha256_of(Path(weights))}
         model = _checked_teacher(identity["model"], data.num_classes, Path(weights), identity["sha256"])
         return _Teacher(model, identity, identity, lambda: model)
+    if run is None:
+        usual = get_recipe(DEFAULT_RECIPE.get(data.name, "quick"), "teacher")
+        log.info(
+            "no teacher yet: training %s first (%d steps), then it is asked", teacher, steps_of(data, usual)
+        )
     run = run or train_teacher(
         str(teacher), data, out=out, device=device, precision=precision, progress=progress
     )
@@ -827,6 +838,55 @@ def _teacher_model(name: str, num_classes: int, weights: Path, sha256: str) -> n
     return _loaded(name, num_classes, weights, sha256).eval().requires_grad_(False)
 
 
+_MOST_ASKED = 10_000  # training images of which a teacher's accuracy is measured: to half a percent
+
+
+def _told_of_teacher(
+    teacher: _Teacher, data: ImageData, recipe: Recipe, seed: int, progress: bool | tqdm
+) -> dict[str, Any]:
+    """What the record says of a teacher, said aloud too: of published weights nobody else has measured how good they are.
+
+    Not a part of its identity: by what was known of its teacher, a run is no other run.
+    """
+    fields, measured = dict(teacher.fields), ""
+    if "accuracy" not in fields:  # no run of ours, whose record says it
+        index = student_views(data, recipe, seed).index[:_MOST_ASKED]
+        fields["accuracy"] = _accuracy(teacher, data, None)
+        fields["transfer_accuracy"] = _accuracy(teacher, data, tuple(index.tolist()))
+        measured = f", {fields['transfer_accuracy']:.2f} % of those it teaches with"
+    # Of runs that share a display, the first says it for all.
+    once = (teacher.identity["sha256"], data.checksum, id(progress))
+    if isinstance(progress, bool) or once not in _said:
+        _said.add(once)
+        accuracy, chance = fields["accuracy"], 1 / data.num_classes
+        log.info("  teacher %s: %.2f %% of the test images%s", fields["model"], accuracy, measured)
+        if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / len(data.test)):
+            log.warning(
+                "teacher %s knows %.2f %% of the test images of %s, no more than by guessing (%.2f %%): are its "
+                "classes in another order, or its pixels scaled otherwise?",
+                *(fields["model"], accuracy, data.name, 100 * chance),
+            )
+    return fields
+
+
+_said: set[tuple[str, str, int]] = set()
+_measured: dict[tuple[str, str, tuple[int, ...] | None], float] = {}
+
+
+def _accuracy(teacher: _Teacher, data: ImageData, index: tuple[int, ...] | None) -> float:
+    """Of these training images, or of the test split, in percent; each measured once in a process."""
+    key = (teacher.identity["sha256"], data.checksum, index)
+    if key not in _measured:
+        split = data.test
+        if index is not None:
+            chosen = torch.tensor(index, device=data.device)
+            split = Split(data.train.images[chosen], data.train.labels[chosen])
+        fp32 = choose_precision("fp32", data.device, 0)
+        model = teacher.model.to(data.device, memory_format=torch.channels_last)
+        _measured[key] = evaluate_model(model, replace(data, test=split), fp32)
+    return _measured[key]
+
+
 def _with_cache(
     teacher: _Teacher,
     data: ImageData,
@@ -842,7 +902,8 @@ def _with_cache(
     count = student_views(data, recipe, seeds[0]).count
     if not fits(data, count, dtype):
         log.info(
-            "the teacher stays live: what it says of %d views is too much to keep", len(data.train) * count
+            "the teacher runs along with the student: what it says of %d views is too much to keep",
+            len(data.train) * count,
         )
         return teacher
     # By the teacher's size and not by a student's: students of all sizes share the answers.
@@ -856,9 +917,9 @@ def _with_cache(
             places = views.visited(recipe.epochs)
             filled = cache.fill(model, views, places, chosen, progress)
             cache.verify(model, views, places, chosen)
-            log.info(
-                "  %d of the teacher's %d answers were in %s", len(places) - filled, len(places), cache.folder
-            )
+            kept = len(places) - filled
+            log.info("  the teacher has answered for %d views (%d of them before)", len(places), kept)
+            log.debug("  its answers are in %s", cache.folder)
         return cache
 
     kept = {"logits": f"{dtype} of {chosen.name}"}
@@ -959,3 +1020,38 @@ def evaluate(
     parameters = sum(p.numel() for p in model.parameters())
     chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
     return evaluate_model(model, data, chosen)
+
+
+def evaluate_weights(
+    weights: str | os.PathLike,
+    model: str,
+    data: str | ImageData = "gratings",
+    *,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+) -> float:
+    """Measure a file of weights on the test split of a data set; returns top-1 accuracy in percent.
+
+    Args:
+        weights: published weights (.safetensors, .pth, .pt, .tar).
+        model: the name of their network, of `adakd.models.MODELS`.
+        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        device: "cuda", "cpu" or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        root: folder of the downloaded data.
+        official: verify CIFAR against the published checksums.
+
+    Raises:
+        ValueError: for unknown names.
+        DataError, WeightsError: if data or weights are missing or damaged, or the weights are of another network.
+    """
+    _check_name("model", model, MODELS)
+    if isinstance(data, str):
+        _check_name("data set", data, DATASETS)
+    device = resolve_device(device)
+    data = _load(data, root, official).to(device)
+    network = _loaded(model, data.num_classes, Path(weights), None).eval()
+    chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()))
+    return evaluate_model(network.to(device, memory_format=torch.channels_last), data, chosen)

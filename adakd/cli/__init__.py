@@ -1,0 +1,157 @@
+"""The command line, also as `python -m adakd`: teachers, students, comparisons, measurements; one file a command."""
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import torch
+
+from .._check import brief, printable
+from .._version import __version__
+from ..data import DataError
+from ..training import BusyError, CacheError, CheckpointError, Interrupted, TeacherError, WeightsError
+from . import bench, cache, compare, distill, evaluate, methods, study, table, teacher, temperatures
+from .options import OptionError
+from .output import complain, logging_to_stderr, terminal
+
+__all__ = ["main"]
+
+# What a user can mend: shown as one line, without a traceback.
+_USER_ERRORS = (
+    BusyError,
+    CacheError,
+    CheckpointError,
+    DataError,
+    FloatingPointError,
+    MemoryError,
+    OSError,  # no such file, no permission, no room on the disk
+    OptionError,
+    TeacherError,
+    ValueError,
+    WeightsError,
+    torch.OutOfMemoryError,
+)
+
+_COMMANDS = (teacher, distill, compare, study, table, cache, evaluate, temperatures, bench, methods)
+
+_EPILOG = """\
+Start here (embedded data, no download, under a minute on two CPU cores):
+  adakd distill                                   teacher, then a student by zkd+mlt
+  adakd distill --method ce                       the same student without a teacher
+  adakd compare --methods ce kd zkd+mlt           several methods on the same views, and a table
+
+CIFAR-100 (downloaded and verified on first use):
+  adakd teacher --data cifar100 --model resnet32x4 --recipe paper
+  adakd distill --data cifar100 --teacher resnet32x4 --student resnet8x4 --recipe paper
+
+Ctrl-C stops a run and saves it; repeating the command continues it exactly.
+"""
+
+_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+_NOBODY_READS = 128 + 13  # what a shell reports of a program that SIGPIPE ended
+
+
+class _Parser(argparse.ArgumentParser):
+    """Shows nothing that a terminal would obey, whatever was typed."""
+
+    def _print_message(self, message, file=None):
+        if message:
+            message = "\n".join(printable(line) for line in message.split("\n"))
+        super()._print_message(message, file)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="adakd",
+        description="Knowledge distillation with adaptive temperatures.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"adakd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """As argparse does it, but what no command knows is told with that command's own usage and the nearest option."""
+    arguments, unknown = _parser().parse_known_args(argv)
+    if unknown:
+        parser = arguments.parser
+        near = difflib.get_close_matches(unknown[0][:60].partition("=")[0], parser._option_string_actions, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(map(brief, unknown[:5]))}{hint}")
+    return arguments
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    fresh = False
+    try:
+        arguments = _parse(argv)
+        fresh = getattr(arguments, "fresh", False)
+        quiet, verbose = getattr(arguments, "quiet", False), getattr(arguments, "verbose", False)
+        with logging_to_stderr(quiet, verbose):
+            return arguments.run(arguments) or 0
+    except Interrupted as interrupted:
+        sys.stderr.write("\n")
+        complain(str(interrupted))
+        complain(f"Repeat the command{' without --fresh' if fresh else ''} to continue.")
+        return 130
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        raise
+    except _USER_ERRORS as error:
+        complain(f"adakd: {_said(error)}")
+        return 1
+    except Exception as error:
+        if "can't allocate memory" in str(error):  # torch has no class of its own for it on a CPU
+            complain("adakd: not enough memory; try a smaller --batch-size, or a smaller network")
+            return 1
+        if os.environ.get("ADAKD_TRACEBACK"):
+            traceback.print_exc()
+        complain(
+            f"adakd: internal error ({type(error).__name__}: {error}). This is a fault of adakd and not yours: please "
+            "report it with the command. With ADAKD_TRACEBACK=1 in the environment it says where."
+        )
+        return _INTERNAL
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "not enough memory; try a smaller --batch-size, or a smaller network"
+    return str(error) or type(error).__name__
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    0: done; 1: an error told in one line, or runs of a study or comparison that failed; 130: interrupted; 141: nobody reads
+    the output any more; 70: a fault of adakd itself. What cannot be parsed ends with SystemExit(2), as argparse has it.
+    """
+    with terminal():
+        try:
+            try:
+                return _run(argv)
+            finally:
+                sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told from success
+        except BrokenPipeError:  # as by `| head`: no reason for a word
+            _let_go_of_stdout()
+            return _NOBODY_READS
+        except OSError as error:
+            complain(f"adakd: {error}")
+            _let_go_of_stdout()
+            return 1
+
+
+def _let_go_of_stdout() -> None:
+    """What is still buffered goes nowhere: else Python would complain once more when it ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):  # a stream that is no file
+        return

@@ -1,0 +1,127 @@
+"""`adakd bench`: what losses and training steps cost."""
+
+import argparse
+from typing import Any
+
+from ..bench import PAIRS, bench_losses, bench_step
+from ..training import resolve_device
+from .options import MOST, add_capture, add_json, integer, new_command, word
+from .output import write_result
+
+__all__ = ["add_parser", "run_losses", "run_step"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure what losses and steps cost",
+        description="Time each method's loss as a ratio to plain KD, or a training step and its parts.",
+    )
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True, help="losses or step")
+    losses = new_command(
+        kinds,
+        "losses",
+        run_losses,
+        help="forward and backward of each method's loss, as ratios to plain KD from one run",
+        description="Time forward and backward of each method's loss, as ratios to plain KD from one run.",
+    )
+    losses.add_argument(
+        "--methods", nargs="+", type=word, metavar="NAME", help="only these (default: all of `adakd methods`)"
+    )
+    losses.add_argument(
+        "--compiled", action="store_true", help="through torch.compile (each method compiles first)"
+    )
+    step = new_command(
+        kinds,
+        "step",
+        run_step,
+        help="a training step, split into its parts, beside what the hardware could do",
+        description="Time a training step on random pixels in CIFAR-100's shape, split into data, teacher, student, "
+        "loss and optimizer, beside the peak and the per-layer roofline of the device.",
+    )
+    step.add_argument(
+        "--teacher", type=word, default="resnet32x4", metavar="NAME", help="(default: resnet32x4)"
+    )
+    step.add_argument("--student", type=word, default="resnet8x4", metavar="NAME", help="(default: resnet8x4)")
+    step.add_argument("--method", type=word, default="zkd+mlt", metavar="NAME", help="(default: zkd+mlt)")
+    step.add_argument(
+        "--batch-size", type=integer("batch_size", 1, MOST), default=64, metavar="N", help="(default: 64)"
+    )
+    step.add_argument(
+        "--pairs",
+        type=integer("pairs", 1, MOST),
+        default=PAIRS,
+        metavar="N",
+        help="how often a step with adaptive temperature and one with a fixed temperature are held against each other "
+        f"(default: {PAIRS})",
+    )
+    step.add_argument(
+        "--precision",
+        type=word,
+        default="auto",
+        metavar="NAME",
+        help="fp32, bf16, fp16 or auto (default: auto)",
+    )
+    add_capture(step)
+    for kind in (losses, step):
+        kind.add_argument(
+            "--device", type=word, default="auto", metavar="NAME", help="cpu, cuda or auto (default: auto)"
+        )
+        add_json(kind)
+
+
+def run_losses(arguments: argparse.Namespace) -> None:
+    device = resolve_device(arguments.device)
+    record = bench_losses(arguments.methods, device=device, compiled=arguments.compiled)
+    write_result(arguments.json, record, "\n".join(lines_of_losses(record)))
+
+
+def run_step(arguments: argparse.Namespace) -> None:
+    record = bench_step(
+        arguments.teacher,
+        arguments.student,
+        arguments.method,
+        batch_size=arguments.batch_size,
+        device=resolve_device(arguments.device),
+        precision=arguments.precision,
+        capture=arguments.capture,
+        pairs=arguments.pairs,
+    )
+    write_result(arguments.json, record, "\n".join(lines_of_step(record)))
+
+
+def lines_of_losses(record: dict[str, Any]) -> list[str]:
+    rows = record["rows"]
+    shapes = list(rows[0]["ratio"])
+    how = "compiled" if record["config"]["compiled"] else "eager"
+    return [
+        f"forward + backward, {how}, median ratio to kd of the same run",
+        f"{'method':16}" + "".join(f"{shape:>12}" for shape in shapes),
+        *(
+            f"{row['method']:16}" + "".join(f"{row['ratio'][shape]['median']:>12.2f}" for shape in shapes)
+            for row in rows
+        ),
+    ]
+
+
+def lines_of_step(record: dict[str, Any]) -> list[str]:
+    config, limit, adapting = record["config"], record["ceiling"], record["adaptive_to_fixed"]
+    return [
+        f"{config['teacher']} → {config['student']} by {config['method']}, batch {config['batch_size']}, "
+        f"{config['precision']} ({config['precision_reason']}), "
+        f"{'captured' if config['captured'] else 'not captured'} ({config['captured_reason']})",
+        f"{'part':12}{'ms':>9}{'share of the live step':>26}",
+        *(
+            f"{name:12}{1000 * seconds['median']:>9.2f}{100 * record['share'][name]['median']:>24.1f} %"
+            for name, seconds in record["seconds"].items()
+        ),
+        f"adaptive to fixed temperature, whole cached step: {adapting['median']:.4f}, 95 % interval "
+        f"{adapting['low']:.4f} to {adapting['high']:.4f} ({adapting['pairs']} pairs)",
+        f"peak {limit['flops'] / 1e12:.2f} TFLOP/s, {limit['bandwidth'] / 1e9:.0f} GB/s ({limit['source']})",
+        *(
+            f"{name:8}{record['images_per_second'][name]:>9.0f} images/s, "
+            f"{100 * record['fraction_of_peak'][name]:.0f} % of peak, "
+            f"{100 * record['fraction_of_roofline'][name]:.0f} % of the roofline"
+            for name in ("live", "cached")
+        ),
+    ]

@@ -1,0 +1,89 @@
+"""`adakd distill`: a student from a teacher."""
+
+import argparse
+from typing import Any
+
+from ..training import Run, distill
+from .options import (
+    add_cache,
+    add_capture,
+    add_fresh,
+    add_json,
+    add_student,
+    add_teacher,
+    add_training,
+    new_command,
+    setting,
+    teacher_arguments,
+    training_arguments,
+    word,
+)
+from .output import write_result
+
+__all__ = ["add_parser", "run", "show_run"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = new_command(
+        commands,
+        "distill",
+        run,
+        help="train a small network from a teacher",
+        description="Train a student from a teacher. On the embedded set the teacher is trained first "
+        "where there is none.",
+    )
+    models = parser.add_argument_group("models and method")
+    add_teacher(models)
+    add_student(models)
+    models.add_argument(
+        "--method",
+        type=word,
+        default="zkd+mlt",
+        metavar="NAME",
+        help="see `adakd methods` (default: zkd+mlt)",
+    )
+    models.add_argument(
+        "--set",
+        action="append",
+        type=setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the method, e.g. --set kd_weight=18 (repeatable; numbers, true, false, "
+        "none, or a word)",
+    )
+    add_training(parser)
+    add_fresh(parser)
+    add_cache(parser)
+    add_capture(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    show_run(
+        distill(
+            student=arguments.student,
+            method=arguments.method,
+            method_options=dict(arguments.set),
+            seed=arguments.seed,
+            fresh=arguments.fresh,
+            cache=None if arguments.cache == "off" else arguments.cache,
+            capture=arguments.capture,
+            **teacher_arguments(arguments),
+            **training_arguments(arguments),
+        ),
+        arguments.json,
+    )
+
+
+def show_run(run: Run, json: str | None) -> None:
+    """What became of a run, and where it lies."""
+    result, config, teacher = run.record["result"], run.record["config"], run.record["teacher"]
+    taught = f" from {config['teacher']['model']}" if config["teacher"] else ""
+    lines = [
+        f"{config['model']}{taught} by {config['method']} on {config['data']['name']}",
+        f"  test accuracy {result['last']:.2f} % after the last epoch "
+        f"(best {result['best']:.2f} % after epoch {result['best_epoch']}); {run.record['seconds']:.0f} s",
+    ]
+    if teacher and "accuracy" in teacher:
+        lines.append(f"  its teacher's: {teacher['accuracy']:.2f} %")
+    write_result(json, run.record, "\n".join([*lines, f"  {run.folder}"]))

@@ -1,0 +1,58 @@
+"""`adakd evaluate`: the test accuracy of a finished run, or of a published file of weights."""
+
+import argparse
+from typing import Any
+
+from ..models import MODELS
+from ..training import evaluate, evaluate_weights, open_run
+from .options import OptionError, add_data, add_device, add_json, new_command, path, word
+from .output import write_result
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = new_command(
+        commands,
+        "evaluate",
+        run,
+        help="measure a finished run, or published weights",
+        description="Test accuracy of a finished run's network, beside what its record says; or of a file of weights: "
+        "--weights FILE --model NAME --data NAME.",
+    )
+    parser.add_argument("run_folder", nargs="?", type=path, metavar="FOLDER", help="folder of a finished run")
+    weights = parser.add_argument_group("published weights")
+    weights.add_argument(
+        "--weights", type=path, metavar="FILE", help="a file of weights (.safetensors, .pth, .pt, .tar)"
+    )
+    weights.add_argument("--model", type=word, metavar="NAME", help=f"its network: {', '.join(MODELS)}")
+    add_data(parser)
+    add_device(parser, precision="the run's own; for weights, what the hardware does fastest")
+    add_json(parser, "the accuracy")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if (arguments.run_folder is None) == (arguments.weights is None):
+        arguments.parser.error("expected the FOLDER of a run, or --weights FILE --model NAME --data NAME")
+    if arguments.run_folder is not None:
+        if arguments.model is not None:
+            raise OptionError("--model: the run in the folder says which network it is; leave it out")
+        found = open_run(arguments.run_folder)
+        accuracy = evaluate(found, device=arguments.device, precision=arguments.precision, root=arguments.root)
+        result = {"run": arguments.run_folder, "accuracy": accuracy, "recorded": found.accuracy}
+        write_result(arguments.json, result, f"test accuracy {accuracy:.2f} % (record: {found.accuracy:.2f} %)")
+        return
+    if arguments.model is None:
+        raise OptionError("--weights: which network are they of? Say it: --model NAME")
+    accuracy = evaluate_weights(
+        arguments.weights,
+        arguments.model,
+        arguments.data,
+        device=arguments.device,
+        precision=arguments.precision or "auto",
+        root=arguments.root,
+        official=not arguments.unofficial_archive,
+    )
+    result = {"weights": arguments.weights, "model": arguments.model, "data": arguments.data}
+    text = f"{arguments.model} on {arguments.data}: test accuracy {accuracy:.2f} %"
+    write_result(arguments.json, {**result, "accuracy": accuracy}, text)

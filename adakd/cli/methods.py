@@ -1,0 +1,132 @@
+"""`adakd methods`: a short list; `adakd methods NAME`: everything about one."""
+
+import argparse
+import inspect
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from .._check import near_names
+from ..divergence import DIVERGENCES
+from ..methods import METHODS, RULE_NAMES, Method, RuleName, get_method
+from ..temperature import RULES
+from .options import add_json, new_command, word
+from .output import write_result
+
+__all__ = ["add_parser", "run"]
+
+WIDTH = 100
+
+
+def add_parser(commands: Any) -> None:
+    parser = new_command(
+        commands,
+        "methods",
+        run,
+        help="list the methods, or tell all about one",
+        description="The published methods with their weights. Any of them takes another temperature rule: "
+        "<method>+<rule>. With a name: its paper, formula, settings, and where paper and code differ.",
+    )
+    parser.add_argument(
+        "name", nargs="?", type=word, metavar="NAME", help="a method, a combination, or a rule (+mlt)"
+    )
+    add_json(parser, "the list, or the method,")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.name is None:
+        everything = {
+            "methods": [about_method(row) for row in METHODS.values()],
+            "rules": [about_rule(suffix, rule) for suffix, rule in RULE_NAMES.items()],
+        }
+        write_result(arguments.json, everything, "\n".join(short_list()))
+        return
+    if arguments.name.startswith("+"):
+        suffix = arguments.name[1:]
+        if suffix not in RULE_NAMES:
+            raise ValueError(near_names("rule", suffix, RULE_NAMES))
+        about = about_rule(suffix, RULE_NAMES[suffix])
+    else:
+        about = about_method(get_method(arguments.name))
+    write_result(arguments.json, about, "\n".join(paragraphs(about)))
+
+
+def _defaults(component: type) -> dict[str, Any]:
+    parameters = inspect.signature(component).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def about_method(row: Method) -> dict[str, Any]:
+    """A row and every setting of it, its own and those its parts come with."""
+    about = {"name": row.name, "paper": row.paper, "formula": row.formula, "ce_weight": row.ce_weight}
+    if row.divergence:
+        about["kd_weight"] = row.kd_weight
+        about["settings"] = {
+            "standardize": row.standardize,
+            "warmup_epochs": row.warmup_epochs,
+            **_defaults(DIVERGENCES[row.divergence]),
+            **row.divergence_options,
+            **_defaults(RULES[row.rule]),
+            **row.rule_options,
+        }
+    if row.table3:
+        about["table3"] = dict(row.table3)
+    return {**about, "note": row.note} if row.note else about
+
+
+def about_rule(suffix: str, rule: RuleName) -> dict[str, Any]:
+    about = {
+        "name": f"+{suffix}",
+        "paper": rule.paper,
+        "formula": f"τ = {rule.formula}",
+        "settings": {**_defaults(RULES[rule.rule]), **rule.options},
+    }
+    return {**about, "note": rule.note} if rule.note else about
+
+
+def short_list() -> list[str]:
+    """One line a method, one line a rule."""
+    return [
+        f"{'method':16} {'λ_CE':>5} {'λ_KD':>5}  formula",
+        *(
+            _cut(
+                f"{row.name:16} {row.ce_weight:>5g} {f'{row.kd_weight:g}' if row.divergence else '–':>5}  {row.formula}"
+            )
+            for row in METHODS.values()
+        ),
+        "",
+        "Any method with a teacher takes another temperature rule, <method>+<rule>:",
+        *(_cut(f"  +{suffix:14} τ = {rule.formula}") for suffix, rule in RULE_NAMES.items()),
+        "",
+        "`adakd methods NAME` tells all about one: its paper, its settings, and where paper and code differ.",
+    ]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+
+
+_TITLES = {
+    "paper": "paper",
+    "formula": "formula",
+    "ce_weight": "λ_CE",
+    "kd_weight": "λ_KD",
+    "settings": "settings",
+    "table3": "in Table 3 of 2503.09030",
+    "note": "note",
+}
+
+
+def paragraphs(about: Mapping[str, Any]) -> list[str]:
+    """Name, then each thing that is known of it, in lines that fit."""
+    lines = [about["name"]]
+    for key, title in _TITLES.items():
+        if key in about:
+            value = about[key]
+            text = _assignments(value) if isinstance(value, Mapping) else f"{value}"
+            lines += textwrap.wrap(f"{title}: {text}", WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _assignments(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in values.items())

@@ -1,0 +1,384 @@
+"""Options that several commands share, and how each is read: what is wrong with one is said where it is typed.
+
+What is no value at all (`--epochs many`) is argparse's to tell, with the usage. A value that cannot be (`--epochs 0`)
+raises `OptionError`, and is one line like every other mistake.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._check import brief
+from ..data import DATASETS
+from ..models import MODELS
+from ..training import RECIPES
+from ..training.recipe import MOST_EPOCHS
+
+__all__ = [
+    "OptionError",
+    "add_cache",
+    "add_capture",
+    "add_data",
+    "add_device",
+    "add_fresh",
+    "add_json",
+    "add_out",
+    "add_quiet",
+    "add_student",
+    "add_teacher",
+    "add_training",
+    "file",
+    "integer",
+    "lines_file",
+    "method",
+    "new_command",
+    "order",
+    "path",
+    "positive",
+    "seed",
+    "setting",
+    "teacher_arguments",
+    "training_arguments",
+    "word",
+]
+
+MOST = 1_000_000  # of images in a batch, of views, of epochs between measurements, of pairs in a benchmark
+
+
+class OptionError(Exception):
+    """A value of an option that was understood and cannot be."""
+
+
+# ---- how a text is read ----
+
+
+def integer(name: str, low: int, high: int) -> Callable[[str], int]:
+    """Reads an integer of that range."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected an integer, got {brief(text)}") from None
+        if number < low:
+            raise OptionError(f"{name}: must be at least {low}, got {brief(number)}")
+        if number > high:
+            raise OptionError(f"{name}: must be at most {high}, got {brief(number)}")
+        return number
+
+    return read
+
+
+def seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer, got {brief(text)}") from None
+    if not 0 <= number < 2**63:
+        raise OptionError(f"seed: expected an integer from 0 to 2^63 - 1, got {brief(number)}")
+    return number
+
+
+def positive(name: str) -> Callable[[str], float]:
+    """Reads a finite number above 0."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a number, got {brief(text)}") from None
+        if not 0 < number < math.inf:
+            raise OptionError(f"{name}: expected a finite number above 0, got {brief(text)}")
+        return number
+
+    return read
+
+
+def images(text: str) -> int | str:
+    """`all`, or how many; how many there are is for the data to say."""
+    if text == "all":
+        return text
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer or all, got {brief(text)}") from None
+    if abs(number) > 2**31 - 1:
+        raise OptionError(f"train_images: expected how many images to train on, got {brief(number)}")
+    return number
+
+
+def order(text: str) -> int | str:
+    """A number as `adakd.series` has it; infinity stays a text, as in a record."""
+    try:
+        return text if text == "inf" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer or inf, got {brief(text)}") from None
+
+
+def word(text: str) -> str:
+    """A name: whatever it is, it is not empty."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a name, got {brief(text)}")
+    return text
+
+
+def path(text: str) -> str:
+    """A place in the file system."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {brief(text)}")
+    return text
+
+
+def file(text: str) -> str:
+    """A file to be written, or - for the terminal: a folder of that name is found out before the work and not after."""
+    if Path(path(text)).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file, got the folder {brief(text)}")
+    return text
+
+
+def lines_file(text: str) -> Path:
+    if not file(text).endswith(".jsonl"):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .jsonl, got {brief(text)}")
+    return Path(text)
+
+
+_WORDS = {"true": True, "false": False, "none": None}
+
+
+def _value(text: str) -> Any:
+    """A number, true, false, none, or a text, with or without quotes."""
+    for read in (int, float):
+        try:
+            number = read(text)
+        except ValueError:
+            continue
+        if isinstance(number, int) and abs(number) > 2**63:
+            raise argparse.ArgumentTypeError(f"expected a number of usual size, got {brief(text)}")
+        return number
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return _WORDS.get(text.lower(), text)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`name=value`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected name=value (for example kd_weight=18), got {brief(text)}")
+    return name, _value(value)
+
+
+def method(text: str) -> tuple[str, dict[str, Any]]:
+    """`name` or `name:setting=value,setting=value`."""
+    name, _, settings = text.partition(":")
+    return name, dict(setting(part) for part in settings.split(",") if part)
+
+
+# ---- groups of options ----
+
+
+def new_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], **texts: str
+) -> argparse.ArgumentParser:
+    """The parser of a command, which knows what to run and whose usage to show."""
+    parser = commands.add_parser(name, **texts)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        type=word,
+        default="gratings",
+        metavar="NAME",
+        help=f"{', '.join(DATASETS)} (default: gratings, embedded: nothing is downloaded)",
+    )
+    data.add_argument(
+        "--root",
+        type=path,
+        metavar="FOLDER",
+        help="where CIFAR lies or will be downloaded to (default: $ADAKD_DATA, else ~/.cache/adakd)",
+    )
+    data.add_argument(
+        "--unofficial-archive",
+        action="store_true",
+        help="accept CIFAR files that do not match the published checksums; the record says so",
+    )
+
+
+def add_training(
+    parser: argparse.ArgumentParser, seeds: bool = False, default_seeds: Sequence[int] = (0, 1, 2)
+) -> None:
+    """Data, length, and how to run."""
+    add_data(parser)
+    length = parser.add_argument_group("length")
+    length.add_argument(
+        "--recipe",
+        type=word,
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)} (default: demo for gratings, quick for CIFAR; paper is 240 epochs)",
+    )
+    length.add_argument(
+        "--epochs",
+        type=integer("epochs", 1, MOST_EPOCHS),
+        metavar="N",
+        help=f"other length than the recipe's, up to {MOST_EPOCHS}: a record holds a row an epoch",
+    )
+    length.add_argument(
+        "--batch-size", type=integer("batch_size", 1, MOST), metavar="N", help="other batch size"
+    )
+    length.add_argument("--lr", type=positive("lr"), metavar="X", help="other learning rate")
+    length.add_argument(
+        "--train-images",
+        type=images,
+        metavar="N",
+        help="train on N images, the classes in equal parts, or on all",
+    )
+    length.add_argument(
+        "--views",
+        type=integer("views", 1, MOST),
+        metavar="N",
+        help="show each image in N crops and flips only (default: all, 162 for CIFAR)",
+    )
+    length.add_argument(
+        "--eval-every",
+        type=integer("eval_every", 1, MOST),
+        metavar="N",
+        help="epochs between measurements; the last epoch is always measured (default: the recipe's)",
+    )
+    length.add_argument(
+        "--validation-images",
+        type=integer("validation_images", 1, 2**31 - 1),
+        metavar="N",
+        help="hold N training images out, the same for all seeds, and measure on them too (default: none)",
+    )
+    run = parser.add_argument_group("run")
+    if seeds:
+        run.add_argument(
+            "--seeds",
+            type=seed,
+            nargs="+",
+            default=list(default_seeds),
+            metavar="N",
+            help=f"(default: {' '.join(map(str, default_seeds))})",
+        )
+    else:
+        run.add_argument("--seed", type=seed, default=0, metavar="N", help="(default: 0)")
+    add_out(run)
+    add_quiet(run)
+    run.add_argument(
+        "--verbose", action="store_true", help="say more: how the steps run, and what the cache held"
+    )
+    add_device(run)
+
+
+def add_out(group: Any, help: str = "results go under it (default: runs)") -> None:
+    group.add_argument("--out", type=path, default="runs", metavar="FOLDER", help=help)
+
+
+def add_quiet(group: Any) -> None:
+    group.add_argument("--quiet", action="store_true", help="print results and warnings alone")
+
+
+def add_fresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fresh", action="store_true", help="forget an earlier run of the same settings, finished or not"
+    )
+
+
+def add_capture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--capture",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="compile the step, on a GPU into CUDA graphs (default: on a GPU only)",
+    )
+
+
+def add_teacher(group: Any) -> None:
+    group.add_argument(
+        "--teacher",
+        type=word,
+        metavar="NAME|FOLDER",
+        help="a model trained by `adakd teacher`, or the folder of its run",
+    )
+    group.add_argument(
+        "--teacher-weights",
+        type=path,
+        metavar="FILE",
+        help="published weights (.safetensors, .pth, .pt, .tar) for the model named by --teacher",
+    )
+
+
+def add_student(group: Any) -> None:
+    group.add_argument(
+        "--student",
+        type=word,
+        metavar="NAME",
+        help=f"one of {', '.join(MODELS)} (default: resnet8x0.5 for gratings, resnet8 for CIFAR)",
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser, also_off: bool = True) -> None:
+    parser.add_argument(
+        "--cache",
+        choices=["fp16", "fp32", "off"] if also_off else ["fp16", "fp32"],
+        default="fp16",
+        help="the format in which the teacher's answers are kept (default: fp16)"
+        + ("; off: it runs along with the student" if also_off else ""),
+    )
+
+
+def add_device(group: Any, precision: str = "what the hardware does fastest, with the reason shown") -> None:
+    group.add_argument(
+        "--device", type=word, default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)"
+    )
+    group.add_argument(
+        "--precision",
+        type=word,
+        default=None,
+        metavar="NAME",
+        help=f"fp32, bf16, fp16 or auto (default: {precision})",
+    )
+
+
+def add_json(group: Any, what: str = "the record") -> None:
+    group.add_argument(
+        "--json",
+        type=file,
+        metavar="FILE",
+        help=f"also write {what} there; - shows it as JSON instead of the text",
+    )
+
+
+# ---- what the library is given ----
+
+
+def teacher_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.teacher_weights is not None and arguments.teacher is None:
+        raise OptionError("--teacher-weights: which network are they of? Say it: --teacher NAME")
+    return {"teacher": arguments.teacher, "teacher_weights": arguments.teacher_weights}
+
+
+def training_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "data": arguments.data,
+        "recipe": arguments.recipe,
+        "out": arguments.out,
+        "device": arguments.device,
+        "precision": arguments.precision or "auto",
+        "root": arguments.root,
+        "official": not arguments.unofficial_archive,
+        "progress": not arguments.quiet,
+        "epochs": arguments.epochs,
+        "batch_size": arguments.batch_size,
+        "lr": arguments.lr,
+        "train_images": arguments.train_images,
+        "views": arguments.views,
+        "eval_every": arguments.eval_every,
+        "validation_images": arguments.validation_images,
+    }

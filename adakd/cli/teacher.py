@@ -1,0 +1,44 @@
+"""`adakd teacher`: a network trained on the labels alone."""
+
+import argparse
+from typing import Any
+
+from ..models import MODELS
+from ..training import train_teacher
+from .distill import show_run
+from .options import add_capture, add_fresh, add_json, add_training, new_command, training_arguments, word
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = new_command(
+        commands,
+        "teacher",
+        run,
+        help="train a large network on the labels",
+        description="Train a network on the labels alone, to teach others later.",
+    )
+    parser.add_argument(
+        "--model",
+        type=word,
+        metavar="NAME",
+        help=f"one of {', '.join(MODELS)} (default: resnet14 for gratings, wrn_16_2 for CIFAR)",
+    )
+    add_training(parser)
+    add_fresh(parser)
+    add_capture(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    show_run(
+        train_teacher(
+            arguments.model,
+            seed=arguments.seed,
+            fresh=arguments.fresh,
+            capture=arguments.capture,
+            **training_arguments(arguments),
+        ),
+        arguments.json,
+    )
