@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
     step.add_argument("--student", type=word, default="resnet8x4", metavar="NAME", help="(default: resnet8x4)")
     step.add_argument("--method", type=word, default="zkd+mlt", metavar="NAME", help="(default: zkd+mlt)")
     step.add_argument(
-        "--batch-size", type=integer("batch_size", 1, MOST), default=64, metavar="N", help="(default: 64)"
+        "--batch-size", type=integer("batch_size", 1, 65_536), default=64, metavar="N", help="(default: 64)"
     )
     step.add_argument(
         "--pairs",
