@@ -1,6 +1,7 @@
 """The command line, as its users type it: train, distill, evaluate, mistakes, and Ctrl-C."""
 
 import argparse
+import io
 import json
 import os
 import re
@@ -17,10 +18,12 @@ import pytest
 import torch
 from archives import write_cifar
 
-from adakd import METHODS, MODELS, __version__, find_teacher, open_run
+from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
 from adakd.bench import bench_step
 from adakd.cli import _parser, main
+from adakd.data import load_gratings
 from adakd.methods import RULE_NAMES, get_method
+from adakd.study import read_study
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--epochs", "1", "--quiet", "--device", "cpu"]
@@ -375,6 +378,151 @@ def test_temperatures_of_a_teacher(adakd, runs, with_student, tmp_path):
         assert numbers == [f"{tau[name]:.2f}" for name in ("q5", "q50", "q95")] + ["0.0", "%"]
 
 
+def test_published_weights_are_measured(adakd, runs, tmp_path):
+    run = teacher_in(runs)
+    named = ["--weights", run.folder / "weights.safetensors", "--model", "resnet8x0.5"]
+    status, out, err = adakd(
+        "evaluate", *named, "--data", "gratings", "--device", "cpu", "--json", tmp_path / "found.json"
+    )
+    assert status == 0, err
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["accuracy"] == pytest.approx(run.accuracy, abs=0.051)
+    assert f"resnet8x0.5 on gratings: test accuracy {found['accuracy']:.2f} %" in out
+    status, _, err = adakd("evaluate")
+    assert (status, "--weights FILE --model NAME" in err) == (2, True)
+    status, _, err = adakd("evaluate", run.folder, *named)
+    assert status == 2
+    assert_one_line(adakd("evaluate", *named[:2]), "Say it: --model NAME")
+    assert_one_line(adakd("evaluate", *named[:3], "resnet8"), "does not fit")
+
+
+def test_json_in_the_place_of_the_text(adakd, runs):
+    arguments = ["distill", "--method", "ce", "--out", runs, "--seed", "9", *SMALL, "--json", "-"]
+    status, out, err = adakd(*arguments)
+    assert status == 0, err
+    assert json.loads(out)["seed"] == 9
+    status, out, _ = adakd(*arguments[:-2])
+    assert out.startswith("resnet8x0.5 by ce on gratings")
+
+
+def test_a_teacher_of_weights_is_measured_and_shown(adakd, runs, tmp_path, caplog):
+    """Of a run, its record says how good it is; of published weights nobody did."""
+    run = teacher_in(runs)
+    named = ["--teacher", "resnet8x0.5", "--teacher-weights", run.folder / "weights.safetensors"]
+    with caplog.at_level("INFO", logger="adakd"):
+        status, out, err = adakd(
+            "distill", *named, "--method", "kd", "--out", tmp_path, *SMALL, "--precision", "fp32"
+        )
+    assert status == 0, err
+    record = open_run(out.splitlines()[-1].strip()).record
+    assert record["teacher"]["accuracy"] == pytest.approx(run.accuracy, abs=0.051)
+    assert 0 <= record["teacher"]["transfer_accuracy"] <= 100
+    assert set(record["config"]["teacher"]) == {"model", "sha256", "logits"}, (
+        "a run is no other by what is known of it"
+    )
+    assert f"teacher resnet8x0.5: {record['teacher']['accuracy']:.2f} % of the test images" in caplog.text
+    assert f"its teacher's: {record['teacher']['accuracy']:.2f} %" in out
+
+
+def test_a_teacher_that_guesses_is_warned_about(adakd, runs, tmp_path):
+    """Its classes are in another order: the same network, and of no use."""
+    state = teacher_in(runs).model().state_dict()
+    state = {name: tensor.roll(1, 0) if name.startswith("fc") else tensor for name, tensor in state.items()}
+    torch.save(state, tmp_path / "rolled.pth")
+    named = ["--teacher", "resnet8x0.5", "--teacher-weights", tmp_path / "rolled.pth"]
+    status, _, err = adakd("distill", *named, "--method", "kd", "--out", tmp_path, *SMALL)
+    assert status == 0
+    assert "no more than by guessing (10.00 %)" in err, "a warning, so also with --quiet"
+
+
+def test_a_teacher_is_trained_first_and_that_is_said(adakd, tmp_path, monkeypatch):
+    tiny = load_gratings(train_images=60, test_images=40)
+    monkeypatch.setattr("adakd.data.load_gratings", lambda: tiny)
+    monkeypatch.setitem(
+        RECIPES, "demo", {role: Recipe("demo", epochs=2, batch_size=20) for role in ("teacher", "student")}
+    )
+    status, _, err = adakd("distill", "--teacher", "resnet8x0.5", "--out", tmp_path, "--device", "cpu")
+    assert status == 0, err
+    assert "no teacher yet: training resnet8x0.5 first (6 steps), then it is asked" in err
+    assert err.index("no teacher yet") < err.index("measuring") < err.index("zkd+mlt resnet8x0.5 on cpu")
+    assert "one operation at a time" not in err
+    status, _, err = adakd(
+        "distill", "--teacher", "resnet8x0.5", "--out", tmp_path, "--device", "cpu", "--seed", 1, "--verbose"
+    )
+    assert "one operation at a time" in err
+
+
+# ---- runs that fail ----
+
+
+def lose(monkeypatch, method):
+    """Every run of that method diverges in its first step."""
+    forward = LogitObjective.forward
+
+    def diverges(self, *arguments, **options):
+        terms = forward(self, *arguments, **options)
+        bad = self.needs_teacher and self.standardize == get_method(method).standardize
+        return terms._replace(total=terms.total * float("nan")) if bad else terms
+
+    monkeypatch.setattr(LogitObjective, "forward", diverges)
+
+
+def test_a_comparison_shows_what_is_finished_and_says_what_failed(adakd, runs, monkeypatch):
+    arguments = [
+        "compare",
+        "--methods",
+        "ce",
+        "kd",
+        "zkd",
+        "--seeds",
+        20,
+        "--teacher",
+        "resnet8x0.5",
+        "--out",
+        runs,
+    ]
+    with monkeypatch.context() as patch:
+        lose(patch, "zkd")
+        status, out, err = adakd(*arguments, *SMALL)
+    assert status == 1
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["method", "ce", "kd"]
+    assert "1 of 3 runs failed" in err
+    assert "zkd, seed 20: the loss became nan" in err
+    status, out, err = adakd(*arguments, *SMALL)
+    assert status == 0, err
+    assert out.splitlines()[-1].startswith("zkd")
+
+
+def test_a_study_goes_on_past_a_run_that_diverges(adakd, runs, tmp_path, monkeypatch):
+    folder = tmp_path / "records"
+    arguments = ["study", folder, "--methods", "ce", "kd", "zkd", "--seeds", 0, 1, "--out", runs, *SMALL]
+    arguments += ["--teacher", "resnet8x0.5", "--validation-images", 20, "--grid", 0.5, 1]
+    with monkeypatch.context() as patch:
+        lose(patch, "kd")
+        status, out, err = adakd(*arguments)
+        assert status == 1
+        assert "runs failed and are left out; --retry-failed tries them again" in err
+        assert "kd at published weights (0.9), seed 1: the loss became nan" in err
+        failures = json.loads((folder / "failures.json").read_text())["failures"]
+        assert {failure["method"] for failure in failures} == {"kd"}
+        assert {failure["way"] for failure in failures} == {"published", "matched", "chosen"}
+        status, _, _ = adakd(*arguments)
+        assert status == 1
+        assert json.loads((folder / "failures.json").read_text())["failures"] == failures, "not tried again"
+    status, out, err = adakd("table", folder)
+    assert status == 0, err
+    assert "failed: kd at weight 0.9: 2 runs (seed 0, 1): the loss became nan" in out
+    found = read_study(folder)
+    assert set(found.runs("matched", "zkd")) == {0, 1}, "the others are whole"
+    assert found.runs("published", "kd") == {}
+    status, _, err = adakd(*arguments, "--retry-failed")
+    assert status == 0, err
+    assert read_study(folder).failures == []
+    assert set(read_study(folder).runs("published", "kd")) == {0, 1}
+    (folder / "failures.json").write_text("{")
+    assert_one_line(adakd("table", folder), "failures.json is damaged", "delete it")
+
+
 def test_temperatures_of_published_weights_at_another_order(adakd, runs):
     weights = teacher_in(runs).folder / "weights.safetensors"
     arguments = ["temperatures", "--teacher", "resnet8x0.5", "--teacher-weights", weights]
@@ -425,6 +573,29 @@ def assert_one_line(result, *parts):
         (["--precision", "fp8"], ["expected 'auto', 'fp32', 'bf16' or 'fp16', got 'fp8'"]),
         (["--device", "gpu"], ["expected 'cuda', 'cpu' or 'auto', got 'gpu'"]),
         (["--teacher", "resnet14", "--teacher-weights", "nowhere.pth"], ["no weights at nowhere.pth"]),
+        (["--epochs", "9223372036854775807"], ["epochs: must be at most 100000, got 9223372036854775807"]),
+        (["--epochs", "1" * 400], ["epochs: must be at most 100000"]),
+        (["--lr", "nan"], ["lr: expected a finite number above 0, got 'nan'"]),
+        (["--lr", "1e999"], ["lr: expected a finite number above 0"]),
+        (["--batch-size", str(2**63)], ["batch_size: must be at most"]),
+        (["--views", "0"], ["views: must be at least 1, got 0"]),
+        (["--seed", "-1"], ["seed: expected an integer from 0 to 2^63 - 1, got -1"]),
+        (["--method", "kd", "--set", "name=1"], ["unknown option of kd: 'name'"]),
+        (["--method", "kd", "--set", "self=1"], ["unknown option of kd: 'self'"]),
+        (["--method", "itkd", "--set", "seed=1.5"], ["seed: expected an integer, got 1.5"]),
+        (["--method", "itkd", "--set", "updates=1e9"], ["updates: expected an integer"]),
+        (["--method", "itkd", "--set", "updates=1000000000"], ["updates: expected at most 100000"]),
+        (["--method", "kd", "--set", "tau=1e308"], ["tau: expected at most 1e+15 in size, got 1e+308"]),
+        (["--method", "kd", "--set", "tau=nan"], ["tau: expected a finite number above 0, got nan"]),
+        (["--method", "kd", "--set", "tau=true"], ["tau: expected a number, got True"]),
+        (["--method", "kd", "--set", "tau=four"], ["tau: expected a number, got 'four'"]),
+        (["--method", "wttm", "--set", "weighted=maybe"], ["weighted: expected true or false, got 'maybe'"]),
+        (["--method", "wttm", "--set", "weighted=1"], ["weighted: expected true or false, got 1"]),
+        (["--set", "order=100000000"], ["order"]),
+        (
+            ["--method", "ztaylor", "--set", "order=172"],
+            ["order: expected an even integer from 2 to 170, got 172"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(adakd, arguments, parts, runs, tmp_path):
@@ -432,6 +603,59 @@ def test_a_mistake_is_one_line_that_says_what_to_do(adakd, arguments, parts, run
     defaults += [] if "--epochs" in arguments else ["--epochs", "1"]
     assert_one_line(adakd("distill", "--out", tmp_path, "--quiet", *defaults, *arguments), *parts)
     assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "read"),
+    [
+        ("wttm", "weighted=false", False),
+        ("wttm", "weighted=True", True),
+        ("zkd", "standardize='sample'", "sample"),
+        ("ztaylor", "order=30", 30),
+        ("zkd+mlt", "order=inf", "inf"),
+        ("kd", "tau=2.50", 2.5),
+    ],
+)
+def test_settings_are_read_by_their_kind(adakd, runs, method, text, read):
+    named = ["--teacher", "resnet8x0.5", "--method", method, "--set", text, "--out", runs]
+    status, out, err = adakd("distill", *named, *SMALL)
+    assert status == 0, err
+    (found,) = open_run(out.splitlines()[-1].strip()).record["config"]["method_options"].values()
+    assert found == read
+    assert type(found) is type(read)
+
+
+def test_exactly_five_steps(adakd, tmp_path):
+    status, _, err = adakd("distill", "--method", "ce", "--train-images", 300, "--out", tmp_path, *TINY)
+    assert status == 0, err
+
+
+def test_weights_of_an_unnamed_network(adakd):
+    assert_one_line(adakd("distill", "--teacher-weights", "some.pth"), "which network", "--teacher NAME")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["distill", "--out", ""],
+        ["distill", "--method", ""],
+        ["distill", "--teacher", " "],
+        ["distill", "--out", "a\0b"],
+        ["distill", "--quite"],
+        ["bench", "step", "--quite"],
+        ["methods", "--json", "."],
+        ["distill", "--set", f"tau={'1' * 400}"],
+        ["temperatures", "--order", "1" * 5000],
+    ],
+)
+def test_what_is_no_value_ends_with_the_usage_of_its_command(adakd, arguments):
+    status, _, err = adakd(*arguments)
+    assert status == 2
+    words = arguments[: 2 if arguments[0] == "bench" else 1]
+    assert err.startswith(f"usage: adakd {' '.join(words)} ")
+    assert max(map(len, err.splitlines())) < 200
+    if "--quite" in arguments and words == ["distill"]:
+        assert "did you mean --quiet?" in err
 
 
 @pytest.mark.parametrize("text", ["kd_weight", "=3", "kd weight=3", ""])
@@ -568,7 +792,6 @@ def test_ctrl_c_saves_and_the_same_command_continues(adakd, tmp_path, caplog):
         80,
         "--train-images",
         60,
-        "--quiet",
         "--device",
         "cpu",
     ]
@@ -580,6 +803,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(adakd, tmp_path, caplog):
     out, err = process.communicate()
     assert process.returncode == 130, err
     assert "ce resnet8x0.5 on cpu in" in err, "what it does and in which number format is said at the start"
+    assert "one operation at a time" not in err, "the usual needs no word"
     assert re.search(
         r"stopped (in|after) epoch \d+; saved in .*checkpoint.pt\nRepeat the command to continue.", err
     )
@@ -611,3 +835,90 @@ def test_progress_is_shown_unless_quiet(adakd, tmp_path):
     assert "%" in out
     _, _, err = adakd(*arguments, "--seed", 1, "--quiet")
     assert err == ""
+
+
+# ---- any terminal ------------------------------------------------------------------------------------------------
+
+
+class Pipe(io.TextIOWrapper):
+    """A stream in some encoding, whose reader may be gone."""
+
+    def __init__(self, encoding="utf-8", gone=False):
+        raw = GoneRaw() if gone else io.BytesIO()
+        super().__init__(raw, encoding=encoding, errors="strict", write_through=gone)
+
+
+class GoneRaw(io.BytesIO):
+    def write(self, _):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def said(stream):
+    stream.flush()
+    return stream.buffer.getvalue().decode(stream.encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_output_in_any_encoding(monkeypatch, encoding):
+    out = Pipe(encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["methods", "dist"]) == 0
+    assert ("τ" if encoding == "utf-8" else "tau") in said(out)
+    assert out.errors == "strict", "as it was before"
+
+
+def test_a_reader_that_is_gone_is_no_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Pipe(gone=True))
+    assert main(["methods"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stderr", [None, Pipe(gone=True)])
+def test_a_run_does_not_end_because_nobody_reads_its_progress(monkeypatch, tmp_path, capsys, stderr):
+    monkeypatch.setattr(sys, "stderr", stderr)
+    arguments = ["distill", "--method", "ce", "--epochs", "1", "--train-images", "20", "--device", "cpu"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "resnet8x0.5 by ce" in capsys.readouterr().out
+
+
+def test_no_stdout_at_all(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["methods"]) == 0
+    assert sys.stdout is None
+
+
+def test_a_record_cannot_steer_the_terminal(adakd, runs, tmp_path):
+    record = dict(teacher_in(runs).record)
+    record["config"] = {**record["config"], "model": "\x1b[2J\x1b]0;title\x07resnet"}
+    (tmp_path / "record.jsonl").write_text(json.dumps(record) + "\n")
+    status, out, err = adakd("table", tmp_path / "record.jsonl")
+    assert status in (0, 1)
+    assert "\x1b" not in out + err
+    assert "\x07" not in out + err
+
+
+def test_what_was_typed_cannot_steer_the_terminal(adakd):
+    for arguments in (
+        ["distill", "--method", "\x1b[2J"],
+        ["distill", "--\x1b[2J"],
+        ["\x1b[2J"],
+        ["methods", "\udcff"],
+    ):
+        status, out, err = adakd(*arguments)
+        assert status in (1, 2)
+        assert "\x1b" not in out + err
+        assert ("\\x1b" in err) or ("\\udcff" in err)
+
+
+def test_a_fault_of_ours_is_told_as_one(adakd, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError("something")
+
+    monkeypatch.setattr("adakd.cli.distill.distill", broken)
+    monkeypatch.delenv("ADAKD_TRACEBACK", raising=False)
+    status, out, err = adakd("distill")
+    assert (status, out, err.count("\n")) == (70, "", 1)
+    assert "internal error (KeyError: 'something')" in err
+    assert "ADAKD_TRACEBACK=1" in err
+    monkeypatch.setenv("ADAKD_TRACEBACK", "1")
+    assert "in broken" in adakd("distill")[2]

@@ -526,6 +526,71 @@ def test_onecycle_warms_up_and_anneals_to_zero():
     assert found[-1] < 1e-5
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 7, 40])
+def test_one_cycle_of_any_length_but_five_is_torchs_own(steps):
+    recipe = Recipe("own", epochs=steps, lr=0.1, schedule="onecycle")
+    optimizer = recipe.optimizer([nn.Parameter(torch.zeros(1))])
+    own = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.1, total_steps=steps, pct_start=0.2, cycle_momentum=False
+    )
+    expected = []
+    for step in range(steps):
+        expected.append(own.get_last_lr()[0])
+        optimizer.step()
+        if step + 1 < steps:
+            own.step()
+    assert rates(recipe, steps=1) == expected
+
+
+def test_one_cycle_of_five_steps_begins_at_its_peak():
+    """Its warm-up would have no length, by which torch divides."""
+    found = rates(Recipe("own", epochs=5, lr=0.1, schedule="onecycle"), steps=1)
+    assert found[0] == pytest.approx(0.1)
+    assert found == sorted(found, reverse=True)
+    assert found[-1] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../../x"}, "recipe: expected a name of letters"),
+        ({"name": ""}, "recipe: expected a name"),
+        ({"name": ".hidden"}, "does not begin with a dot"),
+        ({"name": "a/b"}, "recipe: expected a name"),
+        ({"name": 3}, "recipe: expected a name"),
+        ({"epochs": True}, "epochs: expected an integer, got True"),
+        ({"epochs": 1.0}, "epochs: expected an integer, got 1.0"),
+        ({"epochs": 2**63 - 1}, "epochs: must be at most 100000"),
+        ({"epochs": 10**5000}, "epochs: must be at most 100000, got a number of thousands of digits"),
+        ({"batch_size": False}, "batch_size: expected an integer"),
+        ({"train_images": True}, "train_images: expected an integer"),
+        ({"lr": float("nan")}, "lr: expected a number"),
+        ({"lr": float("inf")}, "lr: expected a number"),
+        ({"lr": -0.1}, "lr: expected a number"),
+        ({"lr": "0.1"}, "lr: expected a number"),
+        ({"lr": 10**400}, "lr: expected a number"),
+        ({"momentum": float("nan")}, "momentum: expected a number"),
+        ({"momentum": 1.0}, "momentum below 1"),
+        ({"weight_decay": -1}, "weight_decay: expected a number"),
+        ({"gamma": float("nan")}, "gamma: expected a number"),
+        ({"gamma": 0}, "gamma above 0"),
+        ({"milestones": (8, 4)}, r"milestones: expected ascending epochs, got \(8, 4\)"),
+        ({"milestones": (4, 11)}, "milestones: must be at most 10, got 11"),
+        ({"milestones": (0,)}, "milestones: must be at least 1, got 0"),
+        ({"milestones": (1.5,)}, "milestones: expected an integer, got 1.5"),
+    ],
+)
+def test_recipes_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{"name": "own", "epochs": 10, **changes})
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 100])
+def test_milestones_of_another_length_are_in_it(epochs):
+    recipe = get_recipe(Recipe("own", epochs=240, milestones=(1, 150, 210)), epochs=epochs)
+    assert all(1 <= milestone <= epochs for milestone in recipe.milestones)
+
+
 def test_recipes_have_both_roles_and_can_be_changed():
     for name, roles in RECIPES.items():
         assert set(roles) == {"teacher", "student"}

@@ -902,7 +902,7 @@ def _with_cache(
     count = student_views(data, recipe, seeds[0]).count
     if not fits(data, count, dtype):
         log.info(
-            "the teacher runs along with the student: what it says of %d views is too much to keep",
+            "the teacher stays live, at the student's side: what it says of %d views is too much to keep",
             len(data.train) * count,
         )
         return teacher

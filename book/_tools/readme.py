@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from adakd.statistics import mean_interval
 from adakd.study import WAYS, plus_minus, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,10 +26,8 @@ def runs():
 
 
 def accuracy(values):
-    """Mean and standard error in percent; one seed has no error."""
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"
+    """Mean ± half of its 95 % interval, in percent; one seed has none, and the column beside it says how many."""
+    return f"{values[0]:.2f}" if len(values) == 1 else plus_minus(mean_interval(values))
 
 
 def table(records):
