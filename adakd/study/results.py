@@ -108,4 +108,5 @@ def read_study(folder: str | os.PathLike) -> StudyResults:
         raise FileNotFoundError(
             f"{folder} holds no study ({PLAN}); `adakd study {folder} --methods …` begins one"
         )
-    return StudyResults(read_plan(path), read_records(folder, complete=True), read_failures(folder))
+    failures = read_failures(folder)  # first: its error says what may be done about that file
+    return StudyResults(read_plan(path), read_records(folder, complete=True), failures)

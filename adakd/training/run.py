@@ -918,7 +918,8 @@ def _with_cache(
             filled = cache.fill(model, views, places, chosen, progress)
             cache.verify(model, views, places, chosen)
             kept = len(places) - filled
-            log.info("  the teacher has answered for %d views (%d of them before)", len(places), kept)
+            level = logging.INFO if filled else logging.DEBUG
+            log.log(level, "  the teacher has answered for %d views (%d of them before)", len(places), kept)
             log.debug("  its answers are in %s", cache.folder)
         return cache
 
