@@ -3,57 +3,61 @@
 A logit-based method is three independent choices, standardize? -> temperature rule -> divergence; the package is
 laid out by that sentence. ``adakd.create_method("zkd+mlt")`` is a loss for your own loop;
 ``adakd.distill(...)`` trains a student end to end.
+
+``import adakd`` itself imports next to nothing, torch neither: each name below is fetched when it is first used.
 """
 
-# isort: off
-from . import _process  # noqa: F401 - before torch
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# isort: on
-from . import series
 from ._version import __version__
-from .data import DATASETS, DataError, ImageData, load_data
-from .distiller import Distiller, TrainerDistiller
-from .divergence import DIST, DKD, KL, MLKD, TTM, Anchored, Correlation, Divergence, TaylorKL
-from .logits import peak, pearson, standardize
-from .methods import METHODS, Method, create_method, get_method
-from .models import MODELS, create_model
-from .objective import LogitObjective, Terms
-from .temperature import (
-    CTKD,
-    DTKD,
-    DTS,
-    Cosine,
-    Difficulty,
-    Fixed,
-    MaxLogit,
-    MetaTemperature,
-    Policy,
-    TemperatureRule,
-    Temperatures,
-)
-from .training import (
-    RECIPES,
-    CacheError,
-    CheckpointError,
-    Interrupted,
-    Precision,
-    Recipe,
-    Run,
-    TeacherError,
-    ViewCache,
-    WeightsError,
-    cache_teacher,
-    choose_precision,
-    compare,
-    distill,
-    evaluate,
-    find_teacher,
-    fit,
-    get_recipe,
-    load_weights,
-    open_run,
-    train_teacher,
-)
+
+if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the same to the interpreter
+    from . import series
+    from .data import DATASETS, DataError, ImageData, load_data
+    from .distiller import Distiller, TrainerDistiller
+    from .divergence import DIST, DKD, KL, MLKD, TTM, Anchored, Correlation, Divergence, TaylorKL
+    from .logits import peak, pearson, standardize
+    from .methods import METHODS, Method, create_method, get_method
+    from .models import MODELS, create_model
+    from .objective import LogitObjective, Terms
+    from .temperature import (
+        CTKD,
+        DTKD,
+        DTS,
+        Cosine,
+        Difficulty,
+        Fixed,
+        MaxLogit,
+        MetaTemperature,
+        Policy,
+        TemperatureRule,
+        Temperatures,
+    )
+    from .training import (
+        RECIPES,
+        CacheError,
+        CheckpointError,
+        Interrupted,
+        Precision,
+        Recipe,
+        Run,
+        TeacherError,
+        ViewCache,
+        WeightsError,
+        cache_teacher,
+        choose_precision,
+        compare,
+        distill,
+        evaluate,
+        find_teacher,
+        fit,
+        get_recipe,
+        load_weights,
+        open_run,
+        train_teacher,
+    )
 
 __all__ = [
     "CTKD",
@@ -117,3 +121,70 @@ __all__ = [
     "standardize",
     "train_teacher",
 ]
+
+# Where each public name lives.
+_ROOMS = {
+    "data": ("DATASETS", "DataError", "ImageData", "load_data"),
+    "distiller": ("Distiller", "TrainerDistiller"),
+    "divergence": ("DIST", "DKD", "KL", "MLKD", "TTM", "Anchored", "Correlation", "Divergence", "TaylorKL"),
+    "logits": ("peak", "pearson", "standardize"),
+    "methods": ("METHODS", "Method", "create_method", "get_method"),
+    "models": ("MODELS", "create_model"),
+    "objective": ("LogitObjective", "Terms"),
+    "temperature": (
+        "CTKD",
+        "DTKD",
+        "DTS",
+        "Cosine",
+        "Difficulty",
+        "Fixed",
+        "MaxLogit",
+        "MetaTemperature",
+        "Policy",
+        "TemperatureRule",
+        "Temperatures",
+    ),
+    "training": (
+        "RECIPES",
+        "CacheError",
+        "CheckpointError",
+        "Interrupted",
+        "Precision",
+        "Recipe",
+        "Run",
+        "TeacherError",
+        "ViewCache",
+        "WeightsError",
+        "cache_teacher",
+        "choose_precision",
+        "compare",
+        "distill",
+        "evaluate",
+        "find_teacher",
+        "fit",
+        "get_recipe",
+        "load_weights",
+        "open_run",
+        "train_teacher",
+    ),
+    "series": (),
+}
+
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        value = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    elif name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+        )
+    globals()[name] = value  # so that this is asked once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

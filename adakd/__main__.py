@@ -1,5 +1,5 @@
 """`python -m adakd`."""
 
-from .cli import main
+from ._entry import main
 
 raise SystemExit(main())

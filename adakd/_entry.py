@@ -1,0 +1,41 @@
+"""What the command `adakd` starts with: it can be stopped from its first moment on, before the library is imported."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ._version import __version__
+
+__all__ = ["main"]
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C ends the process at once and without a word, with the status that a shell gives it.
+
+    An exception would not do: importing torch takes seconds, and packages catch what is raised while they are imported, or
+    tell it at length. Nothing is open yet that had to be closed. A Ctrl-C that the caller ignores stays ignored.
+    """
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status, as `adakd.cli.main`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:  # answered without torch
+        print(f"adakd {__version__}")
+        return 0
+    with _stoppable():
+        from .cli import main as run
+    return run(arguments)
