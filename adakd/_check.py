@@ -47,6 +47,9 @@ def printable(text: object) -> str:
 
 # What a file system, a shell and a table all take as one plain word; "+" stands in names of methods.
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,99}")
+_DEVICE = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
+)  # no file of Windows can be called so
 
 
 class NotFiniteError(FloatingPointError, ValueError):
@@ -73,6 +76,8 @@ def check_name(kind: str, name: str) -> None:
     Traceback (most recent call last):
     ValueError: recipe: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, got '../x'
     """
+    if isinstance(name, str) and _DEVICE.fullmatch(name):
+        raise ValueError(f"{kind}: expected a name that Windows does not keep for a device, got {brief(name)}")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f'{kind}: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, '

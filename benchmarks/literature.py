@@ -6,6 +6,7 @@ step waits for the device to report its loss and two accuracies. Nothing in here
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
@@ -13,14 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from adakd.data import ImageData, Views
-from adakd.data._torchvision import torchvision_datasets
-
-torchvision_datasets()  # where torchvision's operators are missing, this declares them first
-from torchvision import transforms  # noqa: E402
 
 
 class PilImages(Dataset):
     """Images as (C, H, W) tensors by PIL: pad, crop, mirror, scale, normalize, one image at a time.
+
+    What torchvision's transforms of these names do, operation by operation: RandomCrop(padding=…),
+    RandomHorizontalFlip, ToTensor, Normalize. Written out, for torchvision would bring its own torch along.
 
     Args:
         data: the set.
@@ -31,18 +31,18 @@ class PilImages(Dataset):
         self.images = [Image.fromarray(image) for image in data.train.images.numpy()]
         self.labels = data.train.labels.tolist()
         self.views, self.padding, self.size = views, data.padding, data.train.images.shape[1]
-        self.draw = transforms.Compose(
-            [transforms.RandomCrop(self.size, padding=data.padding), transforms.RandomHorizontalFlip()]
-        )
-        self.finish = transforms.Compose([transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
+        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self.images[index]
-        image = self.draw(image) if self.views is None else self._show(image, int(self.views[index]))
-        return self.finish(image), self.labels[index]
+        image = self._show(image, self._draw() if self.views is None else int(self.views[index]))
+        return self._finish(image), self.labels[index]
+
+    def _draw(self) -> int:
+        return int(torch.randint(2 * (2 * self.padding + 1) ** 2, ()))
 
     def _show(self, image: Image.Image, view: int) -> Image.Image:
         offsets = 2 * self.padding + 1
@@ -50,6 +50,10 @@ class PilImages(Dataset):
         top, left = divmod(crop, offsets)
         image = ImageOps.expand(image, self.padding).crop((left, top, left + self.size, top + self.size))
         return ImageOps.mirror(image) if mirrored else image
+
+    def _finish(self, image: Image.Image) -> Tensor:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return pixels.float().div(255).sub_(self.mean).div_(self.std)
 
 
 def accuracy(logits: Tensor, labels: Tensor, top: int) -> float:

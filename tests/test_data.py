@@ -1,14 +1,8 @@
 """The embedded gratings, the views, and CIFAR from archives that are right, altered, damaged or absent."""
 
 import dataclasses
-import hashlib
-import io
 import os
 import pickle
-import shutil
-import subprocess
-import sys
-import tarfile
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from archives import write_cifar
+from archives import publish, write_cifar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,12 +21,12 @@ from adakd.data import (
     Split,
     Views,
     balanced_subset,
+    cifar,
     data_root,
     epoch_order,
     eval_batches,
     ring_distance,
 )
-from adakd.data._torchvision import torchvision_datasets
 from adakd.data.gratings import load_gratings
 from adakd.data.images import checksum_of
 
@@ -489,7 +483,7 @@ def test_an_archive_truncated_anywhere_is_an_error_that_says_so(part, tmp_path):
     whole = (folder / part).read_bytes()
     for length in {0, 1, 2, len(whole) - 1, *np.linspace(3, len(whole) - 2, 25).astype(int).tolist()}:
         (folder / part).write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"truncated or not of that layout.*delete the folder"):
+        with pytest.raises(DataError, match=rf"{part} is truncated or not of that layout: .*Delete the folder"):
             load_data("cifar100", tmp_path, official=False)
         assert (folder / part).stat().st_size == length
 
@@ -500,11 +494,36 @@ def test_an_archive_truncated_anywhere_is_an_error_that_says_so(part, tmp_path):
         (lambda c: c["train"]["fine_labels"].__setitem__(0, 100), "expected labels from 0 to 99"),
         (lambda c: c["test"]["fine_labels"].__setitem__(0, -1), "expected labels from 0 to 99"),
         (lambda c: c["train"]["fine_labels"].pop(), "100 images but 99 labels"),
-        (lambda c: c["train"].update(data=c["train"]["data"][:, :3000]), "not of that layout"),
-        (lambda c: c["train"].pop("fine_labels"), "not of that layout"),
-        (lambda c: c["meta"].pop("fine_label_names"), "not of that layout"),
+        (
+            lambda c: c["train"].update(data=c["train"]["data"][:, :3000]),
+            r"uint8 of shape \(N, 3072\), got .*3000",
+        ),
+        (
+            lambda c: c["train"].update(data=c["train"]["data"] / 255),
+            r"uint8 of shape .*, got float64 of shape",
+        ),
+        (
+            lambda c: c["train"].update(data=c["train"]["data"].astype("i8")),
+            "uint8 of shape .*, got int64 of shape",
+        ),
+        (lambda c: c["train"].update(data=c["train"]["data"].tolist()), "uint8 of shape .*, got a list"),
+        (lambda c: c["train"].update(data=c["train"]["data"][:0], fine_labels=[]), "at least one image"),
+        (lambda c: c["train"].pop("fine_labels"), "field 'fine_labels' is missing; there: 'data'"),
+        (lambda c: c["train"]["fine_labels"].__setitem__(7, True), "expected integers, got True at place 7"),
+        (lambda c: c["train"]["fine_labels"].__setitem__(7, 3.0), "expected integers, got 3.0 at place 7"),
+        (lambda c: c["train"]["fine_labels"].__setitem__(7, "3"), "expected integers, got '3' at place 7"),
+        (lambda c: c["train"]["fine_labels"].__setitem__(7, 10**400), "got a number of more than 15 digits at"),
+        (lambda c: c["train"].update(fine_labels=np.arange(100.0)), "expected integers, got float64"),
+        (lambda c: c["train"].update(fine_labels=np.arange(100) > 5), "expected integers, got bool"),
+        (lambda c: c["train"].update(fine_labels="labels"), "expected a list of integers, got 'labels'"),
+        (lambda c: c["meta"].pop("fine_label_names"), "field 'fine_label_names' is missing; there: nothing"),
         (lambda c: c["meta"]["fine_label_names"].pop(), "expected 100 class names, got 99"),
-        (lambda c: c.update(train=[1, 2, 3]), "not of that layout"),
+        (lambda c: c["meta"]["fine_label_names"].__setitem__(2, 2), "expected texts, got 2"),
+        (lambda c: c["meta"]["fine_label_names"].__setitem__(2, " "), "expected texts, got ' '"),
+        (lambda c: c["meta"]["fine_label_names"].__setitem__(2, "\x1b[2J"), r"expected texts, got '\\x1b"),
+        (lambda c: c["meta"]["fine_label_names"].__setitem__(2, "cifar100-1"), "100 different names"),
+        (lambda c: c["meta"].update(fine_label_names="apple"), "expected a list of texts, got 'apple'"),
+        (lambda c: c.update(train=[1, 2, 3]), "expected a dict, got a list"),
     ],
 )
 def test_an_archive_of_something_else(change, message, tmp_path):
@@ -529,15 +548,8 @@ def test_offline_and_nothing_there(name, tmp_path):
     with pytest.raises(DataError, match="could not be downloaded") as caught:
         load_data(name, tmp_path / "data")
     message = str(caught.value)
-    dataset = getattr(torchvision_datasets(), name.upper())
-    for hint in (
-        dataset.filename,
-        dataset.tgz_md5,
-        str(tmp_path / "data"),
-        "ADAKD_DATA",
-        "gratings",
-        "URLError",
-    ):
+    archive = cifar._SETS[name].archive
+    for hint in (archive.name, archive.sha256, str(tmp_path / "data"), "ADAKD_DATA", "gratings", "URLError"):
         assert hint in message
 
 
@@ -547,66 +559,97 @@ def test_no_download_was_wanted(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_offline_with_half_a_download(tmp_path):
-    archive = tmp_path / "cifar-100-python.tar.gz"
-    archive.write_bytes(b"\x1f\x8b" + bytes(1000))
-    with pytest.raises(DataError, match=r"incomplete or damaged cifar-100-python.tar.gz is in .*delete it"):
-        load_data("cifar100", tmp_path)
-    assert archive.stat().st_size == 1002
-
-
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """CIFAR-10 as if the small archive were the one its authors publish, downloaded from a file of the test."""
-    folder, contents = write_cifar(tmp_path / "made", "cifar10")
-    archive = tmp_path / "server" / "cifar-10-python.tar.gz"
-    archive.parent.mkdir()
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder, folder.name)
-    md5 = {part: hashlib.md5((folder / part).read_bytes()).hexdigest() for part in contents}
-    dataset = torchvision_datasets().CIFAR10
-    monkeypatch.setattr(dataset, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(
-        dataset, "train_list", [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)]
-    )
-    monkeypatch.setattr(dataset, "test_list", [["test_batch", md5["test_batch"]]])
-    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5["batches.meta"]})
-
-    def respond(request):
-        response = io.BytesIO(archive.read_bytes())
-        response.length, response.url = archive.stat().st_size, request.full_url
-        return response
-
-    monkeypatch.setattr(urllib.request, "urlopen", respond)
-    return archive
+    """CIFAR-10 as if the small archive were the one its authors publish."""
+    folder, _ = write_cifar(tmp_path / "made", "cifar10")
+    return publish(monkeypatch, "cifar10", folder)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torchvision unpacks tar files without a filter
+def names_under(root):
+    """What lies there, but for the lock."""
+    return sorted(path.name for path in root.rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+CIFAR10_FILES = sorted(["cifar-10-python.tar.gz", *cifar._SETS["cifar10"].archive.files])
+
+
 def test_download_verify_read_and_read_again_offline(published, tmp_path, monkeypatch):
     root = tmp_path / "cache" / "deep"
     data = load_data("cifar10", root)
     assert data.official
     assert len(data.train) == 50
-    published.unlink()  # the server is gone
+    assert data.checksum == load_data("cifar10", tmp_path / "made", official=False).checksum
+    assert names_under(root) == CIFAR10_FILES
+    published.online = False
     assert load_data("cifar10", root).checksum == data.checksum
     monkeypatch.setenv("ADAKD_DATA", str(root))
     assert load_data("cifar10").checksum == data.checksum
+    assert len(published.requests) == 1
+    assert published.requests[0].full_url == "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_an_archive_put_there_by_hand_is_unpacked_offline(published, tmp_path):
+    published.online = False
     (tmp_path / "cache").mkdir()
-    shutil.move(published, tmp_path / "cache" / published.name)
+    (tmp_path / "cache" / "cifar-10-python.tar.gz").write_bytes(published.content)
     assert load_data("cifar10", tmp_path / "cache").official
 
 
-def test_a_damaged_download_is_noticed(published, tmp_path):
-    published.write_bytes(published.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"incomplete or damaged cifar-10-python.tar.gz .*delete it"):
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-100], lambda c: c + b"x", lambda c: b"\x1f\x8b" + bytes(1000)]
+)
+def test_a_damaged_archive_put_there_by_hand_is_named_and_left_alone(published, damage, tmp_path):
+    archive = tmp_path / "cache" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir()
+    archive.write_bytes(damage(published.content))
+    with pytest.raises(DataError, match=r"incomplete or damaged cifar-10-python.tar.gz is in .*delete it"):
+        load_data("cifar10", archive.parent)
+    assert archive.read_bytes() == damage(published.content)
+    assert published.requests == []
+    assert names_under(archive.parent) == [archive.name]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_broken_download_goes_on_where_it_ended(published, ranges, tmp_path):
+    """Also from a server that sends everything again."""
+    published.ranges, published.cut = ranges, 20_000
+    with pytest.raises(DataError, match=r"it ended after 20000 of .* bytes, which are kept in"):
         load_data("cifar10", tmp_path / "cache")
+    assert names_under(tmp_path / "cache") == ["cifar-10-python.tar.gz.part"]
+    published.cut = None
+    assert load_data("cifar10", tmp_path / "cache").official
+    assert published.requests[1].get_header("Range") == "bytes=20000-"
+    assert names_under(tmp_path / "cache") == CIFAR10_FILES
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("more", [b"", b"x" * 3_000_000])
+def test_a_server_that_sends_something_else_is_not_believed(published, more, tmp_path):
+    """Nor does it fill the disk: what is longer than the archive ends there, and nothing of it stays."""
+    published.content = published.content[:-1] + b"?" + more
+    for _ in range(2):
+        with pytest.raises(DataError, match="what came is not the published archive"):
+            load_data("cifar10", tmp_path / "cache")
+        assert names_under(tmp_path / "cache") == []
+
+
+def test_a_part_that_is_not_of_the_archive_is_thrown_away(published, tmp_path):
+    part = tmp_path / "cache" / "cifar-10-python.tar.gz.part"
+    part.parent.mkdir()
+    part.write_bytes(b"?" * 10_000)
+    with pytest.raises(DataError, match="not the published archive"):
+        load_data("cifar10", part.parent)
+    assert load_data("cifar10", part.parent).official
+
+
+def test_what_a_killed_process_left_is_cleared(published, tmp_path):
+    scratch = tmp_path / "cache" / ".cifar-10-batches-py.unpacking"
+    scratch.mkdir(parents=True)
+    (scratch / "data_batch_1").write_bytes(b"half")
+    assert load_data("cifar10", scratch.parent).official
+    assert names_under(scratch.parent) == CIFAR10_FILES
+
+
 def test_a_file_damaged_after_the_download_is_noticed(published, tmp_path):
     load_data("cifar10", tmp_path / "cache")
     victim = tmp_path / "cache" / "cifar-10-batches-py" / "data_batch_3"
@@ -615,6 +658,15 @@ def test_a_file_damaged_after_the_download_is_noticed(published, tmp_path):
     victim.write_bytes(content)
     with pytest.raises(DataError, match=r"data_batch_3 in .* do not match the official checksums"):
         load_data("cifar10", tmp_path / "cache")
+
+
+def test_a_file_lost_after_the_download_comes_back(published, tmp_path):
+    checksum = load_data("cifar10", tmp_path / "cache").checksum
+    published.online = False
+    (tmp_path / "cache" / "cifar-10-batches-py" / "test_batch").unlink()
+    with pytest.raises(DataError, match="download=False: missing there: test_batch"):
+        load_data("cifar10", tmp_path / "cache", download=False)
+    assert load_data("cifar10", tmp_path / "cache").checksum == checksum
 
 
 def test_where_data_lie(monkeypatch, tmp_path):
@@ -634,73 +686,28 @@ def test_unknown_sets_are_answered_with_near_names():
 REAL = os.environ.get("ADAKD_DATA")
 
 
-@pytest.mark.skipif(not REAL, reason="ADAKD_DATA names no folder with CIFAR-100")
-def test_real_cifar100():
+def real(name):
     try:
-        data = load_data("cifar100", REAL, download=False)
+        return load_data(name, REAL, download=False)
     except DataError:
-        data = load_data("cifar100", REAL, official=False)
-    for split, each in ((data.train, 500), (data.test, 100)):
-        assert split.images.shape == (100 * each, 32, 32, 3)
+        return load_data(name, REAL, official=False)
+
+
+@pytest.mark.skipif(not REAL, reason="ADAKD_DATA names no folder with CIFAR")
+@pytest.mark.parametrize(
+    ("name", "first", "last"), [("cifar10", "airplane", "truck"), ("cifar100", "apple", "worm")]
+)
+def test_real_cifar(name, first, last):
+    if not (Path(REAL) / cifar._SETS[name].archive.folder).is_dir():
+        pytest.skip(f"{name} is not there")
+    data = real(name)
+    classes = data.num_classes
+    for split, size in ((data.train, 50_000), (data.test, 10_000)):
+        assert split.images.shape == (size, 32, 32, 3)
         assert split.images.dtype == torch.uint8
-        assert split.labels.bincount().tolist() == [each] * 100
-    assert data.classes[0] == "apple"
-    assert data.classes[-1] == "worm"
+        assert split.labels.bincount().tolist() == [size // classes] * classes
+    assert (data.classes[0], data.classes[-1]) == (first, last)
     pixels = data.train.images.double() / 255
     # What is normalized with are the literature's figures: the means, and deviations to within 1 %.
     assert pixels.mean((0, 1, 2)).tolist() == pytest.approx(data.mean, abs=5e-4)
     assert pixels.std((0, 1, 2)).tolist() == pytest.approx(data.std, rel=0.01)
-
-
-# ---- torchvision whose operators are missing ---------------------------------------------------------------------
-
-FAKE_TORCHVISION = """
-import torch
-with open("imports", "a") as log:
-    log.write("once more\\n")
-{body}
-"""
-REGISTER = """
-@torch.library.register_fake("torchvision::nms")
-def nms(dets, scores, iou_threshold):
-    return dets
-"""
-
-
-def import_fake_torchvision(folder, body, again=False):
-    """Import a made-up torchvision through adakd in a fresh process; its output."""
-    package = folder / "torchvision"
-    (package / "datasets").mkdir(parents=True)
-    (package / "__init__.py").write_text(FAKE_TORCHVISION.format(body=body))
-    (package / "datasets" / "__init__.py").write_text("CIFAR10 = 'found'\n")
-    script = (
-        "from adakd.data._torchvision import torchvision_datasets\n"
-        "print(torchvision_datasets().CIFAR10, torchvision_datasets().__name__)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[1]}"},
-        capture_output=True,
-        text=True,
-    )
-    return done, (folder / "imports").read_text().count("once more")
-
-
-def test_a_whole_torchvision_is_imported_as_it_is(tmp_path):
-    done, imports = import_fake_torchvision(tmp_path, "")
-    assert done.stdout.split() == ["found", "torchvision.datasets"], done.stderr
-    assert imports == 1
-
-
-def test_a_torchvision_without_its_operators_is_imported_at_the_second_try(tmp_path):
-    done, imports = import_fake_torchvision(tmp_path, REGISTER)
-    assert done.stdout.split() == ["found", "torchvision.datasets"], done.stderr
-    assert imports == 2
-
-
-def test_other_errors_of_torchvision_are_not_hidden(tmp_path):
-    done, imports = import_fake_torchvision(tmp_path, 'raise RuntimeError("something else")')
-    assert "RuntimeError: something else" in done.stderr
-    assert done.returncode == 1
-    assert imports == 1

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import adakd
-from adakd.data._torchvision import torchvision_datasets
 
 
 def network(hidden: int) -> nn.Module:
@@ -128,14 +127,7 @@ def test_an_objective_of_ones_own(pair, batch):
         adakd.Distiller(*pair, criterion, kd_weight=2.0)
 
 
-@pytest.fixture
-def torchvision_works():
-    """Both trainers import torchvision, which beside some CPU builds of torch needs our help."""
-    torchvision_datasets()
-
-
 @pytest.mark.filterwarnings("ignore")  # theirs, not ours
-@pytest.mark.usefixtures("torchvision_works")
 def test_lightning(pair, batch, tmp_path):
     lightning = pytest.importorskip("lightning", reason="pip install lightning")
 
@@ -169,7 +161,6 @@ def test_lightning(pair, batch, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs, not ours
-@pytest.mark.usefixtures("torchvision_works")
 def test_hugging_face_trainer(pair, batch, tmp_path):
     transformers = pytest.importorskip("transformers", reason="pip install transformers accelerate")
     pytest.importorskip("accelerate", reason="pip install transformers accelerate")

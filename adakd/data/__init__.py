@@ -5,7 +5,7 @@ import os
 from .._check import near_names
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
-from .images import ImageData, Split
+from .images import ImageData, Split, checksum_of
 from .views import Views, balanced_subset, epoch_order, eval_batches, held_out
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Split",
     "Views",
     "balanced_subset",
+    "checksum_of",
     "data_root",
     "epoch_order",
     "eval_batches",
@@ -32,6 +33,7 @@ def load_data(
     *,
     download: bool = True,
     official: bool = True,
+    progress: bool | None = None,
 ) -> ImageData:
     """Load an image set by name.
 
@@ -40,6 +42,7 @@ def load_data(
         root: folder for downloads; else the environment variable ADAKD_DATA, else ~/.cache/adakd.
         download: fetch CIFAR when it is missing.
         official: verify CIFAR's files against the published checksums.
+        progress: show a bar while downloading; by default where standard error is a terminal.
 
     Raises:
         ValueError: for an unknown name, with the nearest known ones.
@@ -49,4 +52,4 @@ def load_data(
         raise ValueError(near_names("data set", name, DATASETS))
     if name == "gratings":
         return load_gratings()
-    return load_cifar(name, root, download=download, official=official)
+    return load_cifar(name, root, download=download, official=official, progress=progress)

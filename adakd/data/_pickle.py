@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = ["PickledArray", "read_pickle", "shown"]
 
-_OPERATIONS = 2_000_000  # CIFAR-100's training file, the largest there is, has 260 000
+_OPERATIONS = 1_000_000  # CIFAR-100's training file, the largest there is, has 260 000
 
 # The functions and classes that pickled arrays name: as NumPy 1 and NumPy 2 call them, and Python's own helper for bytes
 # in old formats.
@@ -29,6 +29,7 @@ _KNOWN = {
         ("_frombuffer",): ("numpy.core.numeric", "numpy._core.numeric"),
         ("ndarray", "dtype"): ("numpy",),
         ("encode",): ("_codecs",),
+        ("bytes",): ("__builtin__", "builtins"),  # called without arguments, where there are none
     }.items()
     for name in names
     for module in modules
@@ -60,10 +61,10 @@ class _DType:
         self.code, self.order = code, "="
 
     def set_state(self, state: Any) -> None:
-        order = state[1] if isinstance(state, tuple) and len(state) >= 2 else None
-        if order not in ("<", ">", "|", "="):
-            raise ValueError("it describes a dtype without a byte order")
-        self.order = order
+        plain = isinstance(state, tuple) and len(state) >= 5 and all(part is None for part in state[2:5])
+        if not plain or state[1] not in ("<", ">", "|", "="):
+            raise ValueError("it describes a dtype that has parts, or no byte order")
+        self.order = state[1]
 
 
 class PickledArray:
@@ -214,7 +215,7 @@ class _Reader:
                 self._spend(len(state[-1]))
             stack[-1].set_state(state)
         else:
-            raise ValueError(f"it uses the operation {name}, which makes other things than data")
+            raise ValueError(f"it uses the operation {name}, for which data have no use")
 
     def _since_mark(self) -> list[Any]:
         values, self.stack = self.stack, self.outer.pop()
@@ -247,12 +248,15 @@ class _Reader:
                 raise ValueError("it encodes something else than bytes")
             self._spend(len(text))
             return text.encode("latin-1")
+        if name == "bytes" and arguments == ():
+            return b""
         if name == "_reconstruct":
-            if arguments[0] != _Name("ndarray"):
+            if len(arguments) != 3 or arguments[0] != _Name("ndarray"):
                 raise ValueError("it describes a kind of array that is not NumPy's plain one")
             return PickledArray()
         if name == "dtype":
-            return _DType(arguments[0])
+            code, _, _ = arguments
+            return _DType(code)
         if name == "_frombuffer":
             raw, dtype, shape, order = arguments
             if order not in ("C", "F"):

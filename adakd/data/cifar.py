@@ -162,7 +162,7 @@ def _content(name: str, path: Path, archive: Archive) -> bytes:
                     f"{name}: expected {path} to be a file of at most {archive.largest // _MIB} MiB, got "
                     f"{found.st_size} bytes; it is not of {archive.name}: delete {path.parent}, and run again to download it"
                 )
-            return file.read(archive.largest)
+            return file.read(found.st_size)
     except OSError as error:
         raise DataError(
             f"{name}: {path} cannot be read: {error.strerror or error}; mend the permissions or the disk, or name another "
