@@ -20,8 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "someone/adakd-book"
 # What Colab has; of the rest of requirements.txt, nothing.
-PREINSTALLED = ("torch", "torchvision", "numpy", "matplotlib", "ipywidgets", "ipykernel", "sympy", "tqdm")
-KEPT = ("torch", "torchvision", "numpy", "ipywidgets")
+PREINSTALLED = ("torch", "numpy", "matplotlib", "ipywidgets", "ipykernel", "sympy", "tqdm")
+KEPT = ("torch", "numpy", "ipywidgets")
 DRIVE = "def mount(path):\n    print('mounted at', path)\n"
 EXECUTE = """\
 import sys

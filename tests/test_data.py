@@ -150,6 +150,152 @@ def test_checksum_notices_a_pixel_and_a_label():
         assert checksum_of(dataclasses.replace(data.train, **{field: altered}), data.test) != data.checksum
 
 
+# ---- image sets of one's own -------------------------------------------------------------------------------------
+
+
+def pixels(*shape):
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+def own(**changes):
+    """A set of two classes; `changes` replace what it is made of."""
+    split = Split(pixels(4, 8, 8, 3), torch.arange(4) % 2)
+    parts = {"name": "mine", "train": split, "test": split, "classes": ("cat", "dog"), "mean": (0.5,) * 3}
+    return ImageData(**{**parts, "std": (0.25,) * 3, **changes})
+
+
+def test_a_set_of_ones_own_needs_no_more_than_it_is():
+    data = own()
+    assert data.checksum == checksum_of(data.train, data.test)
+    assert (data.padding, data.flip, data.official) == (0, False, True)
+    assert own(checksum="c").checksum == "c"
+    generous = own(mean=torch.full((3,), 0.5), std=np.full(3, 0.25, dtype=np.float32), classes=["cat", "dog"])
+    assert (generous.mean, generous.std, generous.classes) == ((0.5,) * 3, (0.25,) * 3, ("cat", "dog"))
+    assert all(type(value) is float for value in (*generous.mean, *generous.std))
+
+
+LABELS = torch.arange(4) % 2
+
+
+@pytest.mark.parametrize(
+    ("images", "message", "mend"),
+    [
+        (torch.rand(4, 8, 8, 3), "uint8 of shape (N, H, W, C)", lambda x: (x * 255).round().to(torch.uint8)),
+        (pixels(4, 8, 8, 3).int(), "images.to(torch.uint8)", lambda x: x.to(torch.uint8)),
+        (
+            pixels(4, 3, 8, 8),
+            "looks like (N, C, H, W): images.permute(0, 2, 3, 1)",
+            lambda x: x.permute(0, 2, 3, 1),
+        ),
+        (pixels(4, 8, 8), "gray", lambda x: x[..., None].expand(-1, -1, -1, 3)),
+        (pixels(4, 8, 8, 1), "gray", lambda x: x.expand(-1, -1, -1, 3)),
+        (pixels(4, 1, 8, 8), "gray", lambda x: x.permute(0, 2, 3, 1).expand(-1, -1, -1, 3)),
+        (pixels(4, 8, 6, 3), "as high as wide", lambda x: x[:, 1:7]),
+    ],
+)
+def test_images_in_another_layout_are_refused_with_the_way_to_convert_them(images, message, mend):
+    with pytest.raises(ValueError, match=r"^images: expected uint8 of shape") as caught:
+        Split(images, LABELS)
+    assert message in str(caught.value)
+    assert str(tuple(images.shape)) in str(caught.value)
+    assert own(train=Split(mend(images), LABELS), test=Split(mend(images), LABELS)).num_classes == 2
+
+
+def test_floats_with_channels_first_are_told_both_steps():
+    """What torchvision's ToTensor makes."""
+    with pytest.raises(ValueError, match=r"\(images \* 255\).*images\.permute\(0, 2, 3, 1\)"):
+        Split(torch.rand(4, 3, 8, 8), LABELS)
+
+
+@pytest.mark.parametrize("images", [pixels(0, 8, 8, 3), pixels(4, 8), pixels(4), pixels(2, 4, 8, 8, 3)])
+def test_images_of_no_shape_at_all(images):
+    with pytest.raises(ValueError, match=r"^images: expected uint8 of shape"):
+        Split(images, LABELS[: len(images)])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (LABELS.int(), r"got torch.int32 of shape \(4,\); labels.long\(\)"),
+        (LABELS.to(torch.uint8), "labels.long"),
+        (LABELS.float(), "got torch.float32"),
+        (LABELS.bool(), "got torch.bool"),
+        (torch.eye(4)[:, :2], r"labels.argmax\(1\)"),
+        (LABELS[:3], r"int64 of shape \(4,\), one for each image, got shape \(3,\)"),
+        (LABELS[:, None], "got shape"),
+        (torch.tensor([0, 1, -100, 0]), "got -100 at place 2; leave out images without a label"),
+    ],
+)
+def test_labels_of_another_kind_are_refused(labels, message):
+    with pytest.raises(ValueError, match=f"^labels: expected .*{message}"):
+        Split(pixels(4, 8, 8, 3), labels)
+
+
+def test_splits_are_tensors():
+    with pytest.raises(TypeError, match=r"images: expected a tensor, got ndarray.*torch.as_tensor"):
+        Split(np.zeros((4, 8, 8, 3), dtype=np.uint8), LABELS)
+    with pytest.raises(TypeError, match="labels: expected a tensor, got list"):
+        Split(pixels(4, 8, 8, 3), [0, 1, 0, 1])
+    with pytest.raises(TypeError, match=r"test: expected an adakd.data.Split, got tuple"):
+        own(test=(pixels(4, 8, 8, 3), LABELS))
+
+
+NAMES_THAT_LEAD_ELSEWHERE = [
+    "../../x",
+    "..",
+    ".",
+    "",
+    "a/b",
+    "a\\b",
+    "/abs",
+    "x\n",
+    "x\x00",
+    "\x1b[2J",
+    " ",
+    ".hidden",
+]
+
+
+@pytest.mark.parametrize("name", [*NAMES_THAT_LEAD_ELSEWHERE, "NUL", "con.txt", "x" * 300, None, 3, b"x"])
+def test_names_that_cannot_name_a_folder_are_refused(name):
+    with pytest.raises(ValueError, match=r"^name: expected a name") as caught:
+        own(name=name)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": (0.5,)}, "mean: expected 3 finite numbers, one for each channel"),
+        ({"mean": 0.5}, "mean: expected a tuple, got 0.5"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "mean: expected 3 finite numbers"),
+        ({"std": (0.2, 0.2, float("inf"))}, "std: expected 3 finite numbers"),
+        ({"std": ("0.2",) * 3}, "std: expected 3 finite numbers"),
+        ({"std": (0.2, 0.0, 0.2)}, "std: expected numbers above 0"),
+        ({"std": (0.2, -0.2, 0.2)}, "std: expected numbers above 0"),
+        ({"classes": ("cat",)}, "classes: expected the names of at least 2 classes"),
+        ({"classes": (0, 1)}, "classes: expected the names of at least 2 classes"),
+        ({"classes": "ab"}, "classes: expected a tuple, got 'ab'"),
+        (
+            {"test": Split(pixels(2, 8, 8, 3), torch.tensor([0, 2]))},
+            "test: expected labels from 0 to 1, .*got 2 at place 1",
+        ),
+        (
+            {"test": Split(pixels(2, 9, 9, 3), torch.tensor([0, 1]))},
+            "test: expected images .8, 8, 3. as in train",
+        ),
+        ({"padding": -1}, "padding: expected an integer of at least 0, got -1"),
+        ({"padding": 1.5}, "padding: expected an integer"),
+        ({"padding": True}, "padding: expected an integer"),
+        ({"flip": 1}, "flip: expected True or False, got 1"),
+        ({"official": "yes"}, "official: expected True or False, got 'yes'"),
+    ],
+)
+def test_a_set_that_does_not_fit_together_is_refused(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        own(**changes)
+
+
 # ---- views -------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import adakd
+import adakd.cli
+from adakd import _entry
 
 PACKAGE = Path(adakd.__file__).parent
 
@@ -39,8 +42,9 @@ FLOORS = {
     "explore": 6,
     "study": 6,
     "cli": 7,
-    "__main__": 8,
+    "_entry": 8,
     "adakd": 8,  # the package itself, that is its __init__
+    "__main__": 9,
 }
 HEAVY = (
     "torchvision",
@@ -164,6 +168,103 @@ def test_import_needs_no_heavy_package(fresh):
 
 def test_import_has_no_side_effects(fresh):
     assert fresh["same"]
+
+
+def in_a_fresh_interpreter(script, *options):
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    return subprocess.run(
+        [sys.executable, *options, "-c", script], capture_output=True, text=True, env=environment
+    )
+
+
+def test_the_import_itself_brings_nothing_along():
+    """So it costs nothing beside torch's: each name fetches its room when it is first used."""
+    script = f"""
+import sys
+before = set(sys.modules)
+import adakd
+new = set(sys.modules) - before
+print(sorted(name for name in new if name.partition(".")[0] not in sys.stdlib_module_names))
+listed, names = dir(adakd), {adakd.__all__!r}
+adakd.Fixed
+print("torch" in sys.modules, "adakd.temperature" in sys.modules, "adakd.training" in sys.modules)
+print(set(names) <= set(listed), all(getattr(adakd, name) is getattr(adakd, name) for name in names))
+"""
+    done = in_a_fresh_interpreter(script)
+    assert done.stdout.splitlines() == ["['adakd', 'adakd._version']", "True True False", "True True"], (
+        done.stderr
+    )
+
+
+def test_public_names_are_written_down_alike():
+    """Three lists say where a name lives: for type checkers, for the interpreter, and for `import *`."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        (alias.name, node.module) for node in block.body for alias in node.names if node.module is not None
+    }
+    rooms = {(name, room) for room, names in adakd._ROOMS.items() for name in names}
+    assert typed == rooms
+    modules = {alias.name for node in block.body if node.module is None for alias in node.names}
+    assert sorted(adakd.__all__) == sorted({name for name, _ in rooms} | modules | {"__version__"})
+
+
+def test_rooms_are_there_without_an_import_of_their_own():
+    for room in ("data", "methods", "models", "series", "temperature", "training"):
+        assert getattr(adakd, room) is importlib.import_module(f"adakd.{room}")
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'adakd' has no attribute 'distil'") as caught:
+        _ = adakd.distil
+    assert (caught.value.name, caught.value.obj) == ("distil", adakd)  # by which Python finds near names
+
+
+def test_the_version_is_told_without_torch(capsys):
+    done = in_a_fresh_interpreter(
+        "import sys\nfrom adakd import _entry\nprint(_entry.main(['--version']), 'torch' in sys.modules)"
+    )
+    assert done.stdout == f"adakd {adakd.__version__}\n0 False\n"
+    with pytest.raises(SystemExit):
+        adakd.cli.main(["--version"])
+    assert capsys.readouterr().out == f"adakd {adakd.__version__}\n"
+
+
+INTERRUPTED = """
+import os, signal, sys
+sys.argv = ["adakd", "methods"]
+{prepare}
+class Finder:  # where torch's import has got some way, Ctrl-C is pressed
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch.nn":
+            os.kill(os.getpid(), signal.SIGINT)
+        return None
+sys.meta_path.insert(0, Finder())
+from adakd._entry import main
+raise SystemExit(main())
+"""
+
+
+def test_ctrl_c_during_the_imports_is_quiet():
+    done = in_a_fresh_interpreter(INTERRUPTED.format(prepare=""))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored():
+    """As in `nohup adakd …` or a script's background job."""
+    done = in_a_fresh_interpreter(INTERRUPTED.format(prepare="signal.signal(signal.SIGINT, signal.SIG_IGN)"))
+    assert done.returncode == 0, done.stderr
+    assert "zkd" in done.stdout
+
+
+def test_ctrl_c_after_the_imports_is_the_commands_own(monkeypatch):
+    seen = []
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(
+        "adakd.cli.main", lambda arguments: seen.append((arguments, signal.getsignal(signal.SIGINT))) or 7
+    )
+    assert _entry.main(["methods"]) == 7
+    assert seen == [(["methods"], before)]
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -128,9 +128,8 @@ def load_cifar(
         _refuse_altered_files(name, folder, contents, archive)
         if missing:
             if not download:
-                raise DataError(
-                    f"{name} is not in {root} and download=False: missing there: {', '.join(missing)}"
-                )
+                part = f": missing there: {', '.join(missing)}" if contents else ""
+                raise DataError(f"{name} is not in {root} and download=False{part}")
             fetch(name, archive, root, progress)
             contents = {file: _content(name, folder / file, archive) for file in archive.files}
             _refuse_altered_files(name, folder, contents, archive)
