@@ -1,11 +1,15 @@
 """The embedded gratings, the views, and CIFAR from archives that are right, altered, damaged or absent."""
 
 import dataclasses
+import errno
 import os
 import pickle
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -786,6 +790,81 @@ def test_a_part_that_is_not_of_the_archive_is_thrown_away(published, tmp_path):
     with pytest.raises(DataError, match="not the published archive"):
         load_data("cifar10", part.parent)
     assert load_data("cifar10", part.parent).official
+
+
+def test_a_whole_part_needs_no_network(published, tmp_path):
+    """As a process leaves it that is killed between the last byte and the new name."""
+    part = tmp_path / "cache" / "cifar-10-python.tar.gz.part"
+    part.parent.mkdir()
+    part.write_bytes(published.content)
+    published.online = False
+    assert load_data("cifar10", part.parent).official
+    assert names_under(part.parent) == CIFAR10_FILES
+
+
+def test_a_full_disk_is_no_missing_network(published, tmp_path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adakd.data._fetch.os.replace", full)
+        with pytest.raises(
+            DataError, match=r"python.tar.gz cannot be read or written: No space left.*make room"
+        ):
+            load_data("cifar10", tmp_path / "cache")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file cannot be read or written: .*name another folder"):
+        load_data("cifar10", tmp_path / "file")
+
+
+def test_processes_that_want_it_at_once_download_it_once(published, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        sets = list(pool.map(lambda _: load_data("cifar10", tmp_path / "cache"), range(4)))
+    assert len({data.checksum for data in sets}) == 1
+    assert len(published.requests) == 1
+
+
+def test_a_real_server_and_a_real_proxy_variable(tmp_path, monkeypatch):
+    """Through urllib as it is: a server on this machine, of which a part is asked for, and a proxy that is not there."""
+    folder, _ = write_cifar(tmp_path / "made", "cifar10")
+    real = urllib.request.OpenerDirector.open
+    content = publish(monkeypatch, "cifar10", folder).content
+    monkeypatch.setattr(
+        urllib.request,
+        "urlopen",
+        lambda request, timeout: real(urllib.request.build_opener(), request, timeout=timeout),
+    )
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers["Range"])
+            start = int((asked[-1] or "bytes=0-")[6:-1])
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            self.wfile.write(content[start : None if start else 30_000])
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        of = cifar._SETS["cifar10"]
+        url = f"http://127.0.0.1:{port}/{of.archive.name}"
+        archive = dataclasses.replace(of.archive, url=url)
+        monkeypatch.setitem(cifar._SETS, "cifar10", dataclasses.replace(of, archive=archive))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        with pytest.raises(DataError, match="could not be downloaded"):
+            load_data("cifar10", tmp_path / "cache")
+        assert load_data("cifar10", tmp_path / "cache").official
+        server.shutdown()
+    assert asked == [None, "bytes=30000-"]
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")  # where nobody listens any more
+    with pytest.raises(DataError, match=r"could not be downloaded .*refused"):
+        load_data("cifar10", tmp_path / "elsewhere")
 
 
 def test_what_a_killed_process_left_is_cleared(published, tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import os
 import shutil
+import ssl
 import tarfile
 import urllib.error
 import urllib.request
@@ -77,7 +78,13 @@ def fetch(name: str, archive: Archive, root: Path, progress: bool | None = None)
             if not packed.exists():
                 _download(archive, packed, progress)
             _unpack(name, archive, packed)
-    except (OSError, http.client.HTTPException) as error:
+    except (
+        ConnectionError,
+        TimeoutError,
+        http.client.HTTPException,
+        ssl.SSLError,
+        urllib.error.URLError,
+    ) as error:
         reason = str(error).rstrip(".") or "no reason given"
         raise DataError(
             f"{name} is not in {root} and could not be downloaded from {archive.url}: {type(error).__name__}: {reason}. "
@@ -85,15 +92,32 @@ def fetch(name: str, archive: Archive, root: Path, progress: bool | None = None)
             f"certificates from SSL_CERT_FILE.) Without one, put {archive.name} (SHA-256 {archive.sha256}) into {root}, "
             "or name a folder that has it in ADAKD_DATA; or use the embedded set, data='gratings'."
         ) from error
+    except OSError as error:
+        raise DataError(
+            f"{name}: {error.filename or root} cannot be read or written: {error.strerror or error}; it takes 350 MB: "
+            "make room or mend the permissions, or name another folder (--root, ADAKD_DATA)"
+        ) from error
 
 
 def _download(archive: Archive, target: Path, progress: bool | None) -> None:
-    from tqdm.auto import tqdm  # here: a run on data that are there shows no such bar
-
     part = target.with_name(f"{target.name}.part")
     have = part.stat().st_size if part.is_file() else 0
-    if have >= archive.size:  # whole or too long, and not renamed: as if it were new
-        have = 0
+    if have != archive.size:  # else a process was killed that had it all
+        have = _go_on(archive, part, have if have < archive.size else 0, progress)
+    if have < archive.size:
+        raise ConnectionError(f"it ended after {have} of {archive.size} bytes, which are kept in {part}")
+    if _sha256_of(part) != archive.sha256:
+        part.unlink()
+        raise ConnectionError(
+            "what came is not the published archive (its SHA-256 is another), and was removed"
+        )
+    os.replace(part, target)
+
+
+def _go_on(archive: Archive, part: Path, have: int, progress: bool | None) -> int:
+    """Fetch what follows the first `have` bytes; how many there are then, one block too many at most."""
+    from tqdm.auto import tqdm  # here: a run on data that are there shows no such bar
+
     headers = {"User-Agent": f"adakd/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -118,14 +142,7 @@ def _download(archive: Archive, target: Path, progress: bool | None) -> None:
                 bar.update(len(block))
             file.flush()
             os.fsync(file.fileno())
-    if have < archive.size:
-        raise ConnectionError(f"it ended after {have} of {archive.size} bytes, which are kept in {part}")
-    if _sha256_of(part) != archive.sha256:
-        part.unlink()
-        raise ConnectionError(
-            "what came is not the published archive (its SHA-256 is another), and was removed"
-        )
-    os.replace(part, target)
+    return have
 
 
 def _unpack(name: str, archive: Archive, packed: Path) -> None:
