@@ -586,7 +586,10 @@ def assert_one_line(result, *parts):
         (["--method", "itkd", "--set", "updates=1e9"], ["updates: expected an integer"]),
         (["--method", "itkd", "--set", "updates=1000000000"], ["updates: expected at most 100000"]),
         (["--method", "kd", "--set", "tau=1e308"], ["tau: expected at most 1e+15 in size, got 1e+308"]),
-        (["--method", "kd", "--set", "tau=nan"], ["expected numbers and texts that a record can hold, got {'tau': nan}"]),
+        (
+            ["--method", "kd", "--set", "tau=nan"],
+            ["expected numbers and texts that a record can hold, got {'tau': nan}"],
+        ),
         (["--method", "kd", "--set", "tau=true"], ["tau: expected a number, got True"]),
         (["--method", "kd", "--set", "tau=four"], ["tau: expected a number, got 'four'"]),
         (["--method", "wttm", "--set", "weighted=maybe"], ["weighted: expected true or false, got 'maybe'"]),

@@ -20,7 +20,6 @@ PACKAGE = Path(adakd.__file__).parent
 
 # A room imports from lower floors only. A new room gets its floor here.
 FLOORS = {
-    "_process": 0,
     "_version": 0,
     "_check": 0,
     "_hash": 0,
