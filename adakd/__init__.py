@@ -173,17 +173,19 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ROOM_OF:
-        value = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
-    elif name in _ROOMS:
-        return import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(
-            f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
-        )
-    globals()[name] = value  # so that this is asked once
-    return value
+if not TYPE_CHECKING:  # a checker would take every misspelt name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        if name in _ROOM_OF:
+            value = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+        elif name in _ROOMS:
+            return import_module(f".{name}", __name__)
+        else:
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+            )
+        globals()[name] = value  # so that this is asked once
+        return value
 
 
 def __dir__() -> list[str]:

@@ -198,7 +198,7 @@ print(set(names) <= set(listed), all(getattr(adakd, name) is getattr(adakd, name
 def test_public_names_are_written_down_alike():
     """Three lists say where a name lives: for type checkers, for the interpreter, and for `import *`."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     typed = {
         (alias.name, node.module) for node in block.body for alias in node.names if node.module is not None
     }
