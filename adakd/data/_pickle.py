@@ -61,7 +61,13 @@ class _DType:
         self.code, self.order = code, "="
 
     def set_state(self, state: Any) -> None:
-        plain = isinstance(state, tuple) and len(state) >= 5 and all(part is None for part in state[2:5])
+        # (version, byte order, nothing of a compound type, size, alignment, flags), as every plain type has it
+        plain = (
+            isinstance(state, tuple)
+            and len(state) == 8
+            and [type(part) for part in state] == [int, str, *[type(None)] * 3, int, int, int]
+            and (state[0], *state[5:7]) == (3, -1, -1)
+        )
         if not plain or state[1] not in ("<", ">", "|", "="):
             raise ValueError("it describes a dtype that has parts, or no byte order")
         self.order = state[1]
@@ -88,11 +94,11 @@ class PickledArray:
         self.parts = raw, dtype, shape, order
 
     def set_state(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise ValueError(
-                "it describes an array by something else than (version, shape, dtype, order, bytes)"
-            )
+        if not isinstance(state, tuple) or len(state) != 5 or type(state[0]) is not int or state[0] != 1:
+            raise ValueError("it describes an array by something else than (1, shape, dtype, order, bytes)")
         _, shape, dtype, fortran, raw = state
+        if type(fortran) is not bool:
+            raise ValueError("it describes an array without an order")
         self.set_parts(raw, dtype, shape, "F" if fortran else "C")
 
     def array(self) -> np.ndarray:
@@ -251,11 +257,13 @@ class _Reader:
         if name == "bytes" and arguments == ():
             return b""
         if name == "_reconstruct":
-            if len(arguments) != 3 or arguments[0] != _Name("ndarray"):
+            if arguments not in ((_Name("ndarray"), (0,), b"b"), (_Name("ndarray"), (0,), "b")):
                 raise ValueError("it describes a kind of array that is not NumPy's plain one")
             return PickledArray()
         if name == "dtype":
-            code, _, _ = arguments
+            code, align, copy = arguments
+            if align not in (0, 1) or copy not in (0, 1):
+                raise TypeError
             return _DType(code)
         if name == "_frombuffer":
             raw, dtype, shape, order = arguments
