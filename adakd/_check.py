@@ -47,9 +47,8 @@ def printable(text: object) -> str:
 
 # What a file system, a shell and a table all take as one plain word; "+" stands in names of methods.
 _NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]{0,99}")
-_DEVICE = re.compile(
-    r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
-)  # no file of Windows can be called so
+# No file of Windows can be called so.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 class NotFiniteError(FloatingPointError, ValueError):
