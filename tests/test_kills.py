@@ -26,8 +26,9 @@ def killed(folder, trials, *options):
 
 
 def test_killed_at_some_system_calls(tmp_path):
-    """Every job, twice."""
-    assert sum(killed(tmp_path, 16).values()) >= 12
+    """Every job once: restarted, killed again, and left to finish."""
+    kills = killed(tmp_path, 8)
+    assert len(kills) == 8
 
 
 @pytest.mark.slow
