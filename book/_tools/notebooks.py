@@ -180,7 +180,8 @@ def side_by_side(paths):
     with ThreadPoolExecutor(cores()) as pool:
         running = [pool.submit(subprocess.call, [*command, str(path)]) for path in paths]
         try:
-            return max(future.result() for future in running)
+            statuses = [future.result() for future in running]
+            return int(any(statuses))
         finally:
             pool.shutdown(cancel_futures=True)
 
