@@ -223,6 +223,40 @@ def test_playing_trains_pauses_and_reports(open_figure):
     assert f"After {step} steps" in words(page)
 
 
+COUNTED = """() => {
+  // Each look at the clock is a millisecond later, and no frame comes by itself.
+  window.now = 0;
+  performance.now = () => (now += 1);
+  window.waiting = null;
+  window.requestAnimationFrame = (tick) => { window.waiting = tick; return 1; };
+  window.nextFrame = () => { const tick = waiting, before = now; window.waiting = null; tick(); return now - before; };
+}"""
+
+
+def test_a_page_that_takes_long_to_open_does_not_talk(open_figure):
+    """Half a second a frame, and it has not arrived: it shows how far it is, and says nothing."""
+    page = open_figure(Playground())
+    page.evaluate("stop()")
+    page.set_content(PAGE % Playground._css)
+    page.evaluate(COUNTED)
+    page.evaluate(
+        "window.spoken = []; window.setTimeout = (f) => { spoken.push(f); return 1; }; window.clearTimeout = () => spoken.pop()"
+    )
+    page.evaluate(START, [Playground._esm, changed(step=60)])
+    for _ in range(50):
+        page.evaluate("now += 500")
+        if page.evaluate("waiting === null"):
+            break
+        page.evaluate("nextFrame()")
+    assert page.evaluate("waiting") is None
+    assert "After 60" in page.inner_text(".ak-words")
+    assert page.evaluate("spoken.length") == 0
+    page.evaluate("model.set('step', 80)")
+    while page.evaluate("waiting !== null"):
+        page.evaluate("nextFrame()")
+    assert page.evaluate("spoken.length") == 1
+
+
 def test_it_stops_at_600_and_goes_on_when_told(open_figure):
     page = open_figure(Playground(step=590))
     assert "After 590" in words(page)
@@ -291,14 +325,6 @@ def test_a_question_sets_everything_and_shows_its_answer(open_figure, question):
     assert page.get_by_text(question.answer).is_visible()
 
 
-COUNTED = """() => {
-  // Each look at the clock is a millisecond later, and no frame comes by itself.
-  let now = 0;
-  performance.now = () => (now += 1);
-  window.waiting = null;
-  window.requestAnimationFrame = (tick) => { window.waiting = tick; return 1; };
-  window.nextFrame = () => { const tick = waiting; window.waiting = null; now = 0; tick(); return now; };
-}"""
 TRAINED = "Number(document.querySelector('.ak-playground output').textContent)"
 
 

@@ -372,14 +372,14 @@ function render({ model, el }) {
     if (playing) goal = Math.min(limit, goal + pace);
     const now = performance.now(), arrived = lesson.train(goal, now + 14);
     root.setAttribute("aria-busy", String(!arrived));
-    if (arrived || now - waitingSince > 400) { draw(s); if (playing) root.frames += 1; }
+    if (arrived || now - waitingSince > 400) { draw(s, arrived); if (playing) root.frames += 1; }
     if (arrived && playing && goal >= limit) pause();
     if (arrived && playing && goal % 100 < pace) report();
     if (!arrived || playing) schedule();
   }
   const schedule = () => { frameId ||= requestAnimationFrame(tick); };
 
-  function draw(s) {
+  function draw(s, arrived) { // on the way to a far step it shows how far it is, and does not say so
     const K = s.classes, width = root.clientWidth || 680, two = width >= 640, wide = Math.floor(two ? (width - 24) / 2 : width), probe = hover ?? s.probe;
     const coarse = Math.floor(lesson.steps / 10), settled = [coarse, key, s.view, width, playing].join(), moved = [lesson.steps, probe, s.view, width].join();
     const rows = GRID * GRID, into = (drawn.into ??= new Float64Array(rows * 10));
@@ -408,8 +408,8 @@ function render({ model, el }) {
       planes.teacher.say(drawn.title, `The teacher’s regions: ${percent(v.teacher)} of held-out points.`);
       for (const who of ["a", "b"]) planes[who].say(`${NAME[who]} · ${called(s[who])}`, `Regions of student ${NAME[who]}, ${s[who]}: ${percent(v["accuracy_" + who])} of held-out points.`);
       clearTimeout(speaking);
-      if (!quiet && !playing) speaking = setTimeout(() => { spoken.textContent = caption.textContent; }, 600);
-      quiet = false;
+      if (!quiet && !playing && arrived) speaking = setTimeout(() => { spoken.textContent = caption.textContent; }, 600);
+      quiet &&= !arrived;
     } else if (drawn.moved !== moved) {
       charts.replaceChild(drawProbe(s, lesson, drawn.v, probe, wide), charts.firstChild);
     }
