@@ -76,10 +76,11 @@ def drawn(page):
     A change is drawn in the next frame; a change of size is noticed in one and drawn in the next; and a figure that
     trains says so in ``aria-busy`` until it has arrived and drawn.
     """
-    page.evaluate(
+    page.wait_for_function(  # unlike evaluate, it goes on on the page to which this one leads
         """async () => {
           const frame = () => new Promise(requestAnimationFrame);
           do { await frame(); await frame(); await frame(); } while (document.querySelector(".ak[aria-busy=true]"));
+          return true;
         }"""
     )
     return page
