@@ -117,6 +117,25 @@ def test_a_simplified_curve_is_the_same_curve():
         same_path("M 0 0 V 5", "M 0 0 V 5", 1.5)
 
 
+def test_an_image_may_differ_in_its_last_digit_and_not_in_what_it_shows():
+    def shading(values):
+        figure, ax = plt.subplots(figsize=(2, 2))
+        ax.imshow(values, vmin=0, vmax=1)
+        return picture(figure, "Shades.").svg
+
+    values = np.outer(np.linspace(0, 1, 20), np.linspace(1, 0, 20))
+    one, near, other = (shading(v) for v in (values, values + 0.0015, values.T[::-1]))
+    assert one != near
+    assert differ_in(one, near) is None
+    assert "an image" in differ_in(one, other)
+
+
+def test_a_size_is_no_place():
+    drawn = '<svg><g transform="translate(5 5) scale({})"><path d="M 0 0 L 9 9"/></g></svg>'
+    assert differ_in(drawn.format("1 -1"), drawn.format("1.001 -1").replace("(5 ", "(6 ")) is None
+    assert "transform" in differ_in(drawn.format("1 -1"), drawn.format("2 -1"))
+
+
 def test_what_is_no_figure_is_compared_as_it_stands():
     assert differ_in("<svg", "<svg") is None
     assert "not an SVG" in differ_in("<svg", "<svg/>")

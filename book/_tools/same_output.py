@@ -9,11 +9,14 @@ A cell that shows what it has trained, here and now, has the tag ``trained-here`
 numbers are left out of the comparison, its words are not, and its curves may lie further apart.
 """
 
+import base64
 import re
 import xml.etree.ElementTree as ElementTree
+from io import BytesIO
 from itertools import zip_longest
 
 import numpy as np
+from matplotlib.image import imread
 
 SVG = "image/svg+xml"
 TRAINED_HERE = "trained-here"
@@ -41,6 +44,9 @@ _DRAWN_AT = (
     "transform",
     "viewBox",
 )
+_SIZES = re.compile(r"(?:scale|matrix|skew.)\([^)]*\)")  # parts of a transform that are no places
+_PNG = "data:image/png;base64,"
+_IMAGE_NEAR = 1 / 255  # in the mean over all pixels, each from 0 to 1
 _SAID = ("aria-label", "alt")  # attributes that are words
 _DROPPED = ("metadata", "style")  # the date of the drawing; a style sheet is the same in every figure
 
@@ -132,6 +138,12 @@ def _attributes_differ(name, value, other, known, others_known, how):
         return None if same else "a path has another shape"
     if name in _SAID:
         return None if how.words(value) == how.words(other) else f"{name} {value!r} became {other!r}"
+    if value.startswith(_PNG) and other.startswith(_PNG):
+        return None if _same_image(value, other) else "an image shows something else"
+    if name == "transform" and not _same_values(
+        *(" ".join(_SIZES.findall(text)) for text in (value, other)), _STYLE_NEAR
+    ):
+        return f"{name} {value!r} became {other!r}"
     near = how.near if name in _DRAWN_AT else _STYLE_NEAR
     return None if _same_values(value, other, near) else f"{name} {value!r} became {other!r}"
 
@@ -171,6 +183,13 @@ def _same_values(value, other, near):
         if any(abs(a - b) > allowed for a, b in zip(one[1], two[1], strict=True)):
             return False
     return True
+
+
+def _same_image(one, other):
+    first, second = (
+        imread(BytesIO(base64.b64decode(text.removeprefix(_PNG))), format="png") for text in (one, other)
+    )
+    return first.shape == second.shape and abs(first - second).mean() <= _IMAGE_NEAR
 
 
 def same_path(one: str, other: str, near: float) -> bool:
