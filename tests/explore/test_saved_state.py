@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pages import make_ready
 
 SCRIPT = Path(__file__).parents[2] / "book" / "_static" / "live-figures.js"
 MODULE = """export default { render({ model, el }) {
@@ -21,6 +22,7 @@ def opened(browser, path):
     buffer = {"path": path, "encoding": "base64", "data": base64.b64encode(b"\7").decode()}
     state = {"_esm": MODULE, "inner": {}}
     page = browser.new_page()
+    make_ready(page)
     page.set_content(PAGE % json.dumps({"state": {"m": {"state": state, "buffers": [buffer]}}}))
     page.add_script_tag(path=str(SCRIPT))
     page.wait_for_selector(".is-live, .is-broken")
