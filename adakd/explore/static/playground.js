@@ -379,7 +379,8 @@ function render({ model, el }) {
   }
   const schedule = () => { frameId ||= requestAnimationFrame(tick); };
 
-  function draw(s, arrived) { // on the way to a far step it shows how far it is, and does not say so
+  // On the way to a far step it shows how far it is, and does not say so.
+  function draw(s, arrived) {
     const K = s.classes, width = root.clientWidth || 680, two = width >= 640, wide = Math.floor(two ? (width - 24) / 2 : width), probe = hover ?? s.probe;
     const coarse = Math.floor(lesson.steps / 10), settled = [coarse, key, s.view, width, playing].join(), moved = [lesson.steps, probe, s.view, width].join();
     const rows = GRID * GRID, into = (drawn.into ??= new Float64Array(rows * 10));
