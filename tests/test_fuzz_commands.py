@@ -8,6 +8,7 @@ embedded set has a few dozen images here, and a run that was not told to be long
 
 import argparse
 import contextlib
+import functools
 import io
 import itertools
 import json
@@ -26,7 +27,7 @@ if __name__ == "__main__":
 
 import adakd
 from adakd import METHODS, MODELS
-from adakd.bench import bench_losses, bench_step
+from adakd.bench import Ceiling, bench_losses, bench_step
 from adakd.cli import _parser, main
 from adakd.data import DATASETS, load_gratings
 from adakd.methods import RULE_NAMES, options_of
@@ -137,11 +138,11 @@ def good_value(action: argparse.Action, places: dict[str, list[str]], draw: rand
     return draw.choice(some[action.dest])
 
 
-def value(action: argparse.Action, places: dict[str, list[str]], draw: random.Random) -> str:
+def value(action: argparse.Action, places: dict[str, list[str]], draw: random.Random, hostility: float) -> str:
     if action.dest == "set":
         name = draw.choice([*SETTINGS, *options_of(draw.choice(["itkd", "ctkd", "dts", "meta", "ztaylor"]))])
         return f"{name}={draw.choice(['1', '2', '0.5', 'sample', 'true', *HOSTILE])}"
-    if draw.random() < 0.25:
+    if draw.random() < hostility:
         return draw.choice(HOSTILE)
     return good_value(action, places, draw)
 
@@ -156,9 +157,17 @@ def parsers(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()):
             yield from parsers(command, (*words, name))
 
 
+@functools.cache
+def all_parsers() -> list[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    return sorted(parsers(_parser()), key=lambda pair: pair[0])
+
+
 def command_line(draw: random.Random, places: dict[str, list[str]]) -> list[str]:
-    words, parser = draw.choice(sorted(parsers(_parser()), key=lambda pair: pair[0]))
+    words, parser = draw.choice(all_parsers())
     line: list[str] = []
+    hostility = draw.choice(
+        [0, 0, 0.1, 0.3]
+    )  # lines without a mistake must be among them, for what they then do
     for action in parser._actions:
         if isinstance(action, argparse._HelpAction) and draw.random() > 0.01:
             continue
@@ -180,14 +189,14 @@ def command_line(draw: random.Random, places: dict[str, list[str]]) -> list[str]
             line += option
             continue
         many = draw.choice([1, 1, 2]) if action.nargs in ("+", "*") or action.dest == "set" else 1
-        values = [value(action, places, draw) for _ in range(many)]
+        values = [value(action, places, draw, hostility) for _ in range(many)]
         if positional:
             line = [*values, *line]
         elif action.nargs in ("+", "*"):
             line += [*option, *values]
         else:
             line += [part for one in values for part in (*option, one)]
-    if draw.random() < 0.1:
+    if draw.random() < hostility / 2:
         line.insert(
             draw.randrange(len(line) + 1), draw.choice([*HOSTILE, "--quite", "--epoch", "-q", "--no-capture"])
         )
@@ -233,6 +242,7 @@ class Kitchen:
         )
         # Benchmarks measure the smallest there is, and nothing is compiled: that is bounded, and slow.
         patch.setattr("adakd.bench.SHAPES", ((8, 10),))
+        patch.setattr("adakd.bench.ceiling", lambda device, precision: Ceiling(1e12, 1e11, "a test"))
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
         patch.setattr("adakd.training.run.choose_capture", lambda capture, device: (False, "a test"))
@@ -340,7 +350,7 @@ def test_more_random_command_lines_end_with_a_status(kitchen, seed):
 def test_the_lines_reach_every_command_and_every_option(kitchen):
     """Else the fuzz would prove nothing: all commands, nearly all options, and some lines that succeed."""
     seen = {word.partition("=")[0] for line in lines_of(kitchen, 1000, 2) for word in line}
-    for words, parser in parsers(_parser()):
+    for words, parser in all_parsers():
         assert set(words) <= seen
         for option in parser._option_string_actions:
             assert option in seen or option in ("-h", "--help"), option
