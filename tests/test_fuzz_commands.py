@@ -181,6 +181,7 @@ def command_line(draw: random.Random, places: dict[str, list[str]]) -> list[str]
             "device": 0.5,
             "quiet": 0.3,
             "seeds": 0.7,
+            "validation_images": 0.9 if words == ("study",) else 0.1,
         }
         if not draw.random() < (0.9 if positional or action.required else often.get(action.dest, 0.12)):
             continue
@@ -202,6 +203,8 @@ def command_line(draw: random.Random, places: dict[str, list[str]]) -> list[str]
         )
     if draw.random() < 0.03:
         return line  # without a command
+    if words == ("teacher",):  # elsewhere, or the others would have several teachers to choose among
+        line += ["--out", draw.choice(places["elsewhere"])]
     return [*words, *line]
 
 
@@ -257,6 +260,7 @@ class Kitchen:
             "runs": [str(teacher.folder)],
             "weights": [str(teacher.folder / "weights.safetensors")],
             "out": ["runs", "runs", "runs", str(folder / "others")],
+            "elsewhere": ["teachers", str(folder / "more teachers")],
             "empty": [str(folder / "nothing")],
             "file": ["result.json"],
             "records": ["study", "new-study", "kept.jsonl", str(study / "published.jsonl")],
