@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 import adakd
 from adakd import METHODS, MODELS
-from adakd.bench import Ceiling, bench_losses, bench_step
+from adakd.bench import Ceiling, bench_losses, bench_step, synthetic_data
 from adakd.cli import _parser, main
 from adakd.data import DATASETS, load_gratings
 from adakd.methods import RULE_NAMES, options_of
@@ -216,7 +216,7 @@ def small_bench_losses(methods, **options):
 
 def small_bench_step(teacher, student, method, **options):
     teacher, student = ("resnet8x0.5" if name in MODELS else name for name in (teacher, student))
-    few = {"batch_size": min(options["batch_size"], 16), "pairs": min(options["pairs"], 7)}
+    few = {"batch_size": min(options["batch_size"], 4), "pairs": min(options["pairs"], 7)}
     quick = {"rounds": 1, "least": 0.001, "capture": False, "progress": False}
     return bench_step(teacher, student, method, **{**options, **few, **quick})
 
@@ -245,6 +245,7 @@ class Kitchen:
         )
         # Benchmarks measure the smallest there is, and nothing is compiled: that is bounded, and slow.
         patch.setattr("adakd.bench.SHAPES", ((8, 10),))
+        patch.setattr("adakd.bench.synthetic_data", lambda _: synthetic_data(100, test_images=10))
         patch.setattr("adakd.bench.ceiling", lambda device, precision: Ceiling(1e12, 1e11, "a test"))
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
