@@ -326,6 +326,7 @@ def test_a_live_teacher_leaves_no_cache(adakd, runs, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.slow
 def test_bench_splits_a_step(adakd, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "adakd.cli.bench.bench_step",
@@ -786,6 +787,7 @@ def test_python_m_adakd_ends_with_the_status_of_the_command(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_same_command_continues(adakd, tmp_path, caplog):
     arguments = [
         "distill",

@@ -374,6 +374,7 @@ def test_their_seconds_are_their_own(tiny_data, tiny_teacher, tmp_path, monkeypa
 
 
 # What torch 2.13 says of itself when it loads its compiler and looks at logits.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_captured_steps_of_many_runs_stay_captured(tiny_data, tiny_teacher, tmp_path, monkeypatch, caplog):

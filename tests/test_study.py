@@ -231,6 +231,7 @@ def work(study, folder, teacher, data, out):
     carry_out(study, folder, teacher, data, out)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study(tiny_data, tiny_teacher, tmp_path):
     """Together they make every run once."""
     study, folder = Study(("ce", "kd", "zkd"), (0, 1)), tmp_path / "records"

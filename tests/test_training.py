@@ -814,6 +814,7 @@ def test_a_crash_around_any_write_loses_nothing(
     assert outcome(adakd.open_run(again.folder)) == outcome(student)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
     """SIGKILL, which nothing can catch, while a teacher and a student train; see worker.py."""
     worker = Path(__file__).parent / "worker.py"
