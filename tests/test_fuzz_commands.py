@@ -237,12 +237,11 @@ class Kitchen:
         patch.setattr("urllib.request.urlopen", refuse)
         short = {"batch_size": 20, "epochs": 1, "train_images": 10}
         patch.setattr("adakd.training.run.DEFAULT_TEACHER", {"gratings": "resnet8x0.5"})
-        demo = adakd.RECIPES["demo"]
-        patch.setitem(
-            adakd.RECIPES,
-            "demo",
-            {role: adakd.get_recipe("demo", role, **{**short, **extra}) for role, extra in self._roles(demo)},
-        )
+        demo = {
+            "teacher": adakd.get_recipe("demo", "teacher", **{**short, "train_images": "all"}),
+            "student": adakd.get_recipe("demo", "student", **short),
+        }
+        patch.setitem(adakd.RECIPES, "demo", demo)
         # Benchmarks measure the smallest there is, and nothing is compiled: that is bounded, and slow.
         patch.setattr("adakd.bench.SHAPES", ((8, 10),))
         patch.setattr("adakd.bench.synthetic_data", lambda _: synthetic_data(100, test_images=10))
@@ -266,10 +265,6 @@ class Kitchen:
             "file": ["result.json"],
             "records": ["study", "new-study", "kept.jsonl", str(study / "published.jsonl")],
         }
-
-    @staticmethod
-    def _roles(demo):
-        return (("teacher", {"train_images": "all"}), ("student", {}))
 
     @staticmethod
     def _count_steps(patch):
