@@ -146,7 +146,7 @@ _FEWEST = 3  # two values have an interval of 12.7 times their distance: true, a
 
 
 def plus_minus(interval: Interval | None, sign: str = "") -> str:
-    """A mean ± half the width of its interval; below three values how many there are instead; a dash for None.
+    """A mean ± half the width of its interval; of two values that there are two instead; one alone; a dash for None.
 
     >>> plus_minus(mean_interval([60.0, 61.0, 62.0]))
     '61.00 ± 2.48'
@@ -155,6 +155,8 @@ def plus_minus(interval: Interval | None, sign: str = "") -> str:
     """
     if interval is None:
         return "–"
+    if interval.n == 1:
+        return f"{interval.estimate:{sign}.2f}"
     if interval.n < _FEWEST:
         return f"{interval.estimate:{sign}.2f} (n = {interval.n})"
     return f"{interval.estimate:{sign}.2f} ± {(interval.high - interval.low) / 2:.2f}"
