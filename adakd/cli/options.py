@@ -206,7 +206,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--unofficial-archive",
         action="store_true",
-        help="accept CIFAR files that do not match the published checksums; the record says so",
+        help="accept CIFAR files that do not match the published checksums. Danger: nobody vouches for what they show, "
+        "so only from a source that you trust (nothing in them is run); the record says so",
     )
 
 
