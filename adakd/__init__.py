@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the same to the interpreter
-    from . import series
+    from . import functional, series
     from .data import DATASETS, DataError, ImageData, load_data
     from .distiller import Distiller, TrainerDistiller
     from .divergence import DIST, DKD, KL, MLKD, TTM, Anchored, Correlation, Divergence, TaylorKL
     from .logits import peak, pearson, standardize
     from .methods import METHODS, Method, create_method, get_method
     from .models import MODELS, create_model
-    from .objective import LogitObjective, Terms
+    from .objective import LogitObjective, Objective, Terms
+    from .refine import Refinement
+    from .signals import Batch, Signals, Tapped, Taps
     from .temperature import (
         CTKD,
         DTKD,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
         TemperatureRule,
         Temperatures,
     )
+    from .terms import LogitTerm, Term
     from .training import (
         RECIPES,
         CacheError,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
         open_run,
         train_teacher,
     )
+    from .weight import PowerSum, SampleWeight
 
 __all__ = [
     "CTKD",
@@ -74,6 +78,7 @@ __all__ = [
     "RECIPES",
     "TTM",
     "Anchored",
+    "Batch",
     "CacheError",
     "CheckpointError",
     "Correlation",
@@ -86,17 +91,26 @@ __all__ = [
     "ImageData",
     "Interrupted",
     "LogitObjective",
+    "LogitTerm",
     "MaxLogit",
     "MetaTemperature",
     "Method",
+    "Objective",
     "Policy",
+    "PowerSum",
     "Precision",
     "Recipe",
+    "Refinement",
     "Run",
+    "SampleWeight",
+    "Signals",
+    "Tapped",
+    "Taps",
     "TaylorKL",
     "TeacherError",
     "TemperatureRule",
     "Temperatures",
+    "Term",
     "Terms",
     "TrainerDistiller",
     "ViewCache",
@@ -112,6 +126,7 @@ __all__ = [
     "evaluate_weights",
     "find_teacher",
     "fit",
+    "functional",
     "get_method",
     "get_recipe",
     "load_data",
@@ -132,7 +147,9 @@ _ROOMS = {
     "logits": ("peak", "pearson", "standardize"),
     "methods": ("METHODS", "Method", "create_method", "get_method"),
     "models": ("MODELS", "create_model"),
-    "objective": ("LogitObjective", "Terms"),
+    "objective": ("LogitObjective", "Objective", "Terms"),
+    "refine": ("Refinement",),
+    "signals": ("Batch", "Signals", "Tapped", "Taps"),
     "temperature": (
         "CTKD",
         "DTKD",
@@ -146,6 +163,7 @@ _ROOMS = {
         "TemperatureRule",
         "Temperatures",
     ),
+    "terms": ("LogitTerm", "Term"),
     "training": (
         "RECIPES",
         "CacheError",
@@ -170,6 +188,8 @@ _ROOMS = {
         "open_run",
         "train_teacher",
     ),
+    "weight": ("PowerSum", "SampleWeight"),
+    "functional": (),
     "series": (),
 }
 

@@ -13,10 +13,13 @@ from torch import Tensor
 __all__ = [
     "NotFiniteError",
     "brief",
+    "check_device",
     "check_finite",
+    "check_float",
     "check_labels",
     "check_logits",
     "check_name",
+    "check_tensor",
     "may_read",
     "near_names",
     "printable",
@@ -109,7 +112,8 @@ def read(scalar: Tensor) -> float | int | bool | None:
         return None
 
 
-def _check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
+def check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
+    """Raise TypeError unless it is a dense tensor."""
     if not isinstance(value, Tensor):
         kind = type(value)
         where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
@@ -121,13 +125,14 @@ def _check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
         )
 
 
-def _check_float(name: str, value: Any) -> None:
+def check_float(name: str, value: Any) -> None:
+    """Raise TypeError unless it is a dense tensor of floating-point numbers."""
     if isinstance(value, list | tuple):
         remedy = "call the loss once for each network, and add or average what comes back"
     else:
         remedy = "convert it with torch.as_tensor()"
     expected = "a floating-point tensor of shape (batch, classes)"
-    _check_tensor(name, value, expected, remedy)
+    check_tensor(name, value, expected, remedy)
     if value.dtype not in _FLOATS:
         raise TypeError(
             f"{name}: expected {expected}, float16, bfloat16, float32 or float64, got {value.dtype}; "
@@ -144,10 +149,10 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> Non
         TypeError: for anything but tensors, and for logits that are not floating-point numbers.
         ValueError: for other shapes, labels of another type, or tensors on several devices.
     """
-    _check_float("student_logits", student)
+    check_float("student_logits", student)
     if teacher is not None:
-        _check_float("teacher_logits", teacher)
-    _check_tensor(
+        check_float("teacher_logits", teacher)
+    check_tensor(
         "target", target, "class labels, torch.int64 of shape (batch,)", "convert it with torch.as_tensor()"
     )
     if student.ndim != 2:
@@ -174,7 +179,11 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> Non
             f"target: expected {batch} class labels, torch.int64 of shape ({batch},), "
             f"got {target.dtype} of shape {tuple(target.shape)}"
         )
+    check_device(student, teacher=teacher, target=target)
 
+
+def check_device(student: Tensor, teacher: Tensor | None, target: Tensor | None) -> None:
+    """Raise ValueError unless teacher and target are where the student is."""
     for name, tensor in {"teacher logits": teacher, "target": target}.items():
         if tensor is not None and tensor.device != student.device:
             raise ValueError(
@@ -183,8 +192,8 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> Non
             )
 
 
-def check_labels(target: Tensor, classes: int) -> None:
-    """Raise ValueError naming the first label outside 0..K-1, where values may be read."""
+def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
+    """Raise ValueError naming the first label (N,) outside 0..K-1, where values may be read."""
     if not may_read(target):
         return
     low, high = (read(end) for end in target.aminmax())
@@ -194,8 +203,12 @@ def check_labels(target: Tensor, classes: int) -> None:
     row = int(bad.nonzero()[0])
     raise ValueError(
         f"target: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
-        f"({int(bad.sum())} of {len(target)} rows are out of range); leave out rows without a label, "
-        "in logits and labels alike"
+        f"({int(bad.sum())} of {len(target)} rows are out of range); rows without a label: "
+        + (
+            "leave them out, in logits and labels alike"
+            if ignore_index is None
+            else f"give them the label {ignore_index}, which is left out, or say yours with ignore_index="
+        )
     )
 
 

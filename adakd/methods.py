@@ -18,6 +18,7 @@ from ._check import brief, near_names
 from .divergence import DIVERGENCES
 from .objective import LogitObjective
 from .temperature import RULES
+from .weight import WEIGHTS
 
 __all__ = ["METHODS", "RULE_NAMES", "Method", "RuleName", "create_method", "get_method", "options_of"]
 
@@ -34,6 +35,8 @@ class Method:
     rule: str | None = None
     rule_options: Mapping[str, Any] = field(default_factory=dict)
     standardize: bool | str = False
+    weight: str | None = None
+    """Name of the sample weight in `adakd.weight.WEIGHTS`."""
     ce_weight: float = 1.0
     kd_weight: float = 1.0
     warmup_epochs: int = 0
@@ -261,7 +264,7 @@ _WTTM = dataclasses.replace(
     _TTM,
     name="wttm",
     formula="U·KL(softmax(t/τ) ‖ softmax(s)), U = Σ p_t^(1/τ), τ = 5",
-    divergence_options={"weighted": True},
+    weight="power_sum",
     rule_options={"tau": 5.0},
     kd_weight=1.0,
     note="γ = 1/τ = 0.2.",
@@ -451,6 +454,10 @@ _OBJECTIVE_OPTIONS = {
 }
 
 
+# Of the objective, and of no published row. The objective itself looks at class weights, which are many numbers.
+_ROW_OPTIONS = {"label_smoothing": float, "chunk": int | None, "pad_vocab": str | None}
+
+
 def _components(row: Method) -> tuple[type | None, type | None]:
     divergence = DIVERGENCES[row.divergence] if row.divergence else None
     return divergence, RULES[row.rule] if row.rule else None
@@ -462,7 +469,9 @@ def options_of(name: str) -> set[str]:
     Raises:
         ValueError: for an unknown name.
     """
-    return {*_OBJECTIVE_OPTIONS}.union(*map(_parameters, _components(get_method(name))))
+    return {*_OBJECTIVE_OPTIONS, *_ROW_OPTIONS, "class_weights"}.union(
+        *map(_parameters, _components(get_method(name)))
+    )
 
 
 def create_method(name: str, /, **overrides: Any) -> LogitObjective:
@@ -490,11 +499,11 @@ def create_method(name: str, /, **overrides: Any) -> LogitObjective:
     for key, value in overrides.items():
         if key not in options_of(name):
             raise ValueError(near_names(f"option of {name}:", key, options_of(name)))
-        for part in (_OBJECTIVE_OPTIONS, _parameters(divergence), _parameters(rule)):
+        for part in (_OBJECTIVE_OPTIONS, _ROW_OPTIONS, _parameters(divergence), _parameters(rule)):
             if key in part:
                 _check_option(name, key, value, part[key])
         # An option that two parts share, such as the order of a Taylor polynomial, is set in both.
-        if key in objective_options:
+        if key in objective_options or key in _ROW_OPTIONS or key == "class_weights":
             objective_options[key] = value
         if key in _parameters(divergence):
             divergence_options[key] = value
@@ -504,6 +513,7 @@ def create_method(name: str, /, **overrides: Any) -> LogitObjective:
         return LogitObjective(
             divergence(**divergence_options) if divergence else None,
             rule(**rule_options) if rule else None,
+            weight=WEIGHTS[row.weight]() if row.weight else None,
             **objective_options,
         )
     except TypeError as error:  # a kind of value that the annotations do not tell from others

@@ -1,45 +1,400 @@
-"""The composition that every logit-based system is: standardize? -> temperature rule -> divergence."""
+"""The loss that every system is: cross entropy and a weighted sum of terms."""
 
 import math
 import numbers
-import warnings
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from ._check import NotFiniteError, check_finite, check_labels, check_logits, may_read, read
+from ._check import NotFiniteError, check_finite, may_read, read
+from ._rows import Rows, check_kinds, select_rows
 from .divergence import Divergence
-from .logits import STANDARDIZATIONS
-from .logits import standardize as standardize_logits
-from .temperature import Fixed, TemperatureRule, Temperatures
+from .refine import Refinement
+from .signals import Batch, Signals, Taps
+from .temperature import TemperatureRule, Temperatures
+from .terms import LogitTerm, Term
+from .weight import SampleWeight
 
-__all__ = ["LogitObjective", "Terms"]
+__all__ = ["LogitObjective", "Objective", "Terms"]
 
 
 class Terms(NamedTuple):
-    """One batch's loss and what it is made of."""
+    """Loss of one batch, and what it is made of."""
 
     total: Tensor
-    """ce_weight * ce + kd_weight * warm-up * kd: the scalar to call ``backward()`` on."""
+    """ce_weight * ce + sum of weight * warm-up * term: the scalar to call ``backward()`` on."""
     ce: Tensor
-    """Cross entropy with the labels, mean over the batch, unweighted."""
+    """Cross entropy with the labels, mean over the rows, unweighted; 0 without labels."""
     kd: Tensor
-    """Divergence from the teacher, mean over the batch, unweighted; 0 without a divergence."""
+    """Value of the logit term, mean over the rows, unweighted; 0 without one."""
     temperature: Temperatures | None
-    """What the rule chose, each (B, 1) or (1, 1); None without a divergence."""
+    """Temperatures that the rule of the logit term chose, each (N, 1) or (1, 1); None without one."""
+    parts: Mapping[str, Tensor] = {}
+    """Every term by its name, mean over the rows, unweighted."""
 
 
-class LogitObjective(nn.Module):
-    r"""Distillation loss from logits, as three independent choices.
+class CrossEntropy(nn.Module):
+    """Cross entropy with labels or probabilities, with its usual options."""
+
+    def __init__(self, class_weights: Any = None, label_smoothing: float = 0.0):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
+        self.label_smoothing = float(label_smoothing)
+        self.class_weights: Tensor | None
+        if class_weights is not None:
+            class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            if class_weights.ndim != 1 or not (class_weights.isfinite() & (class_weights >= 0)).all():
+                raise ValueError(
+                    f"class_weights: expected (K,) finite numbers of at least 0, got {class_weights}"
+                )
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of each row, and what each counts in the mean, both (N,)."""
+        weights = None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        if weights is not None and len(weights) != logits.shape[1]:
+            raise ValueError(f"class_weights: expected {logits.shape[1]} of them, got {len(weights)}")
+        if target.is_floating_point():
+            target = target.to(logits.dtype)
+        values = F.cross_entropy(
+            logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        if weights is None or target.is_floating_point():  # torch divides by the rows there, weighted or not
+            return values, torch.ones_like(values)
+        return values, weights[target]
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the mean over rows of -log q(label)."""
+        return self.class_weights is None and not self.label_smoothing
+
+
+class Objective(nn.Module):
+    r"""Distillation loss: cross entropy and a weighted sum of terms.
+
+    .. math:: \mathcal L = \lambda_{CE}\,\mathrm{CE}(s, y) + \sum_j \lambda_j\, w_{j,e}\,\frac1N \sum_i \ell_{j,i},
+              \qquad w_{j,e} = \min(e / e_j,\, 1)
+
+    with :math:`e` the epoch counted from 1 and :math:`e_j` the warm-up of term j. Rows whose label is `ignore_index`
+    are taken out before anything else: cross entropy, terms, temperatures and batch statistics are those of the rows
+    that remain.
+
+    Args:
+        terms: by name; empty for cross entropy alone (then no teacher is needed).
+        weights: :math:`\lambda_j`, of every term.
+        ce_weight: :math:`\lambda_{CE}`.
+        warmup_epochs: :math:`e_j`, one number for all terms or one by name; 0 for none.
+        class_weights: (K,) weights of the classes in the cross entropy, as in `torch.nn.CrossEntropyLoss`.
+        label_smoothing: of the cross entropy alone.
+        chunk: rows that are computed at a time, for many classes: the same loss and gradient, without ever holding more
+            than a slice in fp32. Refused where a term reads the whole batch.
+        pad_vocab: None, or "truncate": where the teacher has another number of classes, compare the classes that both
+            have, from the first on (vocabularies padded to different sizes).
+
+    Raises:
+        ValueError: for a negative or non-finite weight, a term without a weight, or an option out of range.
+    """
+
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        weights: Mapping[str, float],
+        ce_weight: float = 1.0,
+        *,
+        warmup_epochs: int | Mapping[str, int] = 0,
+        class_weights: Any = None,
+        label_smoothing: float = 0.0,
+        chunk: int | None = None,
+        pad_vocab: str | None = None,
+    ):
+        super().__init__()
+        if set(terms) != set(weights):
+            raise ValueError(f"weights: expected one for each of {sorted(terms)}, got {sorted(weights)}")
+        if not isinstance(warmup_epochs, Mapping):
+            warmup_epochs = dict.fromkeys(terms, warmup_epochs)
+        if unknown := set(warmup_epochs) - set(terms):
+            raise ValueError(f"warmup_epochs: no term is called {', '.join(sorted(unknown))}")
+        check_weight("ce_weight", ce_weight)
+        for name in terms:
+            check_weight(f"weight of {name}", weights[name])
+            check_weight(f"warm-up of {name}", warmup_epochs.get(name, 0))
+        if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+            raise ValueError(f"chunk: expected a number of rows of at least 1 or None, got {chunk!r}")
+        if pad_vocab not in (None, "truncate"):
+            raise ValueError(f"pad_vocab: expected None or 'truncate', got {pad_vocab!r}")
+        self.terms = nn.ModuleDict(terms)
+        self.weights = {name: float(weights[name]) for name in terms}
+        self.warmups = {name: warmup_epochs.get(name, 0) for name in terms}
+        self.ce_weight = float(ce_weight)
+        self.cross_entropy = CrossEntropy(class_weights, label_smoothing)
+        self.chunk = chunk
+        self.pad_vocab = pad_vocab
+        whole = [
+            name for name, term in terms.items() if term.reads_batch or term.keeps_state or term.taps != Taps()
+        ]
+        if chunk is not None and whole:
+            raise ValueError(
+                f"chunk: {', '.join(whole)} needs the whole batch in one call and cannot be computed in slices; leave "
+                "chunk out, or choose a method that reads each row alone"
+            )
+
+    # ---- what a loop wants to know ----
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the loss reads the teacher at all."""
+        return len(self.terms) > 0
+
+    @property
+    def taps(self) -> Taps:
+        """Features that the terms read, of either network."""
+        taps = Taps()
+        for term in self.terms.values():
+            taps = taps | term.taps
+        return taps
+
+    @property
+    def reads_batch(self) -> bool:
+        """Whether a row's value depends on the other rows of its batch, and so on gradient accumulation."""
+        return any(term.reads_batch for term in self.terms.values())
+
+    @property
+    def reads_target(self) -> bool:
+        """Whether labels are needed, even where the cross entropy weighs 0."""
+        return self.ce_weight > 0 or any(term.reads_target for term in self.terms.values())
+
+    @property
+    def reads_epoch(self) -> bool:
+        """Whether there is a warm-up or a schedule."""
+        return any(warmup > 0 for warmup in self.warmups.values()) or any(
+            term.reads_epoch for term in self.terms.values()
+        )
+
+    def build(self, student: Signals, teacher: Signals | None, train_images: int, seed: int = 0) -> "Objective":
+        """Make the connectors and memories of all terms from outputs for an example; once, before the optimizer.
+
+        Their random numbers follow `seed`; the caller's random state stays as it is.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for term in self.terms.values():
+                term.build(student, teacher, train_images)
+        return self
+
+    def deploy(self, student: nn.Module, teacher: nn.Module) -> nn.Module:
+        """The network to evaluate and save: the student, or what a term makes of it."""
+        for term in self.terms.values():
+            student = term.deploy(student, teacher)
+        return student
+
+    # ---- the loss ----
+
+    def forward(
+        self,
+        student_logits: Tensor | Signals,
+        teacher_logits: Tensor | Signals | None,
+        target: Tensor | None,
+        epoch: int | None = None,
+        *,
+        ignore_index: int | None = -100,
+        index: Tensor | None = None,
+    ) -> Terms:
+        """Loss of one batch.
+
+        Args:
+            student_logits: (…, K), with gradient; or `Signals`, with the features that the terms tap. Half precision is
+                raised to fp32 first.
+            teacher_logits: (…, K); taken as constant. None only where there are no terms.
+            target: (…) integer labels; or (…, K) probabilities; or None, where the cross entropy weighs 0 and no
+                term reads labels.
+            epoch: counted from 1; drives warm-ups and schedules. None means that they are over.
+            ignore_index: label of the rows to take out; None where there are none, which spares an accelerator
+                the wait for the answer.
+            index: (B,) positions of the images in the training set, for terms with a memory of it.
+
+        Raises:
+            TypeError: for logits that are no tensors of floating-point numbers, a target that is no tensor.
+            ValueError: for mismatched shapes, an empty batch, a missing teacher or target, an epoch below 1, two classes
+                where rows are standardized; and on a CPU for labels out of range and NaN or infinite logits, naming
+                the rows (on an accelerator and inside `torch.vmap` nothing can be read: the training loop does it
+                once an epoch).
+        """
+        student = _signals(student_logits)
+        teacher = None if teacher_logits is None else _signals(teacher_logits)
+        check_kinds(student.logits, teacher and teacher.logits, target)
+        self._check_call(student.logits, teacher, target, epoch)
+        rows = select_rows(
+            student.logits,
+            None if teacher is None or not self.needs_teacher else teacher.logits,
+            target,
+            ignore_index=ignore_index,
+            pad_vocab=self.pad_vocab,
+        )
+        if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
+            index = index[rows.keep]
+        if rows.target is not None:
+            rows = rows._replace(target=_ordinary(rows.target))
+        batch = Batch(rows.target, index, epoch)
+        # Inside a caller's autocast, matrix products of a divergence or a rule would fall back to half precision.
+        with torch.autocast(rows.student.device.type, enabled=False):
+            if not len(rows.student):
+                return self._nothing(rows.student)
+            if self.chunk is not None and len(rows.student) > self.chunk:
+                return self._in_slices(rows, batch)
+            return self._whole(rows, batch, student, teacher)
+
+    def _check_call(
+        self, logits: Tensor, teacher: Signals | None, target: Tensor | None, epoch: int | None
+    ) -> None:
+        if self.needs_teacher and teacher is None:
+            raise ValueError(
+                "teacher_logits: this method distills from a teacher and got None; pass the teacher's logits "
+                "for the same images, or use the method 'ce'"
+            )
+        _check_epoch(epoch)
+        if target is None and self.reads_target:
+            why = "the cross entropy has a weight" if self.ce_weight > 0 else "a term reads the labels"
+            raise ValueError(
+                f"target: got None, but {why}; pass labels, or ce_weight=0 with a method that reads none"
+            )
+        readers = [name for name, term in self.terms.items() if term.reads_target]
+        if readers and target is not None and target.is_floating_point() and target.ndim == logits.ndim:
+            raise ValueError(
+                f"target: {', '.join(readers)} needs one class label a row, got probabilities; use a method that reads "
+                "no labels (such as 'kd', 'zkd+mlt') with mixed or smoothed labels"
+            )
+
+    def _whole(self, rows: Rows, batch: Batch, student: Signals, teacher: Signals | None) -> Terms:
+        if may_read(rows.student):
+            check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
+        s = _at_least_fp32(_ordinary(rows.student))
+        ce = self._ce(s, rows)
+        total = self.ce_weight * ce
+        kd, temperatures, parts = torch.zeros_like(ce), None, {}
+        if teacher is not None and self.needs_teacher:
+            s_rows, t_rows = self._both(s, rows.teacher)
+            of_student = Signals(s_rows, _kept(student, rows.keep))
+            of_teacher = Signals(t_rows, _kept(teacher, rows.keep))
+            for name, term in self.terms.items():
+                if isinstance(term, LogitTerm):
+                    values, temperatures = term.evaluate(s_rows, t_rows, batch)
+                else:
+                    values = term(of_student, of_teacher, batch)
+                parts[name] = _mean(values, rows.mask, term.reads_batch)
+                total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
+                if isinstance(term, LogitTerm):
+                    kd = parts[name]
+        _refuse_non_finite(total, s.dtype)
+        return Terms(total, ce, kd, temperatures, parts)
+
+    def _both(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of both networks with the classes that both have, in the student's dtype."""
+        teacher = _ordinary(teacher.detach())
+        if student.shape[-1] != teacher.shape[-1]:
+            shared = min(student.shape[-1], teacher.shape[-1])
+            student, teacher = student[:, :shared], teacher[:, :shared]
+        return student, teacher.to(student.dtype)
+
+    def _ce(self, student: Tensor, rows: Rows) -> Tensor:
+        if rows.target is None:
+            return student.new_zeros(())
+        if self.cross_entropy.plain and rows.mask is None:
+            return F.cross_entropy(
+                student, rows.target.to(student.dtype) if rows.target.is_floating_point() else rows.target
+            )
+        values, counts = self.cross_entropy(student, rows.target)
+        if rows.mask is not None:
+            values, counts = (torch.where(rows.mask, x, 0.0) for x in (values, counts))
+        return values.sum() / counts.sum().clamp(min=torch.finfo(counts.dtype).tiny)
+
+    def _in_slices(self, rows: Rows, batch: Batch) -> Terms:
+        """The same, a slice of rows at a time; the backward pass computes each slice once more."""
+        if may_read(rows.student):
+            check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
+        count, size = len(rows.student), self.chunk
+        parts: dict[str, Tensor] = {}
+        ce_sum = counted = None
+        seen: list[Temperatures] = []
+        teachers = rows.teacher.split(size) if rows.teacher is not None else [None] * math.ceil(count / size)
+        targets = rows.target.split(size) if rows.target is not None else [None] * len(teachers)
+        for student, teacher, target in zip(rows.student.split(size), teachers, targets, strict=True):
+            sums, temperatures = checkpoint(
+                self._slice,
+                student,
+                teacher,
+                target,
+                batch.epoch,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            for name, value in sums.items():
+                parts[name] = parts[name] + value if name in parts else value
+            if temperatures is not None:
+                seen.append(temperatures)
+        ce_sum, counted = parts.pop("ce"), parts.pop("counted")
+        ce = ce_sum / counted.clamp(min=torch.finfo(counted.dtype).tiny)
+        total, kd = self.ce_weight * ce, torch.zeros_like(ce)
+        for name, term in self.terms.items():
+            parts[name] = parts[name] / count
+            total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
+            if isinstance(term, LogitTerm):
+                kd = parts[name]
+        _refuse_non_finite(total, total.dtype)
+        return Terms(total, ce, kd, _joined(seen), parts)
+
+    def _slice(
+        self, student: Tensor, teacher: Tensor | None, target: Tensor | None, epoch: int | None
+    ) -> tuple[dict[str, Tensor], Temperatures | None]:
+        """Sums over a slice of rows: of the cross entropy and what it is divided by, and of every term."""
+        s = _at_least_fp32(student)
+        sums = {"ce": s.new_zeros(()), "counted": s.new_zeros(())}
+        temperatures = None
+        if target is not None:
+            values, counts = self.cross_entropy(s, target)
+            sums = {"ce": values.sum(), "counted": counts.sum()}
+        batch = Batch(target, None, epoch)
+        if teacher is not None:
+            s_rows, t_rows = self._both(s, teacher)
+            for name, term in self.terms.items():
+                if isinstance(term, LogitTerm):
+                    values, chosen = term.evaluate(s_rows, t_rows, batch)
+                    temperatures = Temperatures(*(tau.expand(len(s), 1) for tau in chosen))
+                else:
+                    values = term(Signals(s_rows), Signals(t_rows), batch)
+                sums[name] = values.sum()
+        return sums, temperatures
+
+    def _nothing(self, student: Tensor) -> Terms:
+        """Loss of a batch of which every row is ignored: 0, with a gradient of 0."""
+        zero = _at_least_fp32(student).sum()
+        return Terms(zero, zero.detach(), zero.detach(), None, dict.fromkeys(self.terms, zero.detach()))
+
+    def _warmup(self, name: str, epoch: int | None) -> float:
+        if epoch is None or self.warmups[name] == 0:
+            return 1.0
+        return min(epoch / self.warmups[name], 1.0)
+
+    def extra_repr(self) -> str:
+        return f"weights={self.weights}, ce_weight={self.ce_weight:g}, warmup_epochs={self.warmups}"
+
+
+_OF_THE_TERM = ("divergence", "temperature", "standardize")
+
+
+class LogitObjective(Objective):
+    r"""Distillation loss with one logit term (refine? → standardize? → temperature → divergence → sample weight?).
 
     .. math:: \mathcal L = \lambda_{CE}\,\mathrm{CE}(s, y)
-              + \lambda_{KD}\,w_e\,\frac1B \sum_i D_i\big(z^s_i, z^t_i;\ \tau_i\big), \qquad
+              + \lambda_{KD}\,w_e\,\frac1N \sum_i u_i\,D_i\big(z^s_i, z^t_i;\ \tau_i\big), \qquad
               w_e = \min(e / e_0,\, 1)
 
-    with :math:`z` the standardized logits, or the logits themselves; :math:`\tau_i` what the temperature rule
-    says; :math:`D` the divergence; :math:`e` the epoch counted from 1 and :math:`e_0` the warm-up.
+    with :math:`z` the standardized logits, or the logits themselves; :math:`\tau_i` the temperatures of the rule;
+    :math:`D` the divergence, :math:`u` the sample weight; :math:`e` the epoch counted from 1 and :math:`e_0` the warm-up.
 
     Args:
         divergence: a `Divergence`, or None for cross entropy alone (then no teacher is needed).
@@ -49,10 +404,13 @@ class LogitObjective(nn.Module):
         ce_weight: :math:`\lambda_{CE}`.
         kd_weight: :math:`\lambda_{KD}`.
         warmup_epochs: :math:`e_0`; 0 for none.
+        refine: a `Refinement` of the rows, or None.
+        weight: a `SampleWeight`, or None.
+        options: ``class_weights``, ``label_smoothing``, ``chunk``, ``pad_vocab``, as for `Objective`.
 
     Raises:
-        ValueError: for an unknown standardization, a negative or non-finite weight, or a rule that learns from the
-            loss beside a divergence that reads no temperature.
+        ValueError: for an unknown standardization or a negative or non-finite weight.
+        TypeError: if a part is not of its family.
     """
 
     def __init__(
@@ -63,151 +421,97 @@ class LogitObjective(nn.Module):
         ce_weight: float = 1.0,
         kd_weight: float = 1.0,
         warmup_epochs: int = 0,
+        *,
+        refine: Refinement | None = None,
+        weight: SampleWeight | None = None,
+        **options: Any,
     ):
-        super().__init__()
-        if standardize is True:
-            standardize = "population"
-        if standardize is not False and standardize not in STANDARDIZATIONS:
-            raise ValueError(
-                f"standardize: expected False, True, 'population' or 'sample', got {standardize!r}"
-            )
-        weights = {
-            "ce_weight": ce_weight,
-            "kd_weight": kd_weight,
-            "warmup_epochs": warmup_epochs,
-        }
-        for name, value in weights.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
-        if divergence is not None and not divergence.reads_temperature and temperature is not None:
-            learned = [name for name, _ in temperature.named_parameters()]
-            if learned:
-                raise ValueError(
-                    f"temperature: {type(divergence).__name__} reads no temperature, so {', '.join(learned)} of "
-                    f"{type(temperature).__name__} would never be trained; take another divergence, such as KL, or "
-                    "leave the rule out"
-                )
-        self._told: set[str] = set()  # what was warned of, once each
-        self.divergence = divergence
-        self.temperature = None if divergence is None else (temperature or Fixed())
-        self.standardize = standardize
-        self.ce_weight = float(ce_weight)
+        check_weight("kd_weight", kd_weight)
+        check_weight("warmup_epochs", warmup_epochs)
+        terms = {}
+        if divergence is not None:
+            terms["kd"] = LogitTerm(divergence, temperature, standardize, refine=refine, weight=weight)
+        super().__init__(
+            terms,
+            dict.fromkeys(terms, kd_weight),
+            ce_weight,
+            warmup_epochs=dict.fromkeys(terms, warmup_epochs),
+            **options,
+        )
         self.kd_weight = float(kd_weight)
         self.warmup_epochs = warmup_epochs
+        self._register_load_state_dict_pre_hook(_renamed)
 
     @property
-    def needs_teacher(self) -> bool:
-        """Whether the loss reads the teacher at all."""
-        return self.divergence is not None
+    def term(self) -> LogitTerm | None:
+        """The logit term; None for cross entropy alone."""
+        return self.terms["kd"] if self.terms else None
 
     @property
-    def reads_batch(self) -> bool:
-        """Whether a sample's loss depends on the other samples of its batch, and so on gradient accumulation."""
-        return self.divergence is not None and (self.divergence.reads_batch or self.temperature.reads_batch)
+    def divergence(self) -> Divergence | None:
+        """The divergence; None for cross entropy alone."""
+        return self.term and self.term.divergence
 
-    def _standardized(self, logits: Tensor) -> Tensor:
-        if self.standardize is False:
-            return logits
-        return standardize_logits(logits, **STANDARDIZATIONS[self.standardize])
+    @property
+    def temperature(self) -> TemperatureRule | None:
+        """The temperature rule; None for cross entropy alone."""
+        return self.term and self.term.temperature
 
-    def forward(
-        self,
-        student_logits: Tensor,
-        teacher_logits: Tensor | None,
-        target: Tensor,
-        epoch: int | None = None,
-    ) -> Terms:
-        """Loss of one batch.
+    @property
+    def standardize(self) -> bool | str:
+        """How rows are standardized: False, "population" or "sample"."""
+        return self.term.standardize if self.term is not None else False
 
-        Args:
-            student_logits: (B, K), with gradient. Half precision is raised to fp32 first.
-            teacher_logits: (B, K); taken as constant, in the student's precision. None only where there is no
-                divergence.
-            target: (B,) integer labels, from 0 to K - 1.
-            epoch: counted from 1; drives warm-up and schedules. None means that they are over.
-
-        Raises:
-            TypeError: for logits that are no tensors of floating-point numbers, labels that are no tensor.
-            ValueError: for mismatched shapes, an empty batch, a missing teacher, an epoch below 1, two classes where
-                rows are standardized (they are then (1, -1) or (-1, 1), whatever the networks say); and on a CPU
-                for labels out of range and for NaN or infinite logits, naming the rows (on an accelerator and inside
-                `torch.vmap` nothing can be read: the training loop does it once an epoch).
-        """
-        if self.needs_teacher and teacher_logits is None:
-            raise ValueError(
-                "teacher_logits: this method distills from a teacher and got None; pass the teacher's logits "
-                "for the same images, or use the method 'ce'"
-            )
-        _check_epoch(epoch)
-        check_logits(student_logits, teacher_logits, target)
-        check_labels(target, student_logits.shape[1])
-        self._refuse_two_classes(student_logits.shape[1])
-        if may_read(student_logits):
-            check_finite(student_logits=student_logits, teacher_logits=teacher_logits)
-        # Inside a caller's autocast, matrix products of a divergence or a rule would fall back to half precision.
-        with torch.autocast(student_logits.device.type, enabled=False):
-            return self._terms(student_logits, teacher_logits, target, epoch)
-
-    def _terms(
-        self, student_logits: Tensor, teacher_logits: Tensor | None, target: Tensor, epoch: int | None
-    ) -> Terms:
-        student, target = _at_least_fp32(_ordinary(student_logits)), _ordinary(target)
-        ce = F.cross_entropy(student, target)
-        total = self.ce_weight * ce
-        if self.divergence is None:
-            kd, temperatures = torch.zeros_like(ce), None
+    def __setattr__(self, name, value):
+        # nn.Module would register a module under this name, beside the term's own.
+        if name in _OF_THE_TERM:
+            setattr(self.term, name, value)
         else:
-            z_student = self._standardized(student)
-            teacher = _ordinary(teacher_logits.detach()).to(student.dtype)
-            z_teacher = self._standardized(teacher)
-            temperatures = self.temperature(z_student, z_teacher, target, epoch)
-            self._warn(student.detach(), teacher, z_student.detach(), z_teacher, temperatures)
-            kd = self.divergence(z_student, z_teacher, target, temperatures).mean()
-            total = total + self.kd_weight * self._warmup(epoch) * kd
-        _refuse_non_finite(total, student.dtype)
-        return Terms(total, ce, kd, temperatures)
-
-    @torch.no_grad()
-    def _warn(
-        self, student: Tensor, teacher: Tensor, z_student: Tensor, z_teacher: Tensor, temperatures: Temperatures
-    ) -> None:
-        """Of logits of which the teacher can teach next to nothing; once each, where values may be read."""
-        if not may_read(student):
-            return
-        looks = {"temperature": lambda: self.temperature.complaint(z_student, z_teacher, temperatures)}
-        if self.standardize is not False:
-            looks["classes"] = lambda: _two_values(student, teacher, z_teacher > 0)
-        for what, look in looks.items():
-            text = None if what in self._told else look()
-            if text:
-                self._told.add(what)
-                warnings.warn(text, stacklevel=6)
-
-    def _refuse_two_classes(self, classes: int) -> None:
-        if classes > 2 or self.divergence is None:
-            return
-        if self.standardize is False and not self.divergence.standardizes:
-            return
-        raise ValueError(
-            "student_logits: expected at least 3 classes where logits are standardized, got 2; every row would be "
-            "(1, -1) or (-1, 1) and the teacher would teach nothing: use a method on the logits themselves, such as "
-            "'kd' or 'dkd'"
-        )
-
-    def _warmup(self, epoch: int | None) -> float:
-        if epoch is None or self.warmup_epochs == 0:
-            return 1.0
-        return min(epoch / self.warmup_epochs, 1.0)
+            super().__setattr__(name, value)
+            if name == "kd_weight" and "kd" in self.terms:
+                self.weights["kd"] = float(value)
 
     def extra_repr(self) -> str:
-        return (
-            f"standardize={self.standardize!r}, ce_weight={self.ce_weight:g}, "
-            f"kd_weight={self.kd_weight:g}, warmup_epochs={self.warmup_epochs}"
-        )
+        return f"ce_weight={self.ce_weight:g}, kd_weight={self.kd_weight:g}, warmup_epochs={self.warmup_epochs}"
 
 
-def _at_least_fp32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def _renamed(state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Parameters that were saved before terms had names: ``temperature.theta`` is ``terms.kd.temperature.theta``."""
+    for part in ("temperature.", "divergence."):
+        for key in [key for key in state if key.startswith(prefix + part)]:
+            state[f"{prefix}terms.kd.{key.removeprefix(prefix)}"] = state.pop(key)
+
+
+def check_weight(name: str, value: float) -> None:
+    """Raise ValueError unless a weight or a warm-up is a finite number of at least 0."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+
+
+def _signals(outputs: Any) -> Signals:
+    return outputs if isinstance(outputs, Signals) else Signals(outputs)
+
+
+def _kept(signals: Signals, keep: Tensor | None) -> Mapping[str, Tensor]:
+    """Features of the rows that are left, where a row is an image; of sequences they stay as they are."""
+    if keep is None or keep.ndim > 1:
+        return signals.features
+    return {name: feature[keep] for name, feature in signals.features.items()}
+
+
+def _mean(values: Tensor, mask: Tensor | None, reads_batch: bool) -> Tensor:
+    """Mean over the rows that count."""
+    if mask is None:
+        return values.mean()
+    if reads_batch or values.ndim == 0:
+        # In a compiled graph rows cannot be taken out of a batch statistic: NaN, and no silently wrong number.
+        return torch.where(mask.all(), values.mean(), torch.nan)
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def _joined(seen: list[Temperatures]) -> Temperatures | None:
+    """Temperatures of all slices, (N, 1)."""
+    return Temperatures(*map(torch.cat, zip(*seen, strict=True))) if seen else None
 
 
 def _ordinary(x: Tensor) -> Tensor:
@@ -215,6 +519,10 @@ def _ordinary(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or not x.is_inference():
         return x
     return x.clone()
+
+
+def _at_least_fp32(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _check_epoch(epoch: int | None) -> None:
@@ -234,27 +542,3 @@ def _refuse_non_finite(total: Tensor, dtype: torch.dtype) -> None:
             f"the loss is {value} although all logits are finite: their scale is beyond {dtype}; "
             "standardize, or lower the learning rate"
         )
-
-
-def _two_values(student: Tensor, teacher: Tensor, high: Tensor) -> str | None:
-    """What to say if in every row of both the same few classes hold all of the spread, as masked classes do.
-
-    Every standardized row then has two values, low for the masked classes and high for the others, and nothing is left
-    of what the networks say of the others. `high` are the classes above the teacher's mean.
-    """
-    if not read((high == high[:1]).all()):
-        return None
-    if not 1 < read(high[0].sum()) < high.shape[1]:  # one class against all others is a label, and no mask
-        return None
-    for logits in (student, teacher):
-        least, most = logits.where(high, math.inf).amin(dim=1), logits.where(high, -math.inf).amax(dim=1)
-        gap = least - logits.where(~high, -math.inf).amax(dim=1)
-        if read(((gap < 100) | (most - least > 0.01 * gap)).any()):
-            return None
-    masked = (~high[0]).nonzero().flatten().tolist()
-    which = f"column {masked[0]} holds" if len(masked) == 1 else f"columns {masked[:5]} hold"
-    return (
-        f"{which} all of the spread of every row, in student and teacher, as if masked by a large negative number: "
-        "standardized, the other classes are all but equal and the teacher teaches nothing; drop masked classes from "
-        "student and teacher before the loss"
-    )

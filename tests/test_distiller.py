@@ -54,7 +54,7 @@ def test_teacher_is_neither_trained_nor_saved_nor_moved_into_training_mode(pair,
     assert not teacher.training
     assert {name.split(".")[0] for name in distiller.state_dict()} == {"student", "criterion"}
     learned = [name for name, _ in distiller.named_parameters() if name.startswith("criterion")]
-    assert learned == ["criterion.temperature.theta"]
+    assert learned == ["criterion.terms.kd.temperature.theta"]
 
 
 def test_teacher_moves_along(pair):

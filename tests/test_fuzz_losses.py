@@ -237,7 +237,9 @@ def outcome(number: int) -> tuple[str, str]:
         w
         for w in said
         if w.category is not UserWarning
-        or not re.search("teaches nothing|at its floor|is its floor", str(w.message))
+        or not re.search(
+            "teaches nothing|at its floor|is its floor|every row of this batch is ignored", str(w.message)
+        )
     ]
     return ("FAULT", f"warns: {foreign[0].message}") if foreign else (kind, why)
 

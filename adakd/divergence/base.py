@@ -23,5 +23,8 @@ class Divergence(nn.Module):
     standardizes = False
     """Whether rows are standardized here, whatever the objective does; of two classes nothing is then left."""
 
+    reads_target = False
+    """Whether class labels are needed (probabilities are not enough)."""
+
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not say how it compares logits")

@@ -29,6 +29,8 @@ class DKD(Divergence):
     Shapes: student, teacher (B, K); target (B,); temperatures (B, 1) or (1, 1). Returns (B,).
     """
 
+    reads_target = True
+
     def __init__(self, alpha: float = 1.0, beta: float = 8.0):
         super().__init__()
         self.alpha = float(alpha)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..temperature import Temperatures
+from ..weight import PowerSum
 from .base import Divergence
 
 __all__ = ["TTM"]
@@ -19,8 +20,8 @@ class TTM(Divergence):
     read and there is no factor :math:`\tau^2`. With :math:`\tau = 1` it is `KL` at 1.
 
     Args:
-        weighted: WTTM: :math:`U_i = \sum_k \mathrm{softmax}(t_i)_k^{\gamma_i}`, between 1 and
-            :math:`K^{1-\gamma}`, gives samples with smooth teachers more weight. Else :math:`U_i = 1`.
+        weighted: with :math:`U_i` of WTTM, the sample weight `PowerSum`; else :math:`U_i = 1`. The row "wttm" takes the
+            weight as a part of its own instead: the same numbers.
 
     Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,), in nats.
     """
@@ -28,15 +29,13 @@ class TTM(Divergence):
     def __init__(self, weighted: bool = False):
         super().__init__()
         self.weighted = bool(weighted)
+        self.weight = PowerSum() if weighted else None
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         log_q = F.log_softmax(student, dim=-1)  # (B, K)
         log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
         kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)
-        if not self.weighted:
-            return kl
-        power = F.log_softmax(teacher, dim=-1) / temperatures.teacher
-        return kl * power.logsumexp(dim=-1).exp()
+        return kl if self.weight is None else kl * self.weight(student, teacher, target, temperatures)
 
     def extra_repr(self) -> str:
         return f"weighted={self.weighted}"

@@ -243,7 +243,7 @@ class Lesson:
         objective = self.objectives[who]
         if not objective.needs_teacher:
             return None
-        z = [objective._standardized(logits) for logits in (student, teacher)]
+        z = [objective.term.standardized(logits) for logits in (student, teacher)]
         return objective.temperature(*z, None, self.epoch)
 
     @torch.no_grad()
@@ -257,7 +257,7 @@ class Lesson:
         tau = None if who == "teacher" else self.temperatures(who, student, teacher)
         if tau is None:
             return student.softmax(-1), teacher.softmax(-1), None
-        z_s, z_t = (self.objectives[who]._standardized(logits) for logits in (student, teacher))
+        z_s, z_t = (self.objectives[who].term.standardized(logits) for logits in (student, teacher))
         return (z_s / tau.student).softmax(-1), (z_t / tau.teacher).softmax(-1), tau.student
 
     @torch.no_grad()

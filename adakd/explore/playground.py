@@ -111,6 +111,8 @@ def _rows() -> dict[str, dict[str, Any]]:
             "rule_options": _options(RULES.get(row.rule), row.rule_options),
             **{key: getattr(row, key) for key in ("standardize", "ce_weight", "kd_weight", "warmup_epochs")},
         }
+        if row.weight == "power_sum":  # in the page it is an option of the divergence
+            settings["divergence_options"]["weighted"] = True
         # What is nothing, 0 or False is left out.
         table[name] = {key: value for key, value in settings.items() if value or key == "rule_options"}
     return table

@@ -29,6 +29,12 @@ class TemperatureRule(nn.Module):
     reads_batch = False
     """Whether a sample's temperature depends on the other samples of its batch."""
 
+    keeps_state = False
+    """Whether a call in training mode changes buffers: the rows of a step must then come in one call."""
+
+    reads_target = False
+    """Whether class labels are needed while training (probabilities are not enough)."""
+
     def forward(
         self,
         student: Tensor,
@@ -41,6 +47,6 @@ class TemperatureRule(nn.Module):
     def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
         """What is wrong with logits for which the rule has chosen these temperatures; None where nothing is.
 
-        `LogitObjective` warns of it once. Asked where values may be read only: on a CPU, and not in a compiled step.
+        `LogitTerm` warns of it once. Asked where values may be read only: on a CPU, and not in a compiled step.
         """
         return None

@@ -71,6 +71,7 @@ class DTS(TemperatureRule):
     """
 
     reads_epoch = True
+    keeps_state = True
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class DTS(TemperatureRule):
         self.epochs = epochs
         self.curve = float(curve)
         self.adjust = adjust
+        self.reads_target = adjust
         self.momentum = float(momentum)
         self.register_buffer("tau", torch.full((1, 1), self.initial))
 

@@ -86,6 +86,9 @@ class MetaTemperature(TemperatureRule):
     Source: arXiv 2202.07940; no code of it is known to us.
     """
 
+    keeps_state = True
+    reads_target = True
+
     def __init__(
         self,
         initial: float = 4.0,

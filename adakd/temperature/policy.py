@@ -130,6 +130,9 @@ class Policy(TemperatureRule):
     Source: arXiv 2407.00115; code: Zhengbo-Zhang/ITKD.
     """
 
+    keeps_state = True
+    reads_target = True
+
     def __init__(
         self,
         initial: float = 4.0,

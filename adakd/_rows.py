@@ -1,0 +1,154 @@
+"""Rows: (…, K) logits and their targets flattened in one place, ignored rows taken out before anything sees them."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._check import check_device, check_float, check_labels, check_tensor
+
+__all__ = ["Rows", "check_kinds", "select_rows"]
+
+_EMPTY = (
+    "every row of this batch is ignored (its target is ignore_index): its loss is 0 with a gradient of 0. "
+    "This is said once."
+)
+
+
+class Rows(NamedTuple):
+    """What is left of a batch once rows are selected."""
+
+    student: Tensor
+    """(N, K), with gradient."""
+    teacher: Tensor | None
+    """(N, K), constant; None where there is none."""
+    target: Tensor | None
+    """(N,) labels, (N, K) probabilities, or None."""
+    keep: Tensor | None
+    """(…) booleans over the rows as they came where some were taken out, else None."""
+    mask: Tensor | None
+    """(N,) booleans: rows that count, where none could be taken out (compiled, or inside `torch.vmap`); else None."""
+
+
+def select_rows(
+    student: Tensor,
+    teacher: Tensor | None,
+    target: Tensor | None,
+    *,
+    ignore_index: int | None,
+    pad_vocab: str | None = None,
+) -> Rows:
+    """Flatten (…, K) to (N, K), and take out the rows whose label is `ignore_index`.
+
+    Rows are taken out before standardization, temperatures and batch statistics, so that all of them agree, by
+    construction, with selecting the rows beforehand. In a compiled graph, whose shapes must not depend on values, they
+    stay and are marked in `mask`; so inside `torch.vmap`.
+
+    Raises:
+        ValueError: for shapes or types that do not fit, or no rows at all.
+    """
+    _check_student(student)
+    if teacher is not None:
+        _check_teacher(student, teacher, pad_vocab)
+    _check_target(student, target)
+    check_device(student, teacher, target)
+    soft = target is not None and target.is_floating_point()
+    keep = mask = None
+    if target is not None and not soft and ignore_index is not None:
+        counted = target != ignore_index
+        whole = _all(counted)
+        if whole is None:
+            mask = counted.flatten()
+            target = target.masked_fill(~counted, 0)
+        elif not whole:
+            keep = counted
+    classes = student.shape[-1]
+    if keep is not None:
+        student, target = student[keep], target[keep]
+        teacher = teacher[keep] if teacher is not None else None
+        if not len(student):
+            _warn_once()
+    elif student.ndim > 2:
+        student = student.reshape(-1, classes)
+        teacher = teacher.reshape(-1, teacher.shape[-1]) if teacher is not None else None
+        if target is not None:
+            target = target.reshape(-1, classes) if soft else target.reshape(-1)
+    if target is not None and not soft and len(target):
+        check_labels(target, classes, ignore_index)
+    return Rows(student, teacher, target, keep, mask)
+
+
+def _all(counted: Tensor) -> bool | None:
+    """Whether every row counts; None in a compiled graph and inside `torch.vmap`, where no value can be read."""
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return bool(counted.all())
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        return None
+
+
+def check_kinds(student: Any, teacher: Any, target: Any) -> None:
+    """Raise TypeError unless logits are tensors of floating-point numbers, and the target, if any, is a tensor."""
+    check_float("student_logits", student)
+    if teacher is not None:
+        check_float("teacher_logits", teacher)
+    if target is not None:
+        check_tensor(
+            "target", target, "class labels, torch.int64 of shape (batch,)", "convert it with torch.as_tensor()"
+        )
+
+
+def _check_student(student: Tensor) -> None:
+    if student.ndim < 2:
+        raise ValueError(f"student logits: expected shape (batch, …, classes), got {tuple(student.shape)}")
+    if 0 in student.shape[:-1]:
+        raise ValueError(
+            f"student logits: the batch is empty (shape {tuple(student.shape)}); skip empty batches"
+        )
+    if student.shape[-1] < 2:
+        raise ValueError(f"student logits: expected at least 2 classes, got {student.shape[-1]}")
+
+
+def _check_teacher(student: Tensor, teacher: Tensor, pad_vocab: str | None) -> None:
+    if teacher.shape[:-1] != student.shape[:-1] or teacher.ndim != student.ndim:
+        raise ValueError(
+            f"teacher logits: expected the student's shape {tuple(student.shape)}, got {tuple(teacher.shape)}"
+        )
+    if teacher.shape[-1] != student.shape[-1] and pad_vocab is None:
+        raise ValueError(
+            f"teacher and student disagree on the number of classes: {teacher.shape[-1]} and {student.shape[-1]}; "
+            "they must be trained on the same labels. Vocabularies that differ by padding at their end: "
+            "pad_vocab='truncate'"
+        )
+
+
+def _check_target(student: Tensor, target: Tensor | None) -> None:
+    if target is None:
+        return
+    if target.is_floating_point():
+        if target.shape != student.shape:
+            raise ValueError(
+                f"target: expected probabilities of the student's shape {tuple(student.shape)}, "
+                f"got {target.dtype} of shape {tuple(target.shape)}; labels must be torch.int64"
+            )
+        return
+    if target.shape != student.shape[:-1] or target.dtype != torch.int64:
+        rows = student.shape[:-1].numel()
+        raise ValueError(
+            f"target: expected {rows} class labels, torch.int64 of shape {tuple(student.shape[:-1])}, "
+            f"got {target.dtype} of shape {tuple(target.shape)} (probabilities have the student's shape)"
+        )
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(_EMPTY, stacklevel=4)
+
+
+_warned = False

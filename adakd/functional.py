@@ -1,0 +1,95 @@
+"""Pure forms of the divergences: logits and a temperature in, one number a row out.
+
+No state, no weights, no reduction: for a loop of your own, or to try a formula. All take logits (N, K) and a temperature,
+a number or a tensor that broadcasts to (N, 1), for both networks or one each (`tau=(student's, teacher's)`), and keep the
+gradient of the student. Half precision is raised to fp32.
+
+>>> import torch
+>>> s, t = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 1.0, -2.0]])
+>>> kl(s, t, tau=4.0)
+tensor([0.4624])
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import divergence as _divergences
+from .logits import peak, pearson, standardize
+from .temperature import Temperatures
+
+__all__ = [
+    "anchored_kl",
+    "correlation",
+    "dist",
+    "dkd",
+    "kl",
+    "mlkd",
+    "peak",
+    "pearson",
+    "standardize",
+    "taylor_kl",
+    "ttm",
+]
+
+
+def _value(divergence: Any, student: Tensor, teacher: Tensor, target: Tensor | None, tau: Any) -> Tensor:
+    if student.ndim != 2 or teacher.shape != student.shape:
+        raise ValueError(
+            f"expected student and teacher logits of one shape (N, K), got {tuple(student.shape)} and "
+            f"{tuple(teacher.shape)}"
+        )
+    if student.dtype in (torch.float16, torch.bfloat16):
+        student = student.float()
+    teacher = teacher.detach().to(student.dtype)
+    sides = tau if isinstance(tau, tuple) else (tau, tau)
+    columns = [torch.as_tensor(side, dtype=student.dtype, device=student.device) for side in sides]
+    if any((column.detach() <= 0).any() for column in columns):
+        raise ValueError(f"tau: expected temperatures above 0, got {tau!r}")
+    shaped = (column.reshape(1, 1) if column.ndim == 0 else column.reshape(-1, 1) for column in columns)
+    return divergence(student, teacher, target, Temperatures(*shaped))
+
+
+def kl(student: Tensor, teacher: Tensor, tau: Any = 4.0) -> Tensor:
+    r"""KL divergence of softened probabilities times :math:`\tau^s\tau^t`, (N,); see `adakd.KL`."""
+    return _value(_divergences.KL(), student, teacher, None, tau)
+
+
+def dkd(
+    student: Tensor, teacher: Tensor, target: Tensor, tau: Any = 4.0, alpha: float = 1.0, beta: float = 8.0
+) -> Tensor:
+    r"""Decoupled KL, :math:`\tau^s\tau^t(\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})`, (N,); see `adakd.DKD`."""
+    return _value(_divergences.DKD(alpha, beta), student, teacher, target, tau)
+
+
+def ttm(student: Tensor, teacher: Tensor, tau: Any = 10.0) -> Tensor:
+    """KL from a softened teacher to the student at temperature 1, (N,); see `adakd.TTM`."""
+    return _value(_divergences.TTM(), student, teacher, None, tau)
+
+
+def dist(student: Tensor, teacher: Tensor, tau: Any = 4.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
+    """One minus the correlation of probabilities, of rows and of columns, (N,); see `adakd.DIST`. Reads the batch."""
+    return _value(_divergences.DIST(beta, gamma), student, teacher, None, tau)
+
+
+def mlkd(student: Tensor, teacher: Tensor, tau: Any = 4.0) -> Tensor:
+    """Multi-level distillation of one view, (N,); see `adakd.MLKD`. Reads the batch."""
+    return _value(_divergences.MLKD(), student, teacher, None, tau)
+
+
+def anchored_kl(
+    student: Tensor, teacher: Tensor, tau: Any, alpha: float = 3.0, beta: float = 1.0, anchor: float = 4.0
+) -> Tensor:
+    """KL at given temperatures beside KL at a fixed one, (N,); see `adakd.Anchored`."""
+    return _value(_divergences.Anchored(alpha, beta, anchor), student, teacher, None, tau)
+
+
+def taylor_kl(student: Tensor, teacher: Tensor, tau: Any = 2.0, order: int = 2) -> Tensor:
+    """KL of Taylor softmaxes, (N,); see `adakd.TaylorKL`."""
+    return _value(_divergences.TaylorKL(order), student, teacher, None, tau)
+
+
+def correlation(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""One minus the correlation of logits, :math:`1 - \rho`, (N,); see `adakd.Correlation`."""
+    return _value(_divergences.Correlation(), student, teacher, None, 1.0)

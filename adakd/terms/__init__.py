@@ -1,0 +1,6 @@
+"""Terms of a distillation loss: what a student learns from a teacher. One file each, one signature (`base.Term`)."""
+
+from .base import Term
+from .logit import LogitTerm
+
+__all__ = ["LogitTerm", "Term"]

@@ -1,0 +1,178 @@
+"""The logit term: refine? -> standardize? -> temperature -> divergence -> sample weight?"""
+
+import math
+import warnings
+
+import torch
+from torch import Tensor
+
+from .._check import may_read, read
+from ..divergence import Divergence
+from ..logits import STANDARDIZATIONS, standardize
+from ..refine import Refinement
+from ..signals import Batch, Signals
+from ..temperature import Fixed, TemperatureRule, Temperatures
+from ..weight import SampleWeight
+from .base import Term
+
+__all__ = ["LogitTerm"]
+
+
+class LogitTerm(Term):
+    r"""Distillation by logits, as five independent choices of which the middle three are needed.
+
+    .. math:: \ell_i = u_i\, D_i\big(z^s_i, z^t_i;\ \tau_i\big)
+
+    with :math:`z` the refined and standardized logits (or the logits themselves), :math:`\tau_i` the temperatures of
+    the rule, :math:`D` the divergence and :math:`u_i` the sample weight (1 where there is none).
+
+    Args:
+        divergence: a `Divergence`.
+        temperature: a `TemperatureRule`; ``Fixed(4)`` when left out.
+        standardize: False, True or ``"population"`` (as the papers print it), or ``"sample"`` (as the released
+            codes compute it: K - 1 in the variance, 1e-7 added).
+        refine: a `Refinement` of the rows before anything else, or None.
+        weight: a `SampleWeight`, or None.
+
+    Shapes: logits (N, K). Returns (N,).
+
+    Raises:
+        ValueError: for an unknown standardization, or a learned temperature that the divergence does not read; when called,
+            for two classes where rows are standardized (they are then (1, -1) or (-1, 1), whatever the networks say).
+        TypeError: if a part is not of its family.
+    """
+
+    def __init__(
+        self,
+        divergence: Divergence,
+        temperature: TemperatureRule | None = None,
+        standardize: bool | str = False,
+        *,
+        refine: Refinement | None = None,
+        weight: SampleWeight | None = None,
+    ):
+        super().__init__()
+        families = {
+            "divergence": (divergence, Divergence),
+            "temperature": (temperature, TemperatureRule),
+            "refine": (refine, Refinement),
+            "weight": (weight, SampleWeight),
+        }
+        for name, (part, family) in families.items():
+            if not isinstance(part, family) and not (part is None and name != "divergence"):
+                raise TypeError(f"{name}: expected a {family.__name__}, got {part!r}")
+        learned = [] if temperature is None else [name for name, _ in temperature.named_parameters()]
+        if learned and not divergence.reads_temperature:
+            raise ValueError(
+                f"temperature: {type(divergence).__name__} reads no temperature, so {', '.join(learned)} of "
+                f"{type(temperature).__name__} would never be trained; take another divergence, such as KL, or "
+                "leave the rule out"
+            )
+        self._told: set[str] = set()  # what was warned of, once each
+        self.divergence = divergence
+        self.temperature = temperature if temperature is not None else Fixed()
+        self.refine = refine
+        self.weight = weight
+        self.standardize = standardize
+
+    def __setattr__(self, name, value):
+        if name == "standardize":
+            value = "population" if value is True else value
+            if value is not False and value not in STANDARDIZATIONS:
+                raise ValueError(f"standardize: expected False, True, 'population' or 'sample', got {value!r}")
+        super().__setattr__(name, value)
+
+    @property
+    def parts(self) -> tuple:
+        """The choices that are made, in the order of the sentence."""
+        chosen = (self.refine, self.temperature, self.divergence, self.weight)
+        return tuple(part for part in chosen if part is not None)
+
+    @property
+    def reads_batch(self) -> bool:
+        return any(part.reads_batch for part in self.parts)
+
+    @property
+    def reads_target(self) -> bool:
+        return any(part.reads_target for part in self.parts)
+
+    @property
+    def keeps_state(self) -> bool:
+        return self.temperature.keeps_state
+
+    @property
+    def reads_epoch(self) -> bool:
+        return self.temperature.reads_epoch
+
+    def standardized(self, logits: Tensor) -> Tensor:
+        """Logits (N, K) as the temperature rule and the divergence see them."""
+        if self.standardize is False:
+            return logits
+        return standardize(logits, **STANDARDIZATIONS[self.standardize])
+
+    def evaluate(self, student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Temperatures]:
+        """Value of each row (N,), and the temperatures that the rule chose, (N, 1) or (1, 1)."""
+        if self.refine is not None:
+            student, teacher = self.refine(student, teacher, batch)
+        self._refuse_two_classes(student.shape[-1])
+        z_student, z_teacher = self.standardized(student), self.standardized(teacher)
+        temperatures = self.temperature(z_student, z_teacher, batch.target, batch.epoch)
+        if may_read(student):
+            self._warn(student.detach(), teacher, (z_student.detach(), z_teacher), temperatures)
+        value = self.divergence(z_student, z_teacher, batch.target, temperatures)
+        if self.weight is not None:
+            value = value * self.weight(z_student, z_teacher, batch.target, temperatures)
+        return value, temperatures
+
+    def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
+        return self.evaluate(student.logits, teacher.logits, batch)[0]
+
+    @torch.no_grad()
+    def _warn(
+        self, student: Tensor, teacher: Tensor, z: tuple[Tensor, Tensor], temperatures: Temperatures
+    ) -> None:
+        """Of logits of which the teacher can teach next to nothing; once each."""
+        looks = {"temperature": lambda: self.temperature.complaint(*z, temperatures)}
+        if self.standardize is not False:
+            looks["classes"] = lambda: _two_values(student, teacher, z[1] > 0)
+        for what, look in looks.items():
+            text = None if what in self._told else look()
+            if text:
+                self._told.add(what)
+                warnings.warn(text, stacklevel=7)
+
+    def _refuse_two_classes(self, classes: int) -> None:
+        if classes > 2 or (self.standardize is False and not self.divergence.standardizes):
+            return
+        raise ValueError(
+            "student_logits: expected at least 3 classes where logits are standardized, got 2; every row would be "
+            "(1, -1) or (-1, 1) and the teacher would teach nothing: use a method on the logits themselves, such as "
+            "'kd' or 'dkd'"
+        )
+
+    def extra_repr(self) -> str:
+        return f"standardize={self.standardize!r}"
+
+
+def _two_values(student: Tensor, teacher: Tensor, high: Tensor) -> str | None:
+    """What to say if in every row of both the same few classes hold all of the spread, as masked classes do.
+
+    Every standardized row then has two values, low for the masked classes and high for the others, and nothing is left
+    of what the networks say of the others. `high` are the classes above the teacher's mean.
+    """
+    if not read((high == high[:1]).all()):
+        return None
+    if not 1 < read(high[0].sum()) < high.shape[1]:  # one class against all others is a label, and no mask
+        return None
+    for logits in (student, teacher):
+        least, most = logits.where(high, math.inf).amin(dim=1), logits.where(high, -math.inf).amax(dim=1)
+        gap = least - logits.where(~high, -math.inf).amax(dim=1)
+        if read(((gap < 100) | (most - least > 0.01 * gap)).any()):
+            return None
+    masked = (~high[0]).nonzero().flatten().tolist()
+    which = f"column {masked[0]} holds" if len(masked) == 1 else f"columns {masked[:5]} hold"
+    return (
+        f"{which} all of the spread of every row, in student and teacher, as if masked by a large negative number: "
+        "standardized, the other classes are all but equal and the teacher teaches nothing; drop masked classes from "
+        "student and teacher before the loss"
+    )

@@ -1,0 +1,392 @@
+"""Rows: any leading axes, rows left out, probabilities or no labels, slices; what is left equals selecting beforehand."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import adakd
+from adakd import METHODS, Batch, LogitObjective, LogitTerm, Objective, Signals, Term, create_method
+from adakd.methods import options_of
+from adakd.refine import Refinement
+
+NAMES = [*METHODS, "kd+adakd", "kd+cswt-unit", "zkd+mlt-two-sided", "kd+ctkd-instance", "zdkd+dtkd-max"]
+CLASSES = 7
+
+
+def made(name, **options):
+    if "num_classes" in options_of(name):
+        options["num_classes"] = CLASSES
+    return create_method(name, **options).double()
+
+
+def sequences(seed=0, shape=(2, 5), classes=CLASSES, ignored=(1, 4, 7)):
+    generator = torch.Generator().manual_seed(seed)
+    s, t = (2 * torch.randn(*shape, classes, generator=generator, dtype=torch.float64) for _ in "st")
+    target = torch.randint(classes, shape, generator=generator)
+    target.view(-1)[list(ignored)] = -100
+    return s, t, target
+
+
+def outcome(criterion, student, *rest, **named):
+    student = student.clone().requires_grad_()
+    terms = criterion(student, *rest, **named)
+    terms.total.backward()
+    learned = [p.grad for p in criterion.parameters()]
+    return terms, student.grad, learned
+
+
+def close(a, b, tolerance=1e-12):
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def same(one, other, grad_rows=None, tolerance=1e-12):
+    (terms, grad, learned), (theirs, their_grad, their_learned) = one, other
+    for a, b in zip(terms[:3], theirs[:3], strict=True):
+        close(a, b, tolerance)
+    close(grad if grad_rows is None else grad[grad_rows], their_grad, tolerance)
+    for a, b in zip(learned, their_learned, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            close(a, b, tolerance)
+    if theirs.temperature is not None:
+        for a, b in zip(terms.temperature, theirs.temperature, strict=True):
+            close(*(tau.detach() for tau in torch.broadcast_tensors(a, b)), tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ignored_positions_of_sequences_are_rows_that_were_never_there(name):
+    if name == "mlkd+views":
+        return
+    student, teacher, target = sequences()
+    criterion = made(name)
+    alone = copy.deepcopy(criterion)
+    keep = target != -100
+    whole = outcome(criterion, student, teacher, target, epoch=3)
+    selected = outcome(alone, student[keep], teacher[keep], target[keep], epoch=3)
+    same(whole, selected, grad_rows=keep)
+    assert (whole[1][~keep] == 0).all()
+    for (key, a), (_, b) in zip(criterion.state_dict().items(), alone.state_dict().items(), strict=True):
+        close(a, b), key  # the state that a rule keeps has seen the same rows
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_that_stands_in_an_ignored_row_is_seen(name):
+    student, teacher, target = sequences()
+    wild_student, wild_teacher = student.clone(), teacher.clone()
+    wild_student[target == -100] = float("nan")
+    wild_teacher[target == -100] = float("inf")
+    one, other = made(name), made(name)
+    terms, grad, _ = outcome(one, wild_student, wild_teacher, target, epoch=3)
+    theirs, their_grad, _ = outcome(other, student, teacher, target, epoch=3)
+    close(terms.total, theirs.total)
+    close(grad, their_grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_leading_axes_are_flattened(name):
+    student, teacher, target = sequences(ignored=())
+    one, other = made(name), made(name)
+    a = outcome(one, student, teacher, target, epoch=3)
+    b = outcome(other, student.flatten(0, 1), teacher.flatten(0, 1), target.flatten(), epoch=3)
+    same((a[0], a[1].flatten(0, 1), a[2]), b)
+
+
+def test_segmentation_leaves_out_its_own_label():
+    student, teacher, target = sequences(shape=(2, 3, 4), ignored=())
+    target[0, :2] = 255
+    keep = target != 255
+    criterion = made("zdkd+mlt")
+    a = outcome(criterion, student, teacher, target, ignore_index=255)
+    b = outcome(criterion, student[keep], teacher[keep], target[keep])
+    same(a, b, grad_rows=keep)
+    with pytest.raises(
+        ValueError,
+        match=r"labels from 0 to 6, got 255 in row 0 .* give them the label -100, .* with ignore_index=",
+    ):
+        criterion(student, teacher, target)
+
+
+@pytest.mark.parametrize("name", ["ce", "kd", "dist", "zdkd+mlt", "dts"])
+def test_a_batch_without_a_row_left_is_nothing_and_is_said_once(name, monkeypatch):
+    monkeypatch.setattr("adakd._rows._warned", False)
+    student, teacher, target = sequences()
+    target[:] = -100
+    criterion = made(name)
+    before = copy.deepcopy(criterion.state_dict())
+    with pytest.warns(UserWarning, match="every row of this batch is ignored"):
+        terms, grad, _ = outcome(criterion, student, teacher, target, epoch=1)
+    assert terms.total == 0
+    assert (grad == 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcome(criterion, student, teacher, target, epoch=1)
+    for a, b in zip(before.values(), criterion.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "ce" and not made(n, ce_weight=0.0).reads_target])
+def test_unlabelled_rows_teach_where_no_part_reads_a_label(name):
+    student, teacher, target = sequences(ignored=())
+    a, b = (outcome(made(name, ce_weight=0.0), student, teacher, labels) for labels in (None, target))
+    close(a[0].kd, b[0].kd)
+    close(a[1], b[1])
+    assert a[0].ce == 0
+
+
+@pytest.mark.parametrize("name", ["kd", "dkd", "dts", "meta", "itkd"])
+def test_a_missing_label_is_an_error_where_it_is_read(name):
+    student, teacher, _ = sequences()
+    with pytest.raises(ValueError, match="target: got None, but the cross entropy has a weight"):
+        made(name)(student, teacher, None)
+    if name != "kd":
+        with pytest.raises(ValueError, match="target: got None, but a term reads the labels"):
+            made(name, ce_weight=0.0)(student, teacher, None)
+
+
+def test_probabilities_are_targets():
+    """Mixup: the cross entropy is linear in the target."""
+    student, teacher, _ = sequences(ignored=())
+    first, second = (torch.randint(CLASSES, (2, 5), generator=torch.Generator().manual_seed(i)) for i in (1, 2))
+    mixed = 0.3 * F.one_hot(first, CLASSES).double() + 0.7 * F.one_hot(second, CLASSES).double()
+    criterion = made("zkd+mlt")
+    a, b = (criterion(student, teacher, target).ce for target in (first, second))
+    terms, grad, _ = outcome(criterion, student, teacher, mixed)
+    close(terms.ce, 0.3 * a + 0.7 * b)
+    assert grad.isfinite().all()
+    close(
+        criterion(student, teacher, F.one_hot(first, CLASSES).double()).total,
+        criterion(student, teacher, first).total,
+    )
+
+
+@pytest.mark.parametrize("name", ["dkd", "dts", "meta"])
+def test_a_method_that_needs_a_label_refuses_probabilities(name):
+    student, teacher, _ = sequences()
+    with pytest.raises(
+        ValueError, match=r"kd needs one class label a row, got probabilities.*'kd', 'zkd\+mlt'"
+    ):
+        made(name)(student, teacher, torch.softmax(teacher, -1))
+
+
+@pytest.mark.parametrize("ignored", [(), (1, 4)])
+def test_class_weights_and_label_smoothing_are_those_of_torch(ignored):
+    student, teacher, target = sequences(ignored=ignored)
+    weights = torch.rand(CLASSES, dtype=torch.float64) + 0.1
+    criterion = made("kd", class_weights=weights.tolist(), label_smoothing=0.2)
+    plain = nn.CrossEntropyLoss(weight=weights.float().double(), label_smoothing=0.2)
+    close(criterion(student, teacher, target).ce, plain(student.flatten(0, 1), target.flatten()), 1e-6)
+    close(criterion(student, teacher, target).kd, made("kd")(student, teacher, target).kd)
+
+
+def test_a_wrong_number_of_class_weights_is_refused():
+    student, teacher, target = sequences()
+    with pytest.raises(ValueError, match="class_weights: expected 7 of them, got 3"):
+        made("kd", class_weights=[1.0, 2.0, 3.0])(student, teacher, target)
+    with pytest.raises(ValueError, match="class_weights: expected"):
+        made("kd", class_weights=[1.0, -2.0])
+    with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\)"):
+        made("kd", label_smoothing=1.5)
+
+
+SLICED = [
+    n
+    for n in NAMES
+    if n != "ce"
+    and not any(
+        (t := next(iter(made(n).terms.values()))).__getattribute__(x) for x in ("reads_batch", "keeps_state")
+    )
+]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 100])
+@pytest.mark.parametrize("name", SLICED)
+def test_slices_add_up(name, chunk):
+    student, teacher, target = sequences()
+    plain = outcome(made(name), student, teacher, target, epoch=3)
+    sliced = outcome(made(name, chunk=chunk), student, teacher, target, epoch=3)
+    same(sliced, plain)
+
+
+def test_slices_of_half_precision_and_class_weights():
+    student, teacher, target = sequences()
+    options = {"class_weights": [1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 1.0], "label_smoothing": 0.1}
+    rows = [x.bfloat16() for x in (student, teacher)]
+    plain, sliced = (create_method("zkd+mlt", **options, chunk=chunk) for chunk in (None, 4))
+    a, b = (outcome(criterion, *rows, target) for criterion in (plain, sliced))
+    close(a[0].total, b[0].total, 1e-6)
+    assert a[1].dtype == b[1].dtype == torch.bfloat16
+    close(a[1].float(), b[1].float(), 1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(SLICED) - {"ce"}))
+def test_what_reads_the_whole_batch_refuses_slices(name):
+    with pytest.raises(ValueError, match="chunk: kd needs the whole batch in one call"):
+        made(name, chunk=4)
+
+
+@pytest.mark.parametrize("chunk", [0, -1, True, 2.5])
+def test_a_chunk_is_a_number_of_rows(chunk):
+    with pytest.raises(ValueError, match="chunk: expected a number of rows of at least 1"):
+        made("kd", chunk=chunk)
+
+
+def test_vocabularies_of_other_sizes_are_cut_only_when_told():
+    student, teacher, target = sequences()
+    wide = torch.cat([teacher, torch.full((2, 5, 2), -9.0, dtype=torch.float64)], dim=-1)
+    with pytest.raises(ValueError, match=r"number of classes: 9 and 7.*pad_vocab='truncate'"):
+        made("kd")(student, wide, target)
+    cut = outcome(made("kd", pad_vocab="truncate"), student, wide, target)
+    same(cut, outcome(made("kd"), student, teacher, target))
+    broad = torch.cat([student, torch.zeros(2, 5, 2, dtype=torch.float64)], dim=-1)
+    terms, grad, _ = outcome(made("kd", pad_vocab="truncate"), broad, teacher, target)
+    close(terms.kd, made("kd")(student, teacher, target).kd)
+    close(terms.ce, F.cross_entropy(broad.flatten(0, 1), target.flatten()))  # of all classes of the student
+    assert grad.shape == broad.shape
+    with pytest.raises(ValueError, match="pad_vocab: expected None or 'truncate'"):
+        made("kd", pad_vocab="cut")
+
+
+@pytest.mark.parametrize("name", ["kd", "zdkd+mlt", "ctkd", "zkd+mlt-two-sided"])
+def test_compiled_in_one_graph_ignored_rows_count_for_nothing(name):
+    student, teacher, target = sequences()
+    torch.compiler.reset()
+    compiled = torch.compile(made(name), fullgraph=True, backend="eager")
+    a, b = (outcome(criterion, student, teacher, target, epoch=3) for criterion in (compiled, made(name)))
+    close(a[0].total, b[0].total)
+    close(a[1], b[1])
+
+
+@pytest.mark.parametrize("name", ["dist", "mlkd", "cswt"])
+def test_compiled_a_batch_statistic_over_ignored_rows_is_nan_and_not_silently_wrong(name):
+    student, teacher, target = sequences()
+    torch.compiler.reset()
+    compiled = torch.compile(made(name), fullgraph=True, backend="eager")
+    assert compiled(student, teacher, target, epoch=3).total.isnan()
+    clean = target.clamp(min=0)
+    close(compiled(student, teacher, clean, epoch=3).total, made(name)(student, teacher, clean, epoch=3).total)
+
+
+# ---- sums of terms ----
+
+
+class Hint(Term):
+    """A term on features with a connector, as FitNet is."""
+
+    taps = adakd.Taps(("2",), ("2",))
+
+    def build(self, student, teacher, train_images):
+        self.connector = nn.Linear(student.features["2"].shape[1], teacher.features["2"].shape[1]).double()
+        self.register_buffer("memory", torch.zeros(train_images, dtype=torch.float64))
+
+    def forward(self, student, teacher, batch):
+        value = (self.connector(student.features["2"]) - teacher.features["2"].detach()).square().mean(1)
+        if batch.index is not None:
+            self.memory[batch.index] = value.detach()
+        return value
+
+
+def networks():
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, CLASSES)).double()
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, CLASSES)).double()
+    return student, teacher, torch.randn(5, 6, dtype=torch.float64), torch.tensor([0, 1, -100, 3, 4])
+
+
+def test_a_feature_term_and_a_logit_term_add_up():
+    student, teacher, images, target = networks()
+    objective = Objective(
+        {"hint": Hint(), "kd": LogitTerm(adakd.KL(), adakd.Fixed(4.0))}, {"hint": 3.0, "kd": 0.9}, 0.1
+    )
+    assert objective.taps == adakd.Taps(("2",), ("2",))
+    tapped = [adakd.Tapped(net, objective.taps[i]) for i, net in enumerate((student, teacher))]
+    outputs = [net(images) for net in tapped]
+    objective.build(*outputs, train_images=20, seed=0)
+    state = torch.random.get_rng_state()
+    again = Objective({"hint": Hint()}, {"hint": 1.0}).build(*outputs, train_images=20, seed=0)
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's own
+    assert torch.equal(again.terms["hint"].connector.weight, objective.terms["hint"].connector.weight)
+    terms = objective(*outputs, target, index=torch.arange(5))
+    keep = target != -100
+    kd = create_method("kd").double()(outputs[0].logits[keep], outputs[1].logits[keep], target[keep])
+    hint = (
+        (objective.terms["hint"].connector(outputs[0].features["2"]) - outputs[1].features["2"])
+        .square()
+        .mean(1)
+    )
+    close(terms.parts["hint"], hint[keep].mean())
+    close(terms.kd, kd.kd)
+    close(terms.total, 0.1 * kd.ce + 3.0 * hint[keep].mean() + 0.9 * kd.kd)
+    terms.total.backward()
+    assert objective.terms["hint"].connector.weight.grad.abs().sum() > 0
+    assert {name for name, _ in objective.named_buffers()} == {"terms.hint.memory"}
+
+
+def test_a_sum_refuses_what_does_not_add_up():
+    term = LogitTerm(adakd.KL())
+    with pytest.raises(ValueError, match=r"weights: expected one for each of \['kd'\], got \['dk'\]"):
+        Objective({"kd": term}, {"dk": 1.0})
+    with pytest.raises(ValueError, match="weight of kd: expected a finite number"):
+        Objective({"kd": term}, {"kd": -1.0})
+    with pytest.raises(ValueError, match="no term is called hint"):
+        Objective({"kd": term}, {"kd": 1.0}, warmup_epochs={"hint": 3})
+    with pytest.raises(TypeError, match=r"temperature: expected a TemperatureRule, got 4\.0"):
+        LogitTerm(adakd.KL(), 4.0)
+    with pytest.raises(TypeError, match="divergence: expected a Divergence, got 'kl'"):
+        LogitObjective("kl")
+
+
+class Swap(Refinement):
+    """Exchanges the teacher's first two classes."""
+
+    def forward(self, student, teacher, batch: Batch):
+        order = [1, 0, *range(2, teacher.shape[1])]
+        return student, teacher[:, order]
+
+
+def test_a_refinement_comes_before_everything():
+    student, teacher, target = sequences()
+    order = [1, 0, *range(2, CLASSES)]
+    refined = LogitObjective(adakd.KL(), adakd.MaxLogit(), "population", 0.1, 9.0, refine=Swap()).double()
+    plain = LogitObjective(adakd.KL(), adakd.MaxLogit(), "population", 0.1, 9.0).double()
+    same(outcome(refined, student, teacher, target), outcome(plain, student, teacher[..., order], target))
+
+
+def test_the_weight_of_wttm_is_a_part_of_its_own():
+    student, teacher, target = sequences()
+    row = made("wttm")
+    assert [type(part).__name__ for part in row.term.parts] == ["Fixed", "TTM", "PowerSum"]
+    inside = LogitObjective(adakd.TTM(weighted=True), adakd.Fixed(5.0)).double()
+    same(outcome(row, student, teacher, target), outcome(inside, student, teacher, target))
+
+
+def test_parameters_saved_before_terms_had_names_are_found():
+    criterion = create_method("ctkd")
+    criterion.load_state_dict({"temperature.theta": torch.full((1, 1), 0.25)})
+    assert criterion.temperature.theta.item() == 0.25
+    nested = nn.ModuleDict({"criterion": create_method("ctkd")})
+    nested.load_state_dict({"criterion.temperature.theta": torch.full((1, 1), 0.5)})
+    assert nested["criterion"].temperature.theta.item() == 0.5
+
+
+def test_the_parts_of_a_logit_objective_can_be_exchanged():
+    criterion = create_method("kd")
+    criterion.temperature, criterion.standardize, criterion.kd_weight = adakd.Fixed(2.0), True, 3.0
+    expected = LogitObjective(adakd.KL(), adakd.Fixed(2.0), True, 0.1, 3.0)
+    student, teacher, target = sequences()
+    close(criterion(student, teacher, target).total, expected(student, teacher, target).total)
+    assert "Fixed(tau=2)" in repr(criterion)
+
+
+def test_a_tapped_network_is_the_network():
+    student, _, images, _ = networks()
+    tapped = adakd.Tapped(student, ("2", "0"))
+    signals = tapped(images)
+    close(signals.logits, student(images))
+    assert list(signals.features) == ["0", "2"]
+    assert isinstance(signals, Signals)
+    with pytest.raises(ValueError, match="Sequential has no submodule 'layer3'; its top level has 0, 1, 2, 3"):
+        adakd.Tapped(student, ("layer3",))
