@@ -231,7 +231,7 @@ def test_what_reads_the_whole_batch_refuses_slices(name):
 @pytest.mark.parametrize("chunk", [0, -1, True, 2.5])
 def test_a_chunk_is_a_number_of_rows(chunk):
     with pytest.raises(ValueError, match="chunk: expected a number of rows of at least 1"):
-        made("kd", chunk=chunk)
+        LogitObjective(adakd.KL(), chunk=chunk)
 
 
 def test_vocabularies_of_other_sizes_are_cut_only_when_told():
