@@ -15,6 +15,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the same to the interpreter
     from . import functional, series
+    from .api import cache_teacher, compare, distill, evaluate, evaluate_weights, fit, train_teacher
     from .data import DATASETS, DataError, ImageData, load_data
     from .distiller import Distiller, TrainerDistiller
     from .divergence import DIST, DKD, KL, MLKD, TTM, Anchored, Correlation, Divergence, TaylorKL
@@ -23,7 +24,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
     from .models import MODELS, create_model
     from .objective import LogitObjective, Objective, Terms
     from .refine import Refinement
+    from .runs import Resources, Run, RunConfig, open_run
     from .signals import Batch, Signals, Tapped, Taps
+    from .teachers import CachedTeacher, LiveTeacher, TeacherError, find_teacher
     from .temperature import (
         CTKD,
         DTKD,
@@ -45,22 +48,13 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
         Interrupted,
         Precision,
         Recipe,
-        Run,
-        TeacherError,
+        Trainer,
         ViewCache,
         WeightsError,
-        cache_teacher,
         choose_precision,
-        compare,
-        distill,
-        evaluate,
-        evaluate_weights,
-        find_teacher,
-        fit,
         get_recipe,
         load_weights,
-        open_run,
-        train_teacher,
+        lockstep,
     )
     from .weight import PowerSum, SampleWeight
 
@@ -80,6 +74,7 @@ __all__ = [
     "Anchored",
     "Batch",
     "CacheError",
+    "CachedTeacher",
     "CheckpointError",
     "Correlation",
     "Cosine",
@@ -90,6 +85,7 @@ __all__ = [
     "Fixed",
     "ImageData",
     "Interrupted",
+    "LiveTeacher",
     "LogitObjective",
     "LogitTerm",
     "MaxLogit",
@@ -101,7 +97,9 @@ __all__ = [
     "Precision",
     "Recipe",
     "Refinement",
+    "Resources",
     "Run",
+    "RunConfig",
     "SampleWeight",
     "Signals",
     "Tapped",
@@ -112,6 +110,7 @@ __all__ = [
     "Temperatures",
     "Term",
     "Terms",
+    "Trainer",
     "TrainerDistiller",
     "ViewCache",
     "WeightsError",
@@ -131,6 +130,7 @@ __all__ = [
     "get_recipe",
     "load_data",
     "load_weights",
+    "lockstep",
     "open_run",
     "peak",
     "pearson",
@@ -141,6 +141,7 @@ __all__ = [
 
 # Where each public name lives.
 _ROOMS = {
+    "api": ("cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"),
     "data": ("DATASETS", "DataError", "ImageData", "load_data"),
     "distiller": ("Distiller", "TrainerDistiller"),
     "divergence": ("DIST", "DKD", "KL", "MLKD", "TTM", "Anchored", "Correlation", "Divergence", "TaylorKL"),
@@ -149,6 +150,7 @@ _ROOMS = {
     "models": ("MODELS", "create_model"),
     "objective": ("LogitObjective", "Objective", "Terms"),
     "refine": ("Refinement",),
+    "runs": ("Resources", "Run", "RunConfig", "open_run"),
     "signals": ("Batch", "Signals", "Tapped", "Taps"),
     "temperature": (
         "CTKD",
@@ -163,6 +165,7 @@ _ROOMS = {
         "TemperatureRule",
         "Temperatures",
     ),
+    "teachers": ("CachedTeacher", "LiveTeacher", "TeacherError", "find_teacher"),
     "terms": ("LogitTerm", "Term"),
     "training": (
         "RECIPES",
@@ -171,22 +174,13 @@ _ROOMS = {
         "Interrupted",
         "Precision",
         "Recipe",
-        "Run",
-        "TeacherError",
+        "Trainer",
         "ViewCache",
         "WeightsError",
-        "cache_teacher",
         "choose_precision",
-        "compare",
-        "distill",
-        "evaluate",
-        "evaluate_weights",
-        "find_teacher",
-        "fit",
         "get_recipe",
         "load_weights",
-        "open_run",
-        "train_teacher",
+        "lockstep",
     ),
     "weight": ("PowerSum", "SampleWeight"),
     "functional": (),

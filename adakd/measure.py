@@ -5,22 +5,21 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ._check import check_finite, check_logits, near_names
-from .data import DATASETS, ImageData, eval_batches, load_data
+from ._check import check_finite, check_logits
+from .data import ImageData, eval_batches, name_of, resolve_data, usual
 from .divergence import KL
 from .logits import peak, standardize
+from .runs import Run, open_run, refuse_other_data, resolve_device
 from .series import lower_factor, samuelson_bounds, upper_factor
+from .teachers import load_teacher, locate_teacher
 from .temperature import MaxLogit, Temperatures
-from .training import Run, open_run, resolve_device
 from .training.record import environment, now
-from .training.run import DEFAULT_TEACHER, load_teacher, refuse_other_data, teacher_run
 
 __all__ = ["logits_of", "measure_temperatures", "summarize_temperatures"]
 
@@ -323,23 +322,19 @@ def measure_temperatures(
         DataError: if the data cannot be had.
     """
     started, clock = now(), time.perf_counter()
-    name = data if isinstance(data, str) else data.name
-    if isinstance(data, str) and data not in DATASETS:
-        raise ValueError(near_names("data set", data, DATASETS))
+    name = name_of(data)
     order = math.inf if order == "inf" else order
     c = upper_factor(order)  # refuses what is no order
     device = resolve_device(device)
-    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
+    teacher = teacher or usual(name).teacher
     # Before data are downloaded for nothing.
     taught = None if student is None else student if isinstance(student, Run) else open_run(student)
-    run = teacher_run(teacher, teacher_weights, name, out, would_train=False)
-    data = (data if isinstance(data, ImageData) else load_data(data, root, official=official)).to(device)
+    found = locate_teacher(teacher, teacher_weights, name, out)
+    data = resolve_data(data, root, official).to(device)
 
-    loaded = load_teacher(
-        teacher, teacher_weights, run, data, out=out, device=device, precision="fp32", progress=False
-    )
+    loaded = load_teacher(teacher, found, data)
     networks, fields = {"teacher": loaded.model}, {"student": None}
-    fields["teacher"] = _fields(run) if run else {**loaded.identity, "file": Path(teacher_weights).name}
+    fields["teacher"] = _fields(found) if isinstance(found, Run) else {**loaded.identity, "file": found.name}
     if taught is not None:
         refuse_other_data(taught, data, "student")
         networks["student"], fields["student"] = taught.model(), _fields(taught)

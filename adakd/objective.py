@@ -440,7 +440,7 @@ class LogitObjective(Objective):
         )
         self.kd_weight = float(kd_weight)
         self.warmup_epochs = warmup_epochs
-        self._register_load_state_dict_pre_hook(_renamed)
+        self._register_load_state_dict_pre_hook(rename_old_parameters)
 
     @property
     def term(self) -> LogitTerm | None:
@@ -475,8 +475,8 @@ class LogitObjective(Objective):
         return f"ce_weight={self.ce_weight:g}, kd_weight={self.kd_weight:g}, warmup_epochs={self.warmup_epochs}"
 
 
-def _renamed(state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Parameters that were saved before terms had names: ``temperature.theta`` is ``terms.kd.temperature.theta``."""
+def rename_old_parameters(state: dict[str, Any], prefix: str = "", *_: Any) -> None:
+    """Give their present names to parameters that were saved before terms had names: ``temperature.theta`` is ``terms.kd.temperature.theta``."""
     for part in ("temperature.", "divergence."):
         for key in [key for key in state if key.startswith(prefix + part)]:
             state[f"{prefix}terms.kd.{key.removeprefix(prefix)}"] = state.pop(key)

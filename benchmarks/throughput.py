@@ -16,9 +16,8 @@ from literature import loader_of, train
 from adakd import create_model, fit
 from adakd.bench import synthetic_data
 from adakd.methods import create_method
-from adakd.training import Recipe, choose_precision, write_json
+from adakd.training import Recipe, choose_precision, student_views, write_json
 from adakd.training.cache import open_cache
-from adakd.training.fit import student_views
 from adakd.training.record import environment
 
 CPU = torch.device("cpu")

@@ -29,12 +29,10 @@ from filelock import FileLock, Timeout
 
 from adakd import create_method, distill, get_method, get_recipe
 from adakd.data import load_data
-from adakd.models import create_model
+from adakd.models import create_model, seeded_model
 from adakd.study import append_record, push, read_records
-from adakd.training import load_weights, write_json
-from adakd.training.fit import student_views
+from adakd.training import load_weights, student_views, write_json
 from adakd.training.record import environment, key_of
-from adakd.training.run import seeded_model
 
 log = logging.getLogger("which_weight")
 

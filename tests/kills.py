@@ -129,7 +129,7 @@ def fate(child: int, after: float | None) -> int | None:
 def main(folder: Path, trials: int, moments: bool) -> None:
     """`moments`: kill at times too, and not at calls alone; the outcome must not, but the moment may, differ each time."""
     torch.set_num_threads(1)
-    importlib.import_module("adakd.training.fit").SECONDS_BETWEEN_CHECKPOINTS = 0.0
+    importlib.import_module("adakd.training.loop").SECONDS_BETWEEN_CHECKPOINTS = 0.0
     cache = importlib.import_module("adakd.training.cache")
     cache._SECONDS_BETWEEN_COMMITS, cache._FILL_BATCH = 0.0, 16
     data = dataclasses.replace(load_gratings(train_images=60, test_images=40), padding=1, flip=True)

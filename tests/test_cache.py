@@ -16,10 +16,9 @@ from torch import nn
 import adakd
 from adakd import CacheError
 from adakd.data import Views
-from adakd.training import Recipe, choose_precision
+from adakd.models import seeded_model
+from adakd.training import Recipe, choose_precision, student_views
 from adakd.training.cache import _FILL_BATCH, LARGEST, _ask, fits, open_cache
-from adakd.training.fit import student_views
-from adakd.training.run import seeded_model
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)

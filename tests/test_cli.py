@@ -444,7 +444,7 @@ def test_a_teacher_is_trained_first_and_that_is_said(adakd, tmp_path, monkeypatc
     )
     status, _, err = adakd("distill", "--teacher", "resnet8x0.5", "--out", tmp_path, "--device", "cpu")
     assert status == 0, err
-    assert "no teacher yet: training resnet8x0.5 first (6 steps), then it is asked" in err
+    assert "no teacher yet: training resnet8x0.5 first (6 steps)\n" in err
     assert err.index("no teacher yet") < err.index("measuring") < err.index("zkd+mlt resnet8x0.5 on cpu")
     assert "one operation at a time" not in err
     status, _, err = adakd(

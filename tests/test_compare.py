@@ -1,7 +1,6 @@
 """Comparing: paired runs, a teacher that says everything once, a table that says only what the runs say."""
 
 import functools
-import importlib
 import math
 import signal
 from pathlib import Path
@@ -12,10 +11,11 @@ import torch
 
 import adakd
 from adakd import Interrupted, LogitObjective
+from adakd.cli.stop import StopRequests
+from adakd.runs import Run
 from adakd.study import format_lines, summarize
-from adakd.training import Run
-
-fit_module, run_module = (importlib.import_module(f"adakd.training.{name}") for name in ("fit", "run"))
+from adakd.teachers import find as find_module
+from adakd.training import loop as loop_module
 
 SMALL = {
     "device": "cpu",
@@ -131,13 +131,14 @@ TIMES = {"seconds", "started", "finished", "sessions", "commit"}
 
 
 def compare_live(methods, seeds, teacher, data, out, **options):
-    options = {**SMALL, "cache": None, "out": out, **options}
+    options = {**SMALL, "cache": None, "out": out, "should_stop": StopRequests(), **options}
     return adakd.compare(methods, seeds, teacher, "resnet8x0.5", data, **options)
 
 
 def distill_live(method, seed, teacher, data, out, **options):
     name, settings = (method, {}) if isinstance(method, str) else method
     options = {**SMALL, "cache": None, "out": out, "method_options": settings, **options}
+    options = {"should_stop": StopRequests(), **options}
     return adakd.distill(teacher, "resnet8x0.5", name, data, seed=seed, **options)
 
 
@@ -164,7 +165,7 @@ def alone(tiny_data, tiny_teacher, tmp_path_factory):
 def asked(monkeypatch):
     """The sizes of the batches that the teacher is asked about."""
     sizes = []
-    load = run_module._teacher_model.__wrapped__
+    load = find_module._teacher_model.__wrapped__
 
     @functools.cache
     def counted(*arguments):
@@ -172,7 +173,7 @@ def asked(monkeypatch):
         model.register_forward_hook(lambda module, inputs, logits: sizes.append(len(inputs[0])))
         return model
 
-    monkeypatch.setattr(run_module, "_teacher_model", counted)
+    monkeypatch.setattr(find_module, "_teacher_model", counted)
     return sizes
 
 
@@ -186,6 +187,11 @@ def kill():
 
 def interrupt():
     signal.raise_signal(signal.SIGINT)
+
+
+def ctrl_c():
+    """What Python makes of it where nobody handles the signal."""
+    raise KeyboardInterrupt
 
 
 def at_step(monkeypatch, number, happening):
@@ -243,17 +249,20 @@ def test_a_set_too_large_for_a_cache_is_asked_once_too(
     assert outcomes(runs) == alone[: len(LIVE)]
 
 
-# ce trains alone (steps 1 to 6); then four methods take turns of three steps.
-@pytest.mark.parametrize("happening", [interrupt, kill])
-@pytest.mark.parametrize("number", [1, 6, 7, 9, 14, 18, 20, 28, 30])
+# ce trains alone (losses 1 to 6); then four methods train in lockstep, and all of them end with the step.
+LAST_STEP = STEPS * EPOCHS * (1 + TAUGHT) - TAUGHT  # after so many losses only the last step of all is left
+
+
+@pytest.mark.parametrize("happening", [interrupt, kill, ctrl_c])
+@pytest.mark.parametrize("number", [1, 6, 7, 9, 14, 18, 20, 26, 28, 30])
 def test_stopped_anywhere_and_continued(
     happening, number, alone, tiny_data, tiny_teacher, tmp_path, monkeypatch, asked
 ):
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         at_step(patch, number, happening)
-        stopped = pytest.raises(Killed if happening is kill else Interrupted)
-        if happening is interrupt and number == 30:  # the last step of all: there is nothing to continue
+        stopped = pytest.raises({interrupt: Interrupted, kill: Killed, ctrl_c: KeyboardInterrupt}[happening])
+        if happening is interrupt and number > LAST_STEP:  # there is nothing to continue
             compare_live(LIVE, (0,), tiny_teacher, tiny_data, tmp_path)
         else:
             with stopped:
@@ -266,7 +275,7 @@ def test_stopped_anywhere_and_continued(
 
 
 def test_stopped_again_and_again(alone, tiny_data, tiny_teacher, tmp_path, monkeypatch):
-    """After every second step: in the end the runs stand at different steps of different epochs."""
+    """After every second loss: in each step of each epoch."""
     for _ in range(STEPS * EPOCHS * len(LIVE)):
         with monkeypatch.context() as patch:
             at_step(patch, 2, interrupt)
@@ -368,7 +377,7 @@ def test_their_seconds_are_their_own(tiny_data, tiny_teacher, tmp_path, monkeypa
         return forward(self, *arguments, **options)
 
     monkeypatch.setattr(LogitObjective, "forward", slow)
-    monkeypatch.setattr(fit_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(loop_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     runs = compare_live(["kd", "zkd", "dkd"], (0,), tiny_teacher, tiny_data, tmp_path)
     assert [run.record["seconds"] for run in runs] == [STEPS * EPOCHS] * 3
 

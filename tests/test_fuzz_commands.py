@@ -236,7 +236,7 @@ class Kitchen:
 
         patch.setattr("urllib.request.urlopen", refuse)
         short = {"batch_size": 20, "epochs": 1, "train_images": 10}
-        patch.setattr("adakd.training.run.DEFAULT_TEACHER", {"gratings": "resnet8x0.5"})
+        patch.setitem(DATASETS, "gratings", DATASETS["gratings"]._replace(teacher="resnet8x0.5"))
         demo = {
             "teacher": adakd.get_recipe("demo", "teacher", **{**short, "train_images": "all"}),
             "student": adakd.get_recipe("demo", "student", **short),
@@ -248,7 +248,7 @@ class Kitchen:
         patch.setattr("adakd.bench.ceiling", lambda device, precision: Ceiling(1e12, 1e11, "a test"))
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
-        patch.setattr("adakd.training.run.choose_capture", lambda capture, device: (False, "a test"))
+        patch.setattr("adakd.runs.run.choose_capture", lambda capture, device: (False, "a test"))
         self._count_steps(patch)
         teacher = adakd.train_teacher(
             "resnet8x0.5", out=folder / "runs", device="cpu", precision="fp32", progress=False

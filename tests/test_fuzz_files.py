@@ -26,13 +26,14 @@ import torch
 
 import adakd
 from adakd import CacheError, CheckpointError, TeacherError, WeightsError, load_weights
+from adakd.models import seeded_model
+from adakd.plan import Request, plan_student
+from adakd.runs import Resources
 from adakd.study import Study, append_record, format_lines, read_records, read_study, run_study
-from adakd.training import Recipe, choose_precision
-from adakd.training import run as run_module
+from adakd.teachers.find import _teacher_model
+from adakd.training import Recipe, choose_precision, student_views
 from adakd.training.cache import open_cache
 from adakd.training.files import read_checkpoint, with_checksum, write_checkpoint
-from adakd.training.fit import student_views
-from adakd.training.run import seeded_model
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
@@ -103,10 +104,17 @@ def reopen_student(root, data):
     return settled(distill(root, data, str(root / "teacher")).record)
 
 
+def planned(data, root, **teacher):
+    """Config of a student of this teacher."""
+    changes = {name: SMALL[name] for name in SMALL.keys() & Recipe.__dataclass_fields__.keys()}
+    changes["train_images"] = 40
+    request = Request(data, NAME, "kd", changes=changes, precision="fp32", **teacher)
+    return plan_student(request, Resources(root, cache=None, progress=False)).config.describe()
+
+
 def load_teacher(root, data):
-    options = {**SMALL, "out": root, "cache": None, "train_images": 40}
-    job = run_module.prepare(str(root / "teacher"), NAME, "kd", data, None, 0, **options)
-    return job.config, bits(run_module._teacher_model(*teacher_arguments(root)))
+    config = planned(data, root, teacher=str(root / "teacher"))
+    return config, bits(_teacher_model(*teacher_arguments(root)))
 
 
 def teacher_arguments(root):
@@ -142,8 +150,7 @@ def tabulate(root, data):
 
 def load_published(name):
     def read(root, data):
-        options = {**SMALL, "out": root, "cache": None, "train_images": 40, "teacher_weights": root / name}
-        config = run_module.prepare(NAME, NAME, "kd", data, None, 0, **options).config
+        config = planned(data, root, teacher=NAME, teacher_weights=root / name)
         model = load_weights(seeded_model(NAME, 10, 0), root / name)
         # Published weights have no record that could know their hash: another file is another teacher, and is called so.
         return config if name.endswith(".safetensors") else bits(model)
@@ -304,7 +311,7 @@ class Attack:
         shutil.rmtree(root.parent, ignore_errors=True)
         shutil.copytree(self.whole, root)
         (path,) = root.glob(self.pattern)
-        run_module._teacher_model.cache_clear()
+        _teacher_model.cache_clear()
         return root, path
 
     def __call__(self, what, content, others=False):

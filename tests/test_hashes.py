@@ -1,14 +1,15 @@
 """Weights are those that a record names by their hash, wherever they are loaded; and what a killed run left goes."""
 
+import os
 import shutil
 
 import pytest
 
 import adakd
 from adakd import WeightsError
-from adakd.training import run as run_module
+from adakd.models import seeded_model
+from adakd.teachers import find as find_module
 from adakd.training import save_weights
-from adakd.training.run import seeded_model
 
 NAME = "resnet8x0.5"
 SMALL = {
@@ -71,15 +72,15 @@ def test_published_weights_are_those_that_the_record_names(teacher, tiny_data, t
     options = {**SMALL, "out": tmp_path / "out", "cache": None, "teacher_weights": path}
     run = adakd.distill(NAME, NAME, "kd", tiny_data, **options)
     assert run.record["teacher"]["sha256"] == teacher.record["weights_sha256"]
-    hashed = run_module.sha256_of
+    hashed = find_module.sha256_of
 
     def then_replaced(file):
         found = hashed(file)
         replaced(file)
         return found
 
-    run_module._teacher_model.cache_clear()
-    monkeypatch.setattr(run_module, "sha256_of", then_replaced)
+    find_module._teacher_model.cache_clear()
+    monkeypatch.setattr(find_module, "sha256_of", then_replaced)
     with pytest.raises(WeightsError, match=teacher.record["weights_sha256"]):
         adakd.distill(NAME, NAME, "dist", tiny_data, **options)
 
@@ -145,7 +146,7 @@ def test_a_run_killed_before_it_cleaned_up_is_cleaned_up_when_it_is_opened(tiny_
 def test_a_disk_that_is_full_loses_nothing(tiny_data, tmp_path, monkeypatch):
     """At every write in turn; when there is room again it goes on and ends as ever."""
     whole = adakd.train_teacher(NAME, tiny_data, out=tmp_path / "whole", **SMALL)
-    replace = run_module.os.replace
+    replace = os.replace
     for full_at in range(1, 5):  # sessions, checkpoint, weights, record
         left = [full_at]
 

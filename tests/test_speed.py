@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import adakd
 from adakd.data import Views
+from adakd.models import seeded_model
 from adakd.training import Recipe, choose_precision
 from adakd.training.cache import open_cache
 from adakd.training.capture import Captured, choose_capture
-from adakd.training.run import seeded_model
 
 # What torch 2.13 says of itself when it loads its compiler and looks at logits.
 pytestmark = [
@@ -104,7 +104,7 @@ def test_no_step_waits_for_the_device(tiny_data, tmp_path, monkeypatch, method, 
     for name, module in list(sys.modules.items()):
         if name.startswith("adakd.") and hasattr(module, "may_read"):
             monkeypatch.setattr(module, "may_read", lambda tensor: False)
-    monkeypatch.setattr(importlib.import_module("adakd.training.fit"), "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    monkeypatch.setattr(importlib.import_module("adakd.training.loop"), "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
     teacher = filled_cache(tiny_data, tmp_path) if cached else None
     counted = {}
     for batch_size in (20, 5):

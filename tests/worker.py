@@ -34,7 +34,7 @@ SETTINGS = {
 
 def train(out: Path) -> None:
     # A checkpoint after every step: more moments to be killed at, and more files half written.
-    importlib.import_module("adakd.training.fit").SECONDS_BETWEEN_CHECKPOINTS = 0.0
+    importlib.import_module("adakd.training.loop").SECONDS_BETWEEN_CHECKPOINTS = 0.0
     data = load_gratings(train_images=60, test_images=40)
     teacher = adakd.train_teacher("resnet8x0.5", data, out=out, **SETTINGS)
     adakd.distill(teacher, "resnet8x0.5", "zkd+mlt", data, out=out, train_images=50, **SETTINGS)

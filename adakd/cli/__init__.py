@@ -12,7 +12,9 @@ import torch
 from .._check import brief, printable
 from .._version import __version__
 from ..data import DataError
-from ..training import BusyError, CacheError, CheckpointError, Interrupted, TeacherError, WeightsError
+from ..runs import BusyError
+from ..teachers import TeacherError
+from ..training import CacheError, CheckpointError, Interrupted, WeightsError
 from . import bench, cache, compare, distill, evaluate, methods, study, table, teacher, temperatures
 from .options import OptionError
 from .output import complain, logging_to_stderr, terminal

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from ..bench import PAIRS, bench_losses, bench_step
-from ..training import resolve_device
+from ..runs import resolve_device
 from .options import MOST, add_capture, add_json, integer, new_command, word
 from .output import write_result
 

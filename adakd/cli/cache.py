@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..training import cache_teacher
+from ..api import cache_teacher
 from .options import add_cache, add_teacher, add_training, new_command, teacher_arguments, training_arguments
 from .output import say
 

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
+from ..api import compare
 from ..study import format_lines, keep_records, summarize
-from ..training import compare
 from .options import (
     add_cache,
     add_capture,
@@ -19,6 +19,7 @@ from .options import (
     training_arguments,
 )
 from .output import complain, write_result
+from .stop import StopRequests
 
 __all__ = ["add_parser", "run"]
 
@@ -66,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         capture=arguments.capture,
         on_failure=lambda which, error: failed.append((which, error)),
         **teacher_arguments(arguments),
+        should_stop=StopRequests(),
         **training_arguments(arguments),
     )
     records = [run.record for run in runs]

@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from ..training import Run, distill
+from ..api import distill
+from ..runs import Run
 from .options import (
     add_cache,
     add_capture,
@@ -19,6 +20,7 @@ from .options import (
     word,
 )
 from .output import write_result
+from .stop import StopRequests
 
 __all__ = ["add_parser", "run", "show_run"]
 
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
             cache=None if arguments.cache == "off" else arguments.cache,
             capture=arguments.capture,
             **teacher_arguments(arguments),
+            should_stop=StopRequests(),
             **training_arguments(arguments),
         ),
         arguments.json,

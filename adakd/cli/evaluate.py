@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
+from ..api import evaluate, evaluate_weights
 from ..models import MODELS
-from ..training import evaluate, evaluate_weights, open_run
+from ..runs import open_run
 from .options import OptionError, add_data, add_device, add_json, new_command, path, word
 from .output import write_result
 

@@ -18,6 +18,7 @@ from .options import (
     word,
 )
 from .output import complain, say
+from .stop import StopRequests
 
 __all__ = ["add_parser", "run"]
 
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         capture=arguments.capture,
         retry_failed=arguments.retry_failed,
         **teacher_arguments(arguments),
+        should_stop=StopRequests(),
         **training_arguments(arguments),
     )
     say(f"{len(records)} runs in {arguments.records}; `adakd table {arguments.records}` shows them")

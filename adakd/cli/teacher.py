@@ -3,10 +3,11 @@
 import argparse
 from typing import Any
 
+from ..api import train_teacher
 from ..models import MODELS
-from ..training import train_teacher
 from .distill import show_run
 from .options import add_capture, add_fresh, add_json, add_training, new_command, training_arguments, word
+from .stop import StopRequests
 
 __all__ = ["add_parser", "run"]
 
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             fresh=arguments.fresh,
             capture=arguments.capture,
+            should_stop=StopRequests(),
             **training_arguments(arguments),
         ),
         arguments.json,

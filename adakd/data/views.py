@@ -6,6 +6,7 @@ from a stream of random numbers, has three consequences: every method sees the s
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from torch import Tensor
 from .._hash import hashed
 from .images import ImageData
 
-__all__ = ["Views", "balanced_subset", "epoch_order", "held_out"]
+__all__ = ["Shown", "Views", "balanced_subset", "epoch_order", "held_out"]
 
 # Separate streams, so that e.g. the order of an epoch says nothing about its crops.
 _VIEW, _ORDER, _SUBSET, _LIMITED, _HELD_OUT = 1, 2, 3, 5, 6
@@ -76,6 +77,19 @@ def _dealt(labels: Tensor, order: Tensor, size: int) -> Tensor:
     rounds = torch.empty_like(order)  # this image is the n-th of its class
     rounds[by_class] = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[of[by_class]]
     return order[rounds.argsort(stable=True)[:size]].sort().values
+
+
+class Shown(NamedTuple):
+    """What one step shows."""
+
+    images: Tensor
+    """Normalized, (B, C, H, W)."""
+    labels: Tensor
+    """(B,)."""
+    index: Tensor
+    """Positions (B,) of the images in the whole training set."""
+    slots: Tensor
+    """Numbers (B,) of the views among all views of all training images; see `Views.places`."""
 
 
 class Views:
@@ -175,8 +189,14 @@ class Views:
 
     def batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, H, W) and labels (B,) of an epoch from batch `start` on; the last may be smaller."""
+        for shown in self.steps(epoch, batch_size, start):
+            yield shown.images, shown.labels
+
+    def steps(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Shown]:
+        """The steps of an epoch from step `start` on, with what identifies their images; the last may be smaller."""
         for positions in self.order(epoch).split(batch_size)[start:]:
-            yield self.render(positions, self.choose(epoch, positions)), self.labels[positions]
+            view, index = self.choose(epoch, positions), self.index[positions]
+            yield Shown(self.render(positions, view), self.labels[positions], index, index * self.count + view)
 
 
 def normalization(data: ImageData) -> tuple[Tensor, Tensor]:

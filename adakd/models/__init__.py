@@ -1,5 +1,6 @@
 """The networks of the distillation tables, with the parameter names of the published teachers."""
 
+import torch
 from torch import nn
 
 from .._check import near_names
@@ -7,7 +8,7 @@ from .resnet import RESNETS, ResNet
 from .vgg import VGG, VGGS
 from .wrn import WRNS, WideResNet
 
-__all__ = ["MODELS", "VGG", "ResNet", "WideResNet", "create_model"]
+__all__ = ["MODELS", "VGG", "ResNet", "WideResNet", "create_model", "seeded_model"]
 
 MODELS = {**RESNETS, **WRNS, **VGGS}
 
@@ -34,3 +35,10 @@ def create_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
     return MODELS[name](num_classes, in_channels)
+
+
+def seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
+    """A network with fresh weights that depend on the seed alone; the caller's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return create_model(name, num_classes)

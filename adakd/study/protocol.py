@@ -18,8 +18,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,16 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..data import ImageData, load_data
+from ..data import ImageData, name_of, resolve_data, usual
 from ..methods import create_method, get_method, options_of
+from ..models import seeded_model
 from ..objective import LogitObjective
-from ..training import Recipe, Run, get_recipe
+from ..plan import Request, ensure_teacher, load_requested_teacher, plan_student, split_options
+from ..runs import BusyError, Job, Resources, Run, resolve_device
 from ..training.files import read_record, remove_leftovers, write_record
-from ..training.fit import Interrupted, step_bar, steps_of, student_views
+from ..training.loop import Interrupted, never, step_bar
+from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
-from ..training.run import (
-    DEFAULT_RECIPE,
-    DEFAULT_STUDENT,
-    DEFAULT_TEACHER,
-    BusyError,
-    Job,
-    load_teacher,
-    prepare,
-    resolve_device,
-    seeded_model,
-    teacher_run,
-)
 from .records import append_record, read_records
 
 __all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
@@ -167,34 +158,19 @@ def _options(method: str, settings: dict[str, float]) -> tuple[tuple[str, float]
 class _Work:
     """A study under way: what there is, what is still to be done, and the runs that do it."""
 
-    def __init__(
-        self,
-        study: Study,
-        data: ImageData,
-        recipe: Recipe,
-        folder: Path,
-        how: dict[str, Any],
-        chosen: Sequence[Any],
-    ):
-        self.study, self.data, self.recipe, self.folder, self.how = study, data, recipe, folder, how
-        self.teacher, self.student = chosen
+    def __init__(self, study: Study, request: Request, resources: Resources, folder: Path):
+        self.study, self.request, self.resources, self.folder = study, request, resources, folder
+        self.data, self.recipe = request.data, request.recipe
         self.jobs: dict[_Task, Job] = {}
         self.bar: Any = False
-        self.stop: list[int] = []  # signals that came while a run trained
+
+    def asked(self, task: _Task) -> Request:
+        """What the task asks for."""
+        return replace(self.request, method=task.method, seed=task.seed, options=dict(task.options))
 
     def job(self, task: _Task) -> Job:
         if task not in self.jobs:
-            self.jobs[task] = prepare(
-                self.teacher,
-                self.student,
-                task.method,
-                self.data,
-                self.recipe,
-                task.seed,
-                method_options=dict(task.options),
-                progress=self.bar,
-                **self.how,
-            )
+            self.jobs[task] = plan_student(self.asked(task), replace(self.resources, progress=self.bar))
         return self.jobs[task]
 
     def records(self) -> dict[str, dict[str, Any]]:
@@ -231,8 +207,7 @@ class _Work:
         found = {}
         for method in self.study.taught if "chosen" in self.study.ways else ():
             keys = {
-                weight: key_of(self.job(task).config)
-                for weight, task in self.grid(method, matched[method]).items()
+                weight: self.job(task).config.key for weight, task in self.grid(method, matched[method]).items()
             }
             if all(key in done or key in failed for key in keys.values()):
                 accuracy = {
@@ -266,20 +241,9 @@ class _Work:
 @torch.no_grad()
 def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the untrained student and of the teacher for the first images that the first seed shows, and labels."""
-    data, seed, how = work.data, work.study.seeds[0], work.how
-    weights, out = how.get("teacher_weights"), how["out"]
-    run = teacher_run(work.teacher, weights, data.name, out)
-    teacher = load_teacher(
-        work.teacher,
-        weights,
-        run,
-        data,
-        out=out,
-        device=data.device,
-        precision=how.get("precision", "auto"),
-        progress=False,
-    ).model.to(data.device)
-    student = seeded_model(work.student, data.num_classes, seed).to(data.device).train()
+    data, seed = work.data, work.study.seeds[0]
+    teacher = load_requested_teacher(work.request, work.resources).model.to(data.device)
+    student = seeded_model(work.request.student, data.num_classes, seed).to(data.device).train()
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
     some = itertools.islice(batches, _PUSH_BATCHES)
     said = [(student(images), teacher(images), labels) for images, labels in some]
@@ -312,7 +276,7 @@ def _plan(work: _Work) -> dict[str, Any]:
     study, path = work.study, work.folder / PLAN
     some = work.job(
         work.published(study.taught[0] if study.taught else study.methods[0], study.seeds[0])
-    ).config
+    ).config.describe()
     config = {
         **{name: some[name] for name in ("model", "data", "recipe", "precision", "teacher")},
         "reference": study.reference,
@@ -364,6 +328,7 @@ def run_study(
     official: bool = True,
     progress: bool = True,
     retry_failed: bool = False,
+    should_stop: Callable[[], bool] = never,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Do what is still to be done of a study, and leave one record a run in `folder`.
@@ -381,6 +346,7 @@ def run_study(
         out: folder of the runs themselves, caches and checkpoints; an interrupted run continues from there.
         device: "cuda", "cpu" or "auto".
         progress: show one display for all runs.
+        should_stop: as for `adakd.distill`.
         retry_failed: try again what failed in earlier calls.
         options: anything else that `distill` takes. ``validation_images`` is needed to choose weights.
 
@@ -390,24 +356,32 @@ def run_study(
     Raises:
         ValueError: for unknown names, a folder of another study, or chosen weights without validation images.
         Exception: what `adakd.distill` raises.
-        Interrupted: on Ctrl-C, after saving.
+        Interrupted: when `should_stop` says so, after saving.
     """
     folder = Path(folder)
-    name = data if isinstance(data, str) else data.name
-    if isinstance(data, str):
-        data = load_data(data, root, official=official)
-    device = resolve_device(device)
-    teacher = teacher or DEFAULT_TEACHER.get(name, "wrn_16_2")
-    student = student or DEFAULT_STUDENT.get(name, "resnet8")
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
-    recipe = get_recipe(recipe or DEFAULT_RECIPE.get(name, "quick"), "student", **changes)
+    request, resources = split_options({**options, "out": out})
+    name = name_of(data)
+    data = resolve_data(data, root, official)
+    device = resolve_device(device)
+    request = replace(
+        request,
+        data=data,
+        student=student or usual(name).student,
+        teacher=teacher,
+        recipe=recipe,
+        changes=changes,
+    )
+    recipe = request.resolved_recipe("student")
     if "chosen" in study.ways and recipe.validation_images is None:
         raise ValueError(
             "study: to choose weights, hold images out (validation_images), or leave out the way 'chosen'"
         )
-    work = _Work(
-        study, data.to(device), recipe, folder, {"out": out, "device": device, **options}, (teacher, student)
-    )
+    request = replace(request, data=data.to(device), recipe=recipe, changes={})
+    resources = replace(resources, device=device, root=root, official=official, should_stop=should_stop)
+    work = _Work(study, request, resources, folder)
+    first = [work.asked(work.published(method, study.seeds[0])) for method in study.methods]
+    ensure_teacher(first, replace(resources, progress=progress))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes first measures
         remove_leftovers(folder, [PLAN, FAILURES])
@@ -421,12 +395,12 @@ def run_study(
             choices = work.choices(plan["matched"], done, failed)
             tasks: dict[str, _Task] = {}
             for task in work.tasks(plan["matched"], choices):  # what several ways ask for is done for the first
-                tasks.setdefault(key_of(work.job(task).config), task)
+                tasks.setdefault(work.job(task).config.key, task)
             _note_choices(folder, choices)
             waiting = [(key, task) for key, task in tasks.items() if key not in done and key not in failed]
             if not waiting:
                 return [done[key] for key in tasks if key in done]
-            if work.stop:  # in the last step of a run, which has finished instead
+            if should_stop():  # in the last step of a run, which has finished instead
                 raise Interrupted(
                     f"stopped; {len(tasks) - len(waiting)} of {len(tasks)} records are in {folder}"
                 )
@@ -437,14 +411,14 @@ def run_study(
 
 def _claim(work: _Work, key: str, task: _Task) -> bool:
     """Carry a task out, unless another process is at it; whether there is a new record, or a new failure, now."""
-    claims = Path(work.how["out"], "claims")
+    claims = Path(work.resources.out, "claims")
     claims.mkdir(parents=True, exist_ok=True)
     lock = FileLock(claims / f"{key[:16]}.lock")
     try:
         with lock.acquire(timeout=0):
             if key not in work.records() and key not in work.failed():  # else another process was just at it
                 try:
-                    record = work.job(task)(work.stop).record
+                    record = work.job(task)().record
                 except FloatingPointError as error:
                     _note_failure(work, key, task, error)
                 else:

@@ -1,53 +1,61 @@
-"""Training: recipes, the resumable loop, and runs that leave weights and a record."""
+"""Training: recipes, a trainer that is the whole state of a run, and the loop that drives one or several."""
+
+from importlib import import_module
+from typing import Any
 
 from .cache import CacheError, ViewCache
-from .compare import compare
 from .files import WeightsError, load_weights, save_weights, write_json
-from .fit import CheckpointError, Interrupted, evaluate_model, fit
+from .loop import Callback, Interrupted, Runner, TeacherSource, lockstep
 from .precision import Precision, choose_precision
-from .recipe import RECIPES, Recipe, get_recipe
+from .recipe import RECIPES, Recipe, get_recipe, steps_of, student_views
 from .record import REQUIRED_FIELDS
-from .run import (
-    BusyError,
-    Run,
-    TeacherError,
-    cache_teacher,
-    distill,
-    evaluate,
-    evaluate_weights,
-    find_teacher,
-    open_run,
-    resolve_device,
-    train_teacher,
-)
+from .resume import Checkpoint, CheckpointError
+from .trainer import Trainer, evaluate_model
 
 __all__ = [
     "RECIPES",
     "REQUIRED_FIELDS",
-    "BusyError",
     "CacheError",
+    "Callback",
+    "Checkpoint",
     "CheckpointError",
     "Interrupted",
     "Precision",
     "Recipe",
-    "Run",
-    "TeacherError",
+    "Runner",
+    "TeacherSource",
+    "Trainer",
     "ViewCache",
     "WeightsError",
-    "cache_teacher",
     "choose_precision",
-    "compare",
-    "distill",
-    "evaluate",
     "evaluate_model",
-    "evaluate_weights",
-    "find_teacher",
-    "fit",
     "get_recipe",
     "load_weights",
-    "open_run",
-    "resolve_device",
+    "lockstep",
     "save_weights",
-    "train_teacher",
+    "steps_of",
+    "student_views",
     "write_json",
 ]
+
+# Where public names of this package have moved to; they are still found here.
+_MOVED = {
+    "adakd.api": (
+        "cache_teacher",
+        "compare",
+        "distill",
+        "evaluate",
+        "evaluate_weights",
+        "fit",
+        "train_teacher",
+    ),
+    "adakd.runs": ("BusyError", "Run", "open_run", "resolve_device"),
+    "adakd.teachers": ("TeacherError", "find_teacher"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MOVED.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,9 @@ class Captured:
 
     Only the first calls may fail over (CUDA graphs are recorded at the second): a function that has worked compiled
     raises its own errors, and so does the backward pass.
+
+    The compiler keeps a few versions of each function and then gives up. All networks are one function to it, and all
+    losses are; so each `Captured` hands it a function of its own, and any number of them work in one process.
     """
 
     _TRIALS = 3
@@ -42,7 +45,7 @@ class Captured:
         try:
             if self.compiled is None:
                 # A number that changes, as the epoch does, becomes a variable and compiles nothing anew.
-                self.compiled = torch.compile(self.function, mode=self.mode)
+                self.compiled = torch.compile(_of_its_own(self.function), mode=self.mode)
             for tensor in arguments:
                 if isinstance(tensor, torch.Tensor):
                     # A smaller last batch gets a graph of its own: a CUDA graph has one size anyway.
@@ -57,3 +60,13 @@ class Captured:
             return self.function(*arguments, **options)
         self.calls += 1
         return result
+
+
+def _of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function under code of its own: versions are kept, counted and given up by code object."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        return function(*arguments, **options)
+
+    call.__code__ = call.__code__.replace()
+    return call

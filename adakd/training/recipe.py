@@ -10,8 +10,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 from .._check import brief, check_name, near_names
+from ..data import ImageData, Split, Views, balanced_subset, held_out
 
-__all__ = ["MOST_EPOCHS", "RECIPES", "Recipe", "get_recipe"]
+__all__ = ["MOST_EPOCHS", "RECIPES", "Recipe", "get_recipe", "steps_of", "student_views", "validation_split"]
 
 # A record holds a row an epoch, so this is a record of some 30 MB; the longest recipe in the literature that is known to
 # us has 4000. Beyond it a number is a slip of the hand, and the run would never end.
@@ -178,3 +179,30 @@ def get_recipe(name: str | Recipe, role: str = "student", **changes: Any) -> Rec
         scale = _integer("epochs", changes["epochs"], 1, MOST_EPOCHS) / recipe.epochs
         changes["milestones"] = tuple(max(1, round(milestone * scale)) for milestone in recipe.milestones)
     return replace(recipe, **changes)
+
+
+def student_views(data: ImageData, recipe: Recipe, seed: int) -> Views:
+    """The views that a run of this recipe and seed sees.
+
+    Raises:
+        ValueError: for a recipe that does not fit the data.
+    """
+    without = (
+        held_out(data.train.labels, recipe.validation_images) if recipe.validation_images is not None else None
+    )
+    subset = balanced_subset(data.train.labels, recipe.train_images, seed, without)
+    return Views(data, seed, subset, recipe.views)
+
+
+def validation_split(data: ImageData, recipe: Recipe) -> ImageData | None:
+    """The images that the recipe holds out, in the place of the test split; None where it holds none out."""
+    if recipe.validation_images is None:
+        return None
+    index = held_out(data.train.labels, recipe.validation_images)
+    return replace(data, test=Split(data.train.images[index], data.train.labels[index]))
+
+
+def steps_of(data: ImageData, recipe: Recipe) -> int:
+    """The number of steps of a run of this recipe."""
+    images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
+    return recipe.epochs * math.ceil(images / recipe.batch_size)

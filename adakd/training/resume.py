@@ -1,6 +1,7 @@
 """What a checkpoint must hold for a run to go on from it: everything is looked at before anything is loaded."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 from torch import Tensor
 
 from .._check import printable
+from ..objective import rename_old_parameters
 from ._dialects import tensor_problem
 from ._json import NUMBER, field_problem
-from .files import first_sentence, read_checkpoint
+from .files import first_sentence, read_checkpoint, write_checkpoint
 from .record import ROW_FIELDS
+from .trainer import Trainer
 
-__all__ = ["CheckpointError", "read_state"]
+__all__ = ["Checkpoint", "CheckpointError"]
 
 _REMEDY = "delete it to start again"
 _FIELDS = {
@@ -105,30 +108,42 @@ def _different(theirs: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return printable("; ".join(f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in changed))
 
 
-def read_state(
-    path: Path,
-    device: torch.device,
-    config: Mapping[str, Any],
-    stateful: Mapping[str, Any],
-    sums: Tensor,
-    epochs: int,
-    steps: int,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file from which a run goes on, and what identifies the run."""
+
+    path: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def resume(self, trainer: Trainer) -> bool:
+        """Put a trainer where the file says that it stood; whether there is one.
+
+        Raises:
+            CheckpointError: as `read_state`; the trainer is as it was then.
+        """
+        if not self.path.is_file():
+            return False
+        trainer.load_state_dict(read_state(self.path, self.config, trainer))
+        return True
+
+    def save(self, trainer: Trainer) -> None:
+        """Write where the trainer stands."""
+        write_checkpoint(self.path, {**trainer.state_dict(), "config": dict(self.config)})
+
+
+def read_state(path: Path, config: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
     """A checkpoint that fits the run in every part.
 
     Args:
         path: of the checkpoint.
-        device: where its tensors go.
         config: of the run that wants to go on.
-        stateful: model, criterion, optimizer, scheduler and scaler, as they are before the first step.
-        sums: the meter's, for their shape.
-        epochs, steps: of the run, and of each of its epochs.
+        trainer: as it is before the first step.
 
     Raises:
         CheckpointError: naming the field, if it is of another run, damaged, or holds what no run writes.
     """
     try:
-        saved = read_checkpoint(path, device)
+        saved = read_checkpoint(path, trainer.device)
     except Exception as error:  # torch raises different things for different damage
         raise CheckpointError(f"{path} cannot be read ({first_sentence(error)}); {_REMEDY}") from error
     if problem := field_problem(saved, {"config": dict}):
@@ -137,20 +152,22 @@ def read_state(
         raise CheckpointError(
             f"{path} is of another run: {different}. Choose another folder, restore the setting, or delete it."
         )
+    wanted, epochs = trainer.state_dict(), trainer.recipe.epochs
     parts: list[Callable[[], Iterator[str | None]]] = [
         lambda: iter([field_problem(saved, _FIELDS)]),
-        lambda: _position(saved, epochs, steps),
-        lambda: _network("model", saved["model"], stateful["model"].state_dict()),
-        lambda: _network("criterion", saved["criterion"], stateful["criterion"].state_dict()),
-        lambda: _optimizer(saved["optimizer"], stateful["optimizer"]),
-        lambda: _like("scheduler", saved["scheduler"], stateful["scheduler"].state_dict()),
-        lambda: _like("scaler", saved["scaler"], stateful["scaler"].state_dict()),
-        lambda: iter([tensor_problem("meter", saved.get("meter"), sums, exact=True)]),
+        lambda: iter([rename_old_parameters(saved["criterion"])]),
+        lambda: _position(saved, epochs, trainer.steps),
+        lambda: _network("model", saved["model"], wanted["model"]),
+        lambda: _network("criterion", saved["criterion"], wanted["criterion"]),
+        lambda: _optimizer(saved["optimizer"], trainer.optimizer),
+        lambda: _like("scheduler", saved["scheduler"], wanted["scheduler"]),
+        lambda: _like("scaler", saved["scaler"], wanted["scaler"]),
+        lambda: iter([tensor_problem("meter", saved.get("meter"), wanted["meter"], exact=True)]),
     ]
     for part in parts:
         if problem := next(filter(None, part()), None):
             raise CheckpointError(f"{path} cannot be read ({printable(problem)}); {_REMEDY}")
     # Loading puts every entry in place of an attribute of that name: only those that are of this schedule.
-    known = stateful["scheduler"].state_dict()
+    known = wanted["scheduler"]
     saved["scheduler"] = {key: value for key, value in saved["scheduler"].items() if key in known}
     return saved

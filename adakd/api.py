@@ -1,0 +1,517 @@
+"""The whole package in a few calls: train a teacher, distill, compare, evaluate.
+
+These are keyword faces: what they do is in `adakd.plan` (what is asked for), `adakd.runs` (what comes of it),
+`adakd.teachers` and `adakd.training`.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from ._check import near_names
+from .data import ImageData, name_of, resolve_data
+from .models import MODELS
+from .plan import (
+    Request,
+    checked_seed,
+    ensure_teacher,
+    load_requested_teacher,
+    plan_student,
+    plan_teacher,
+    split_options,
+)
+from .runs import Job, Resources, Run, carry_out, loaded_model, open_run, resolve_device
+from .teachers import CachedTeacher, LiveTeacher, TeacherSource
+from .training.cache import ViewCache
+from .training.loop import Display, Interrupted, OnEpoch, never, step_bar
+from .training.loop import fit as fit_trainer
+from .training.precision import Precision, choose_precision
+from .training.recipe import Recipe, steps_of, student_views
+from .training.resume import Checkpoint
+from .training.trainer import Trainer, evaluate_model
+
+__all__ = ["cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"]
+
+log = logging.getLogger("adakd")
+
+
+def train_teacher(
+    model: str | None = None,
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    seed: int = 0,
+    *,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    fresh: bool = False,
+    capture: bool | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] = never,
+    **recipe_changes: Any,
+) -> Run:
+    """Train a network on the labels alone, to teach others later.
+
+    Repeating a call continues it where it was interrupted, or opens it where it is finished.
+
+    Args:
+        model: a name of `adakd.models.MODELS`; the data set's usual teacher when left out.
+        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        seed: of weights, order and views.
+        out: folder under which the run gets its own.
+        device: "cuda", "cpu" or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        root: folder of the downloaded data; see `adakd.load_data`.
+        official: verify CIFAR against the published checksums.
+        progress: show a progress bar.
+        fresh: forget an earlier run of the same settings.
+        capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
+        on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
+        should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
+            Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        recipe_changes: e.g. ``epochs=30``.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        ValueError: for unknown names.
+        DataError: if the data cannot be had.
+        Interrupted: when `should_stop` says so, after saving.
+    """
+    request = Request(
+        data, model, recipe=recipe, changes=recipe_changes, seed=seed, precision=precision, on_epoch=on_epoch
+    )
+    resources = Resources(
+        out, resolve_device(device), root, official, None, capture, progress, fresh, should_stop
+    )
+    return plan_teacher(request, resources)()
+
+
+def distill(
+    teacher: str | os.PathLike | Run | None = None,
+    student: str | None = None,
+    method: str = "zkd+mlt",
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    seed: int = 0,
+    *,
+    teacher_weights: str | os.PathLike | None = None,
+    method_options: dict[str, Any] | None = None,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool | tqdm = True,
+    fresh: bool = False,
+    cache: str | None = "fp16",
+    capture: bool | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] = never,
+    **recipe_changes: Any,
+) -> Run:
+    """Train a student from a teacher by a named method.
+
+    Runs of one seed start from the same weights and see the same images in the same order and views, whatever the
+    method: their differences are paired. Repeating a call continues it where it was interrupted, or opens it where
+    it is finished.
+
+    Args:
+        teacher: a `Run`, the folder of one, or a model's name: then its finished run under `out` is used (on the
+            embedded set it is trained first where there is none). The data set's usual teacher when left out.
+        student: a name of `adakd.models.MODELS`; the data set's usual student when left out.
+        method: a name of `adakd.METHODS` or ``<row>+<rule>``.
+        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        seed: of weights, transfer set, order and views.
+        teacher_weights: file of published weights (.safetensors, .pth, .pt, .tar) for the model named by `teacher`.
+        method_options: overrides for `adakd.create_method`, e.g. ``{"kd_weight": 18}``.
+        out: folder under which the run gets its own.
+        device: "cuda", "cpu" or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        root: folder of the downloaded data; see `adakd.load_data`.
+        official: verify CIFAR against the published checksums.
+        progress: show a progress bar; or a display that several runs share.
+        fresh: forget an earlier run of the same settings.
+        cache: ask the teacher about all views of the run first, once for all methods, and keep the answers in "fp16" or
+            "fp32" (see `adakd.ViewCache`); None for a teacher that runs along. They differ by the rounding.
+        capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
+        on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
+        should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
+            Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        ValueError: for unknown names, or a teacher with another number of classes.
+        TeacherError: if the teacher is not trained yet.
+        DataError: if the data cannot be had.
+        CacheError: if the cache cannot be written, or does not say what the teacher says.
+        Interrupted: when `should_stop` says so, after saving.
+    """
+    request = Request(
+        data,
+        student,
+        method,
+        method_options or {},
+        recipe,
+        recipe_changes,
+        seed,
+        precision,
+        teacher,
+        teacher_weights,
+        on_epoch,
+    )
+    resources = Resources(
+        out, resolve_device(device), root, official, cache, capture, progress, fresh, should_stop
+    )
+    ensure_teacher([request], resources)
+    return plan_student(request, resources)()
+
+
+def compare(
+    methods: Sequence[str | tuple[str, Mapping[str, Any]]],
+    seeds: Sequence[int] = (0, 1, 2),
+    teacher: str | os.PathLike | Run | None = None,
+    student: str | None = None,
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    *,
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+    should_stop: Callable[[], bool] = never,
+    on_epoch: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
+    on_failure: Callable[[dict[str, Any], Exception], None] | None = None,
+    **options: Any,
+) -> list[Run]:
+    """Distill by several methods over several seeds, so that their differences are paired.
+
+    Runs of one seed have the same initial weights, transfer set, order and views, and the teacher says everything once.
+    With a cache, they read one. Without (``cache=None``, or a set too large for one) they train in lockstep, and
+    share the teacher's outputs for each step; all their networks are in memory then. Either way each is, bit for bit on
+    a CPU, the run that `distill` makes alone.
+
+    All methods of a seed come before the next seed, so that a comparison that is stopped is a smaller one. Repeating the
+    call continues it; runs that are finished are opened. A run that fails does not stop the others.
+
+    Args:
+        methods: names, or pairs of a name and its options, e.g. ``("kd", {"kd_weight": 9})``.
+        seeds: at least one.
+        teacher, student, data, recipe, root, official: as for `distill`.
+        progress: show one display for all.
+        on_failure: called with which run it was and with its error, for each that fails while it trains; then the
+            others are returned. Without it the first error is raised when they are finished.
+        on_epoch: called as any of the runs trains, with which it is (its ``method``, ``method_options`` and ``seed``)
+            and with each epoch's row of its history.
+        device, should_stop: as for `distill`.
+        options: anything else that `distill` takes.
+
+    Returns:
+        The runs that are finished, seed by seed in the order of the methods.
+
+    Raises:
+        ValueError: for unknown names, no method, no seed, or a seed or method given twice.
+        Exception: what `distill` raises; all that can be known of any run before the first one trains.
+    """
+    seeds = list(seeds)
+    chosen = _chosen(methods, seeds)
+    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    request, resources = split_options(options)
+    name_of(data)
+    data = resolve_data(data, root, official)  # once
+    request = replace(request, data=data, student=student, teacher=teacher, recipe=recipe, changes=changes)
+    request = replace(request, recipe=request.resolved_recipe("student"), changes={})
+    data = data.to(resolve_device(device))
+    total = steps_of(data, request.recipe) * len(seeds) * len(chosen)
+    with step_bar(total, 0, "comparison", show=progress) as bar:
+        resources = replace(resources, device=data.device, progress=bar, should_stop=should_stop)
+        # All that can be wrong with any of them, before the first trains for hours.
+        requests = []
+        for seed in seeds:
+            for method, settings in chosen:
+                which = {"method": method, "method_options": settings, "seed": seed}
+                told = on_epoch and partial(on_epoch, which)
+                requests.append(
+                    replace(request, data=data, method=method, options=settings, seed=seed, on_epoch=told)
+                )
+        ensure_teacher(requests, resources)
+        jobs = [plan_student(each, resources) for each in requests]
+        return _all_of(jobs, on_failure)
+
+
+def _chosen(
+    methods: Sequence[str | tuple[str, Mapping[str, Any]]], seeds: Sequence[int]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Methods with their options; refused where they make no comparison."""
+    if isinstance(methods, str):
+        raise ValueError(f"methods: expected a sequence of names, got the text {methods!r}")
+    chosen = [(method, {}) if isinstance(method, str) else (method[0], dict(method[1])) for method in methods]
+    if not chosen or not seeds:
+        raise ValueError("compare: expected at least one method and one seed")
+    if any(chosen.count(one) > 1 for one in chosen) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"compare: a method or a seed is given twice: {methods}, {seeds}")
+    return chosen
+
+
+def _all_of(jobs: Sequence[Job], on_failure: Callable[[dict[str, Any], Exception], None] | None) -> list[Run]:
+    """The finished runs; what nobody is told of errors is raised when the others are done."""
+    done: dict[int, Run] = {}
+    failed: list[Exception] = []
+    should_stop = jobs[0].resources.should_stop
+    for group in _groups(jobs):
+        stopped = None
+        try:
+            results = carry_out([jobs[i] for i in group])
+        except Interrupted as error:
+            stopped, results = error, []
+        for i, result in zip(group, results, strict=False):
+            if isinstance(result, Run):
+                done[i] = result
+                continue
+            failed.append(result)
+            which = {name: jobs[i].config.describe()[name] for name in ("method", "method_options", "seed")}
+            if on_failure is not None:
+                on_failure(which, result)
+            if left := len(jobs) - len(done) - len(failed):
+                what = f"{which['method']}, seed {which['seed']}"
+                log.warning("%s failed (%s); %d other runs go on", what, result, left)
+        # A run that was in its last step when it was asked to stop has finished instead.
+        if (stopped or should_stop()) and len(done) + len(failed) < len(jobs):
+            raise Interrupted(
+                f"stopped; {len(done)} of {len(jobs)} runs are finished, and the others saved"
+            ) from stopped
+    if failed and on_failure is None:
+        raise failed[0]
+    return [done[i] for i in sorted(done)]
+
+
+def _groups(jobs: Sequence[Job]) -> list[list[int]]:
+    """Which of the jobs train in lockstep: those that share one live teacher and the same stream of images."""
+    groups: dict[Any, list[int]] = {}
+    for i, job in enumerate(jobs):
+        shared = replace(job.config, student="", method="", options={}).key if job.shares else i
+        groups.setdefault(shared, []).append(i)
+    return list(groups.values())
+
+
+def cache_teacher(
+    teacher: str | os.PathLike | Run | None = None,
+    data: str | ImageData = "gratings",
+    recipe: str | Recipe | None = None,
+    seeds: Sequence[int] = (0,),
+    *,
+    teacher_weights: str | os.PathLike | None = None,
+    out: str | os.PathLike = "runs",
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+    progress: bool = True,
+    dtype: str = "fp16",
+    **recipe_changes: Any,
+) -> ViewCache:
+    """Ask a teacher about every view that students of this recipe and these seeds will see, before they train.
+
+    `distill` and `compare` do it by themselves; this is for doing it at another time, or on another machine. It can be
+    stopped at any moment and continued by repeating the call.
+
+    Args:
+        teacher, data, recipe, teacher_weights, out, device, precision, root, official, progress, recipe_changes:
+            as for `distill`.
+        seeds: of the runs to come.
+        dtype: in which the answers are kept, "fp16" or "fp32".
+
+    Raises:
+        ValueError: for unknown names, or a set too large for a cache.
+        TeacherError, DataError, CacheError: as for `distill`.
+    """
+    request = Request(
+        data,
+        recipe=recipe,
+        changes=recipe_changes,
+        precision=precision,
+        teacher=teacher,
+        teacher_weights=teacher_weights,
+    )
+    resources = Resources(out, resolve_device(device), root, official, dtype, progress=progress)
+    recipe = request.resolved_recipe("student")
+    seeds = [checked_seed(seed) for seed in seeds]
+    if not seeds:
+        raise ValueError("seeds: expected at least one")
+    ensure_teacher([request], resources)
+    loaded = load_requested_teacher(request, resources)
+    data = resolve_data(data, root, official).to(resources.device)
+    cached = loaded.with_cache(data, recipe, dtype, precision)
+    if not cached.cached:
+        raise ValueError(f"{data.name} is too large for a cache: distill with a live teacher")
+    return cached.filled_cache(data, recipe, seeds, resources)
+
+
+def fit(
+    model: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    criterion: nn.Module,
+    *,
+    seed: int,
+    checkpoint: Path,
+    config: dict[str, Any],
+    precision: Precision,
+    teacher: nn.Module | ViewCache | TeacherSource | None = None,
+    capture: bool = False,
+    label: str = "training",
+    progress: bool | tqdm = True,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> tuple[list[dict[str, Any]], float]:
+    """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
+
+    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), and
+    the checkpoint holds everything else, so that a run stopped at any moment and continued is, on one machine, bit
+    for bit the run that was never stopped. (On a CPU, and for networks that draw no random numbers while training, as
+    all of `adakd.models`; a GPU's kernels may sum in another order.)
+
+    Args:
+        model: on the device of `data`.
+        data: training happens on its device.
+        recipe: length, batch size, schedule, transfer set.
+        criterion: the loss; its parameters, if any, are trained along and its state is saved along.
+        seed: chooses the transfer set, the order of the images and their views.
+        checkpoint: file to continue from and to save to: after every epoch, every two minutes, and when asked to stop.
+        config: what identifies the run; a checkpoint of another config is refused.
+        precision: number format of forward and backward.
+        teacher: a network, evaluated live on the very views the student sees; or a `ViewCache` that holds what it
+            says of all of them.
+        capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
+            operation at a time.
+        label: what the progress display calls the run.
+        progress: whether to show it; or a display that several runs share.
+        should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
+            Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        on_epoch: called with the row of each epoch that is trained, after the checkpoint is saved. What it raises ends
+            the run, which can be continued; rows of earlier sessions are not repeated.
+
+    Returns:
+        One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
+        epoch: losses, accuracy, the teacher's temperature, the correlation of the logits, the norm of the gradient
+        by what the temperature rule learns (0 where it learns nothing); and where measured the test accuracy, and
+        the accuracy on the validation images where the recipe holds some out.
+
+    Raises:
+        Interrupted: when `should_stop` says so, after saving.
+        CheckpointError: if the checkpoint is of another run or damaged.
+        FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
+        ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
+            logits of a step.
+    """
+    views = student_views(data, recipe, seed)
+    trainer = Trainer(model, criterion, recipe, data, precision, capture)
+    source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
+    display = Display(label, progress)
+    try:
+        history = fit_trainer(
+            trainer,
+            views,
+            source,
+            checkpoint=Checkpoint(Path(checkpoint), config),
+            callbacks=[display, *([OnEpoch(on_epoch)] if on_epoch is not None else [])],
+            should_stop=should_stop,
+        )
+    finally:
+        display.close()
+    return history, trainer.seconds
+
+
+def _source(
+    teacher: nn.Module | ViewCache | TeacherSource | None, trainer: Trainer, data: ImageData, views: int
+) -> TeacherSource | None:
+    """Where the steps get the teacher's outputs from, whatever it was given as."""
+    if isinstance(teacher, ViewCache):
+        teacher.refuse_other(data, views)
+        return CachedTeacher(teacher)
+    if isinstance(teacher, nn.Module):
+        return LiveTeacher(teacher, trainer.precision, data.device, trainer.taps)
+    return teacher
+
+
+def evaluate(
+    run: str | os.PathLike | Run,
+    *,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    root: str | os.PathLike | None = None,
+) -> float:
+    """Measure a finished run's network on the test split again; returns top-1 accuracy in percent.
+
+    Args:
+        run: a `Run` or its folder.
+        device: "cuda", "cpu" or "auto".
+        precision: the run's own when left out.
+        root: folder of the downloaded data.
+
+    Raises:
+        FileNotFoundError: if the folder holds no finished run.
+        DataError, WeightsError: if data or weights are missing or damaged.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    device = resolve_device(device)
+    record = run.record
+    data = resolve_data(record["data"]["name"], root, official=record["data"]["official"]).to(device)
+    if data.checksum != record["data"]["sha256"]:
+        log.warning("%s: the data are not those of the run (another checksum)", data.name)
+    model = run.model().to(device, memory_format=torch.channels_last)
+    parameters = sum(p.numel() for p in model.parameters())
+    chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
+    return evaluate_model(model, data, chosen)
+
+
+def evaluate_weights(
+    weights: str | os.PathLike,
+    model: str,
+    data: str | ImageData = "gratings",
+    *,
+    device: str | torch.device | None = None,
+    precision: str = "auto",
+    root: str | os.PathLike | None = None,
+    official: bool = True,
+) -> float:
+    """Measure a file of weights on the test split of a data set; returns top-1 accuracy in percent.
+
+    Args:
+        weights: published weights (.safetensors, .pth, .pt, .tar).
+        model: the name of their network, of `adakd.models.MODELS`.
+        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        device: "cuda", "cpu" or "auto".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        root: folder of the downloaded data.
+        official: verify CIFAR against the published checksums.
+
+    Raises:
+        ValueError: for unknown names.
+        DataError, WeightsError: if data or weights are missing or damaged, or the weights are of another network.
+    """
+    if model not in MODELS:
+        raise ValueError(near_names("model", model, MODELS))
+    name_of(data)
+    device = resolve_device(device)
+    data = resolve_data(data, root, official).to(device)
+    network = loaded_model(model, data.num_classes, Path(weights), None).eval()
+    chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()))
+    return evaluate_model(network.to(device, memory_format=torch.channels_last), data, chosen)

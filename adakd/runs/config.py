@@ -1,0 +1,111 @@
+"""What identifies a run, and where and how it is carried out: two things that never mix."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from .._check import check_name
+from ..data import ImageData
+from ..training.loop import never
+from ..training.precision import Precision
+from ..training.recipe import Recipe
+from ..training.record import key_of
+
+__all__ = ["Resources", "RunConfig", "resolve_device"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What identifies a run: of two runs with one of these, the second opens what the first has made."""
+
+    student: str
+    method: str
+    options: Mapping[str, Any]
+    """Settings of the method that differ from its row, in JSON's own types."""
+    data: ImageData
+    recipe: Recipe
+    seed: int
+    precision: Precision
+    teacher: Mapping[str, Any] | None = None
+    """Name and hash of the teacher's weights, and the format of its logits where they are cached; None without one."""
+
+    def describe(self) -> dict[str, Any]:
+        """The same as plain data: the ``config`` of the run's record."""
+        return {
+            "model": self.student,
+            "method": self.method,
+            "method_options": dict(self.options),
+            "data": {"name": self.data.name, "sha256": self.data.checksum},
+            "recipe": self.recipe.describe(),
+            "seed": self.seed,
+            "precision": self.precision.name,
+            "teacher": None if self.teacher is None else dict(self.teacher),
+        }
+
+    @property
+    def key(self) -> str:
+        """What two runs have in common if and only if they are the same."""
+        return key_of(self.describe())
+
+    def folder(self, out: str | os.PathLike) -> Path:
+        """``<out>/<data>/<student>/<method>-<recipe>-seed<seed>-<digest of everything>``."""
+        for kind, name in (
+            ("data set", self.data.name),
+            ("model", self.student),
+            ("recipe", self.recipe.name),
+        ):
+            check_name(kind, name)  # none of them leads out of `out`
+        leaf = f"{self.method}-{self.recipe.name}-seed{self.seed}-{self.key[:8]}"
+        return Path(out) / self.data.name / self.student / leaf
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and how runs are carried out; none of it changes what comes of them."""
+
+    out: str | os.PathLike = "runs"
+    """Folder under which each run gets its own."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    root: str | os.PathLike | None = None
+    """Folder of the downloaded data."""
+    official: bool = True
+    """Whether CIFAR is verified against the published checksums."""
+    cache: str | None = "fp16"
+    """Format in which a teacher's logits are kept; None for a teacher that runs along."""
+    capture: bool | None = None
+    """Whether to compile the step; None: on a GPU only."""
+    progress: bool | tqdm = True
+    """Whether to show a bar; or the bar to share."""
+    fresh: bool = False
+    """Whether to forget an earlier run of the same settings."""
+    should_stop: Callable[[], bool] = never
+    """Asked after every step; see `adakd.training.loop.fit`."""
+
+    @property
+    def shows(self) -> bool:
+        """Whether progress is shown at all."""
+        return self.progress if isinstance(self.progress, bool) else not self.progress.disable
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: for CUDA where there is none, or a name torch does not know.
+    """
+    if device in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected 'cuda', 'cpu' or 'auto', got {device!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected 'cuda', 'cpu' or 'auto', got {str(device)!r}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
+    return device

@@ -1,0 +1,334 @@
+"""Finished runs, and the carrying out of those that are not: train, and leave a folder with weights and a record."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+from tqdm.auto import tqdm
+
+from .._check import near_names, printable
+from ..data import ImageData
+from ..models import MODELS, seeded_model
+from ..training.capture import choose_capture
+from ..training.files import (
+    load_weights,
+    read_record,
+    refuse_folders,
+    remove_leftovers,
+    save_weights,
+    sha256_of,
+    write_record,
+)
+from ..training.loop import Display, OnEpoch, Runner, TeacherSource, lockstep
+from ..training.recipe import Recipe, steps_of, student_views
+from ..training.record import RUN_FIELDS, contradiction, environment, key_of, now
+from ..training.resume import Checkpoint
+from ..training.trainer import Trainer
+from .config import Resources, RunConfig
+from .folder import CHECKPOINT, FILES, RECORD, WEIGHTS, alone, begin_session, clean, tidy
+
+__all__ = ["Job", "Run", "Teaching", "carry_out", "loaded_model", "open_run", "refuse_other_data"]
+
+log = logging.getLogger("adakd")
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its record."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy after the last epoch, in percent."""
+        return self.record["result"]["last"]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row an epoch."""
+        return self.record["history"]
+
+    def model(self) -> nn.Module:
+        """The trained network, in evaluation mode, on the CPU.
+
+        Raises:
+            WeightsError: if its weights are missing, or not those that the record names by their hash.
+        """
+        name, classes = self.record["config"]["model"], self.record["data"]["classes"]
+        return loaded_model(name, classes, self.folder / WEIGHTS, self.record.get("weights_sha256")).eval()
+
+    def __repr__(self) -> str:
+        config = self.record["config"]
+        return f"Run({config['model']}, {config['method']}, {self.accuracy:.2f}%)"
+
+
+def loaded_model(name: str, num_classes: int, weights: Path, sha256: str | None) -> nn.Module:
+    """A network by name with the weights of a file, which must have this hash where one is given."""
+    if name not in MODELS:
+        raise ValueError(near_names("model", name, MODELS))
+    model = seeded_model(name, num_classes, seed=0)  # overwritten at once
+    return load_weights(model, weights, sha256=sha256, name=f"{name} ({num_classes} classes)")
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a finished run.
+
+    Raises:
+        FileNotFoundError: if the folder holds no finished run.
+        ValueError: if its record is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / RECORD).is_file():
+        unfinished = (folder / CHECKPOINT).is_file()
+        raise FileNotFoundError(
+            f"{folder} holds no finished run"
+            + ("; it was interrupted: repeat its command to continue it" if unfinished else "")
+        )
+    remedy = "delete it and repeat the run"
+    record = read_record(folder / RECORD, RUN_FIELDS, remedy)
+    if problem := contradiction(record):
+        raise ValueError(f"{folder / RECORD} is damaged ({printable(problem)}); {remedy}")
+    return Run(folder, record)
+
+
+def refuse_other_data(run: Run, data: ImageData, role: str) -> None:
+    """Raises ValueError unless the run is of this data set; a warning where its pixels were others."""
+    theirs = run.record["data"]
+    if (theirs["name"], theirs["classes"]) != (data.name, data.num_classes):
+        raise ValueError(
+            f"the {role} in {run.folder} was trained on {theirs['name']} ({theirs['classes']} classes), "
+            f"not on {data.name} ({data.num_classes} classes)"
+        )
+    if theirs["sha256"] != data.checksum:
+        log.warning("%s: the data are not those of the %s's run (another checksum)", data.name, role)
+
+
+class Teaching(Protocol):
+    """A teacher as a job sees it."""
+
+    identity: dict[str, Any]
+    cached: bool
+
+    def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
+        """What the run's record says of it."""
+
+    def source(self, config: RunConfig, resources: Resources) -> TeacherSource:
+        """Where the loop gets its outputs from."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that was checked and not begun."""
+
+    config: RunConfig
+    objective: nn.Module
+    resources: Resources
+    teacher: Teaching | None = None
+    kind: str = "student"
+    """As the record says it: teacher or student."""
+    on_epoch: Callable[[dict[str, Any]], None] | None = None
+    """Called with the row of each epoch that is trained, once it is saved."""
+
+    @property
+    def folder(self) -> Path:
+        """Of the run, begun or not."""
+        return self.config.folder(self.resources.out)
+
+    @property
+    def label(self) -> str:
+        """What the display calls the run."""
+        of = "teacher" if self.kind == "teacher" else self.config.method
+        return f"{of} {self.config.student}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is only to be opened."""
+        return (self.folder / RECORD).is_file() and not self.resources.fresh
+
+    @property
+    def shares(self) -> bool:
+        """Whether it trains with a live teacher, which others can share."""
+        return self.teacher is not None and not self.teacher.cached and not self.finished
+
+    def __call__(self) -> Run:
+        """Train, or open what is finished."""
+        (result,) = carry_out([self])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def carry_out(jobs: Sequence[Job]) -> list[Run | Exception]:
+    """Train each job in the folder that belongs to it; a finished run is opened and not repeated.
+
+    Args:
+        jobs: one; or several that share data, recipe, seed and a live teacher: they train in lockstep.
+
+    Returns:
+        Of each job its run, or the error that ended it; an error of one leaves the others.
+
+    Raises:
+        Interrupted: when asked to stop, after all are saved.
+    """
+    with contextlib.ExitStack() as folders:
+        attempts = [_Attempt(job) for job in jobs]
+        for attempt in attempts:
+            attempt.open(folders)
+        training = [attempt for attempt in attempts if attempt.pending]
+        for attempt in training:
+            attempt.begin(len(training))
+        if training := [attempt for attempt in training if attempt.pending]:
+            try:
+                _train(training)
+            except Exception as error:  # of the teacher: it is everybody's
+                return [attempt.result if attempt.result is not None else error for attempt in attempts]
+        for attempt in training:
+            attempt.finish()
+        return [attempt.result for attempt in attempts]
+
+
+def _train(attempts: Sequence["_Attempt"]) -> None:
+    job = attempts[0].job
+    config, resources = job.config, job.resources
+    views = student_views(config.data, config.recipe, config.seed)
+    source = job.teacher.source(config, resources) if job.teacher is not None else None
+    try:
+        lockstep([attempt.runner for attempt in attempts], views, source, should_stop=resources.should_stop)
+    finally:
+        for attempt in attempts:
+            attempt.display.close()
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """One job on its way to a run."""
+
+    job: Job
+    result: Run | Exception | None = None
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    about_teacher: dict[str, Any] | None = None
+    runner: Runner | None = None
+    display: Display | None = None
+
+    @property
+    def pending(self) -> bool:
+        return self.result is None
+
+    @contextlib.contextmanager
+    def _own_errors(self):
+        try:
+            yield
+        except Exception as error:
+            self.result = error
+
+    def open(self, folders: contextlib.ExitStack) -> None:
+        """A finished run; or a folder that is this process's alone from now on."""
+        with self._own_errors():
+            job, folder = self.job, self.job.folder
+            if job.finished:
+                log.info("%s is finished already: %s", job.label, folder)
+                tidy(folder)
+                self._reopen()
+                return
+            # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
+            folder.mkdir(parents=True, exist_ok=True)
+            refuse_folders(folder, FILES)
+            folders.enter_context(alone(folder))
+            remove_leftovers(folder, FILES)
+            if job.resources.fresh:
+                for name in FILES:
+                    (folder / name).unlink(missing_ok=True)
+            if (folder / RECORD).is_file():  # by a process that has just finished it
+                self._reopen()
+
+    def _reopen(self) -> None:
+        job = self.job
+        progress = job.resources.progress
+        if isinstance(progress, tqdm):  # the display of several runs counts the steps of this one too
+            progress.update(steps_of(job.config.data, job.config.recipe))
+        run = open_run(job.folder)
+        if key_of(run.record["config"]) != job.config.key:
+            raise ValueError(
+                f"{job.folder / RECORD} is damaged (field 'config' is of another run than its folder's name says); "
+                "delete it and repeat the run"
+            )
+        self.result = run
+
+    def begin(self, together: int) -> None:
+        """Everything before the first step."""
+        with self._own_errors():
+            job, config, resources = self.job, self.job.config, self.job.resources
+            captured, reason = choose_capture(resources.capture, config.data.device)
+            log.info(
+                "%s on %s in %s (%s)",
+                job.label,
+                config.data.device,
+                config.precision.name,
+                config.precision.reason,
+            )
+            usual = resources.capture is None and not captured  # which needs no word
+            log.log(
+                logging.DEBUG if usual else logging.INFO,
+                "  steps %s (%s)",
+                "captured" if captured else "one operation at a time",
+                reason,
+            )
+            if job.teacher is not None:
+                self.about_teacher = job.teacher.describe(config, resources.progress)
+            self.sessions = begin_session(job.folder, config.data.device, captured, together)
+            student = seeded_model(config.student, config.data.num_classes, config.seed)
+            trainer = Trainer(student, job.objective, config.recipe, config.data, config.precision, captured)
+            self.display = Display(job.label, resources.progress)
+            callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
+            checkpoint = Checkpoint(job.folder / CHECKPOINT, config.describe())
+            self.runner = Runner(trainer, checkpoint, callbacks)
+
+    def finish(self) -> None:
+        """Weights and record."""
+        if self.runner.error is not None:
+            self.result = self.runner.error
+            return
+        with self._own_errors():
+            job, config, trainer = self.job, self.job.config, self.runner.trainer
+            save_weights(trainer.student, job.folder / WEIGHTS)
+            measured = [row for row in trainer.history if "test_accuracy" in row]
+            best = max(measured, key=lambda row: row["test_accuracy"])
+            record = {
+                "schema": SCHEMA,
+                "kind": job.kind,
+                "status": "complete",
+                "config": config.describe(),
+                "seed": config.seed,
+                "data": config.data.describe(),
+                "teacher": self.about_teacher,
+                **environment(config.data.device),
+                "started": self.sessions[0]["started"],
+                "finished": now(),
+                "sessions": self.sessions,
+                "seconds": trainer.seconds,
+                "result": {
+                    "last": measured[-1]["test_accuracy"],
+                    "best": best["test_accuracy"],
+                    "best_epoch": best["epoch"],
+                    "test_images": len(config.data.test),
+                    **_validation_result(measured[-1], config.recipe),
+                },
+                "weights_sha256": sha256_of(job.folder / WEIGHTS),
+                "history": trainer.history,
+            }
+            record = write_record(job.folder / RECORD, record)
+            clean(job.folder)
+            self.result = Run(job.folder, record)
+
+
+def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    if recipe.validation_images is None:
+        return {}
+    return {"validation": last["validation_accuracy"], "validation_images": recipe.validation_images}

@@ -1,0 +1,237 @@
+"""Finding and loading a trained teacher. Nothing here trains one."""
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from .._check import near_names
+from ..data import ImageData, Split
+from ..models import MODELS
+from ..runs.config import Resources, RunConfig
+from ..runs.folder import RECORD, WEIGHTS
+from ..runs.run import Run, loaded_model, open_run, refuse_other_data
+from ..training.cache import ViewCache, fits, open_cache
+from ..training.files import WeightsError, sha256_of
+from ..training.loop import TeacherSource
+from ..training.precision import Precision, choose_precision
+from ..training.recipe import Recipe, student_views
+from ..training.trainer import evaluate_model
+from .source import CachedTeacher, LiveTeacher
+
+__all__ = ["MissingTeacherError", "Teacher", "TeacherError", "find_teacher", "load_teacher", "locate_teacher"]
+
+log = logging.getLogger("adakd")
+
+_MOST_ASKED = 10_000  # training images of which a teacher's accuracy is measured: to half a percent
+
+
+class TeacherError(RuntimeError):
+    """The teacher named is not trained yet, or there are several of that name."""
+
+
+class MissingTeacherError(TeacherError):
+    """The model named has no finished run yet."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher: its network, and what a config and a record say of it."""
+
+    model: nn.Module
+    identity: dict[str, Any]
+    """In a run's config: its name and the hash of its weights, and the format of its logits where they are cached."""
+    fields: dict[str, Any]
+    """In a run's record: the same, and its accuracy where a record of its own says it."""
+    cache: tuple[str, Precision] | None = None
+    """Format of the cached logits, and number format in which they are computed; None for a live teacher."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether the logits come from a cache."""
+        return self.cache is not None
+
+    def with_cache(self, data: ImageData, recipe: Recipe, dtype: str, precision: str) -> "Teacher":
+        """The same teacher, whose logits come from the view cache; itself where there is no room for one."""
+        count = student_views(data, recipe, 0).count
+        if not fits(data, count, dtype):
+            log.info(
+                "the teacher stays live, at the student's side: its logits for %d views are too much to keep",
+                len(data.train) * count,
+            )
+            return self
+        # By the teacher's size and not by a student's: students of all sizes share the logits.
+        chosen = choose_precision(precision, data.device, sum(p.numel() for p in self.model.parameters()))
+        kept = {"logits": f"{dtype} of {chosen.name}"}
+        return Teacher(self.model, {**self.identity, **kept}, {**self.fields, **kept}, (dtype, chosen))
+
+    def source(self, config: RunConfig, resources: Resources) -> TeacherSource:
+        """Where a run's steps get the outputs from; a cache is filled first."""
+        if not self.cached:
+            return LiveTeacher(self.model, config.precision, config.data.device)
+        return CachedTeacher(self.filled_cache(config.data, config.recipe, [config.seed], resources))
+
+    def filled_cache(
+        self, data: ImageData, recipe: Recipe, seeds: Sequence[int], resources: Resources
+    ) -> ViewCache:
+        """The cache with the logits of every view that runs of this recipe and these seeds show."""
+        dtype, precision = self.cache
+        model = self.model.to(data.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        count = student_views(data, recipe, seeds[0]).count
+        cache = open_cache(resources.out, data, self.identity, precision, count, dtype)
+        for seed in seeds:
+            views = student_views(data, recipe, seed)
+            slots = views.visited(recipe.epochs)
+            filled = cache.fill(model, views, slots, precision, resources.shows)
+            cache.verify(model, views, slots, precision)
+            level = logging.INFO if filled else logging.DEBUG
+            kept = len(slots) - filled
+            log.log(level, "  the teacher has answered for %d views (%d of them before)", len(slots), kept)
+            log.debug("  its answers are in %s", cache.folder)
+        return cache
+
+    def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
+        """What the record says of the teacher, logged too: nobody else has measured how good published weights are.
+
+        Not a part of its identity: by what was known of its teacher, a run is no other run.
+        """
+        data, fields, measured = config.data, dict(self.fields), ""
+        if "accuracy" not in fields:  # no run of ours, whose record has it
+            index = student_views(data, config.recipe, config.seed).index[:_MOST_ASKED]
+            fields["accuracy"] = self._accuracy(data, None)
+            fields["transfer_accuracy"] = self._accuracy(data, tuple(index.tolist()))
+            measured = f", {fields['transfer_accuracy']:.2f} % of those it teaches with"
+        # Of runs that share a display, the first says it for all.
+        once = (self.identity["sha256"], data.checksum, id(progress))
+        if isinstance(progress, bool) or once not in _said:
+            _said.add(once)
+            accuracy, chance = fields["accuracy"], 1 / data.num_classes
+            log.info("  teacher %s: %.2f %% of the test images%s", fields["model"], accuracy, measured)
+            if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / len(data.test)):
+                log.warning(
+                    "teacher %s knows %.2f %% of the test images of %s, no more than by guessing (%.2f %%): are its "
+                    "classes in another order, or its pixels scaled otherwise?",
+                    *(fields["model"], accuracy, data.name, 100 * chance),
+                )
+        return fields
+
+    def _accuracy(self, data: ImageData, index: tuple[int, ...] | None) -> float:
+        """Of these training images, or of the test split, in percent; each measured once in a process."""
+        key = (self.identity["sha256"], data.checksum, index)
+        if key not in _measured:
+            split = data.test
+            if index is not None:
+                chosen = torch.tensor(index, device=data.device)
+                split = Split(data.train.images[chosen], data.train.labels[chosen])
+            fp32 = choose_precision("fp32", data.device, 0)
+            model = self.model.to(data.device, memory_format=torch.channels_last)
+            _measured[key] = evaluate_model(model, replace(data, test=split), fp32)
+        return _measured[key]
+
+
+_said: set[tuple[str, str, int]] = set()
+_measured: dict[tuple[str, str, tuple[int, ...] | None], float] = {}
+
+
+def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run | None:
+    """The finished run of that model on all labels of that data set under `out`; None if there is none.
+
+    Raises:
+        TeacherError: if there are several; name the folder of one.
+    """
+    records = sorted(Path(out, data, model).glob(f"ce-*/{RECORD}"))
+    runs = [open_run(path.parent) for path in records]
+    # A baseline trained on a small transfer set is no teacher.
+    runs = [run for run in runs if run.record["config"]["recipe"]["train_images"] is None]
+    if len(runs) > 1:
+        listed = "; ".join(f"{run.folder} ({run.accuracy:.2f} %)" for run in runs)
+        raise TeacherError(f"several teachers {model} on {data}: {listed}. Name the folder of one.")
+    return runs[0] if runs else None
+
+
+def locate_teacher(
+    teacher: str | os.PathLike | Run,
+    weights: str | os.PathLike | None,
+    data: str,
+    out: str | os.PathLike,
+) -> Run | Path:
+    """The teacher's finished run, or the file of its weights: what can be known before data are downloaded.
+
+    Raises:
+        TeacherError: if there is none, with what to do.
+        WeightsError: if the file is not there.
+        ValueError: for an unknown model.
+    """
+    if weights is not None:
+        if str(teacher) not in MODELS:
+            raise ValueError(near_names("model", str(teacher), MODELS))
+        if not Path(weights).is_file():
+            raise WeightsError(f"no weights at {weights}")
+        return Path(weights)
+    if isinstance(teacher, Run):
+        return teacher
+    if teacher in MODELS:
+        if found := find_teacher(str(teacher), data, out):
+            return found
+        raise MissingTeacherError(
+            f"no trained {teacher} for {data} under {Path(out).resolve()}. Train it first: "
+            f"adakd teacher --model {teacher} --data {data}; or name the folder of a finished run."
+        )
+    if Path(teacher).is_dir():
+        return open_run(teacher)
+    if Path(teacher).is_file():
+        raise TeacherError(
+            f"{teacher} is a file; name the folder of a finished run. Weights from elsewhere: "
+            "pass teacher_weights (--teacher-weights) beside the model's name."
+        )
+    raise TeacherError(
+        f"teacher: {near_names('model', str(teacher), MODELS)}; nor is it a folder of a finished run"
+    )
+
+
+def load_teacher(teacher: str | os.PathLike | Run, found: Run | Path, data: ImageData) -> Teacher:
+    """The teacher itself, from what `locate_teacher` has found.
+
+    Raises:
+        ValueError: for a run of other data.
+        TeacherError: for a run whose record has no hash of its weights.
+        WeightsError: if the weights are missing, damaged, or of another network.
+    """
+    if isinstance(found, Path):
+        # The bytes that are loaded are held against this hash: a file that changes meanwhile is refused.
+        identity = {"model": str(teacher), "sha256": sha256_of(found)}
+        model = _checked_model(identity["model"], data.num_classes, found, identity["sha256"])
+        return Teacher(model, identity, identity)
+    refuse_other_data(found, data, "teacher")
+    sha256, path = found.record.get("weights_sha256"), found.folder / WEIGHTS
+    if sha256 is None:
+        raise TeacherError(f"{found.folder / RECORD} has no weights_sha256: train this teacher again")
+    identity = {"model": found.record["config"]["model"], "sha256": sha256}
+    model = _checked_model(identity["model"], data.num_classes, path, sha256)
+    about = {
+        "accuracy": found.accuracy,
+        "recipe": found.record["config"]["recipe"]["name"],
+        "seed": found.record["seed"],
+    }
+    return Teacher(model, identity, {**identity, **about})
+
+
+def _checked_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
+    """The one object, of a file that is looked at each time."""
+    if not weights.is_file() or sha256_of(weights) != sha256:
+        _teacher_model.cache_clear()  # so that it is read again, and the error comes from who reads it
+    return _teacher_model(name, num_classes, weights, sha256)
+
+
+@lru_cache(maxsize=1)
+def _teacher_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
+    """One object for all runs of a comparison; nothing changes a frozen teacher."""
+    return loaded_model(name, num_classes, weights, sha256).eval().requires_grad_(False)

@@ -1,0 +1,298 @@
+"""The state of one training run, a step at a time: no files, no signals, no display."""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import ImageData, eval_batches
+from ..logits import pearson
+from ..objective import Terms
+from ..signals import Batch, Signals, Tapped, Taps, logits_of_output
+from ..terms import LogitTerm
+from .capture import Captured
+from .precision import Precision
+from .recipe import Recipe, steps_of, validation_split
+
+__all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model"]
+
+
+class DivergedError(FloatingPointError):
+    """Loss or weights are not finite; the text says which, and in which epoch."""
+
+
+class Meter:
+    """Sums over an epoch, kept on the device as one tensor: no step waits for them."""
+
+    FIELDS = ("images", "loss", "ce", "kd", "correct", "tau", "correlation", "rule_gradient")
+
+    def __init__(self, device: torch.device):
+        # float64: sums over 50 000 images must not depend on where a run was interrupted.
+        self.sums = torch.zeros(len(self.FIELDS), dtype=torch.float64, device=device)
+
+    @torch.no_grad()
+    def add(
+        self,
+        terms: Terms,
+        logits: Tensor,
+        teacher_logits: Tensor | None,
+        labels: Tensor,
+        rule_gradient: Tensor | None = None,
+    ) -> None:
+        """Add the means of one batch."""
+        size = len(labels)
+        tau = correlation = torch.zeros((), device=logits.device)
+        if terms.temperature is not None and teacher_logits is not None:
+            tau = terms.temperature.teacher.mean()
+            correlation = pearson(logits.float(), teacher_logits.float()).mean()  # bf16 has two digits
+        correct = (logits.argmax(dim=1) == labels).float().mean()
+        gradient = torch.zeros_like(tau) if rule_gradient is None else rule_gradient
+        means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation, gradient]).double()
+        self.sums[0] += size
+        self.sums[1:] += means * size
+
+    def read(self) -> dict[str, float]:
+        """Means over the epoch. This waits for the device."""
+        images, *sums = self.sums.tolist()
+        means = {name: value / images for name, value in zip(self.FIELDS[1:], sums, strict=True)}
+        return {
+            "loss": means["loss"],
+            "ce": means["ce"],
+            "kd": means["kd"],
+            "train_accuracy": 100 * means["correct"],
+            "temperature": means["tau"],
+            "correlation": means["correlation"],
+            "rule_gradient": means["rule_gradient"],
+        }
+
+
+@torch.no_grad()
+def evaluate_model(model: nn.Module, data: ImageData, precision: Precision) -> float:
+    """Top-1 accuracy on the test split, in percent."""
+    training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    for images, labels in eval_batches(data):
+        with precision.autocast(data.device):
+            logits = logits_of_output(model(images))
+        correct += (logits.argmax(dim=1) == labels).sum()
+    model.train(training)
+    return 100.0 * correct.item() / len(data.test)
+
+
+class Trainer:
+    """Training of one student: the whole state of a run, and nothing beside it.
+
+    A loop drives it: `fit` and `lockstep`, or one of your own. Everything that the next step depends on is in
+    `state_dict`, so that a trainer that loads it goes on, on one machine, bit for bit as the one that was saved.
+
+    >>> from adakd import create_method, create_model, get_recipe, load_data, choose_precision
+    >>> from adakd.training import student_views
+    >>> data = load_data("gratings")
+    >>> recipe, precision = get_recipe("demo"), choose_precision("fp32", data.device, 0)
+    >>> trainer = Trainer(create_model("resnet8x0.5", 10), create_method("ce"), recipe, data, precision)
+    >>> shown = next(student_views(data, recipe, seed=0).steps(trainer.epoch, recipe.batch_size))
+    >>> terms = trainer.step(shown.images, None, Batch(shown.labels, shown.index, trainer.epoch))
+    >>> trainer.epoch, trainer.step_in_epoch
+    (1, 1)
+
+    Args:
+        student: moved to the device of `data`.
+        objective: the loss; its parameters, if any, are trained along and its state is saved along. Built, where its
+            terms have parts that depend on shapes (`Objective.build`).
+        recipe: length, schedule, optimizer.
+        data: what is trained and measured on.
+        precision: number format of forward and backward.
+        capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
+            operation at a time.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        objective: nn.Module,
+        recipe: Recipe,
+        data: ImageData,
+        precision: Precision,
+        capture: bool = False,
+    ):
+        self.recipe, self.precision, self.device = recipe, precision, data.device
+        self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.objective = objective.to(self.device)
+        self.steps = steps_of(data, recipe) // recipe.epochs
+        """Steps of an epoch."""
+        self.tests = {"test_accuracy": data}
+        if (validation := validation_split(data, recipe)) is not None:
+            self.tests["validation_accuracy"] = validation
+        self.learned = list(objective.parameters())
+        self.optimizer = recipe.optimizer([*student.parameters(), *self.learned])
+        self.scheduler = recipe.scheduler(self.optimizer, self.steps)
+        self.scaler = precision.scaler(self.device)
+        self.meter = Meter(self.device)
+        self.epoch = 1
+        """The epoch under way, counted from 1; one more than the recipe has when all is done."""
+        self.step_in_epoch = 0
+        """How many of its steps are done."""
+        self.seconds = 0.0
+        """Of training and measuring so far; the loop's to count."""
+        self.history: list[dict[str, Any]] = []
+        """One row a finished epoch."""
+        self._lr = 0.0
+        taps = getattr(objective, "taps", Taps())
+        self.taps = taps
+        """Features that the objective reads, of either network."""
+        # Tensors where logits are enough: a compiled loss then has the arguments that it always had.
+        self._logits_only = taps == Taps()
+        terms = getattr(objective, "terms", {}).values()
+        self._by_index = any(not isinstance(term, LogitTerm) for term in terms)
+        network = student if self._logits_only else Tapped(student, taps.student)
+        student.train()
+        objective.train()
+        self._forward, self._loss = network, objective
+        if capture:
+            self._forward = Captured(network, self.device, "the network")
+            self._loss = Captured(objective, self.device, "the loss")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the objective reads a teacher."""
+        return bool(getattr(self.objective, "needs_teacher", True))
+
+    @property
+    def position(self) -> int:
+        """How many steps of the whole run are done."""
+        return (self.epoch - 1) * self.steps + self.step_in_epoch
+
+    @property
+    def done(self) -> bool:
+        """Whether the last epoch is over."""
+        return self.epoch > self.recipe.epochs
+
+    @property
+    def measures(self) -> bool:
+        """Whether the epoch under way ends with a measurement."""
+        return self.epoch % self.recipe.eval_every == 0 or self.epoch == self.recipe.epochs
+
+    def step(self, images: Tensor, teacher: Signals | None, batch: Batch) -> Terms:
+        """One update of the student.
+
+        Args:
+            images: (B, C, H, W), normalized.
+            teacher: outputs for the same images; None where the objective needs no teacher.
+            batch: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
+                the device), positions of the images, and the epoch.
+
+        Raises:
+            ValueError: where the objective refuses its inputs (on a CPU also for values that are not finite).
+        """
+        if not self.student.training or not self.objective.training:
+            self.student.train()
+            self.objective.train()
+        with self.precision.autocast(self.device):
+            outputs = self._forward(images)
+        if self._logits_only:
+            outputs = logits = logits_of_output(outputs)
+            taught = None if teacher is None else teacher.logits
+        else:
+            logits, taught = outputs.logits, teacher
+        by_index = {"index": batch.index} if self._by_index else {}
+        terms = self._loss(outputs, taught, batch.target, epoch=batch.epoch, ignore_index=None, **by_index)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(terms.total).backward()
+        rule_gradient = None
+        if self.learned:
+            self.scaler.unscale_(self.optimizer)
+            rule_gradient = _norm(self.learned)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._lr = self.scheduler.get_last_lr()[0]
+        with _quiet_about_skipped_steps(self.scaler):
+            self.scheduler.step()
+        teacher_logits = None if teacher is None else teacher.logits
+        self.meter.add(terms, logits, teacher_logits, batch.target, rule_gradient)
+        self.step_in_epoch += 1
+        return terms
+
+    def refuse_divergence(self) -> dict[str, float]:
+        """Means of the epoch so far, if loss and weights are finite. This waits for the device.
+
+        Raises:
+            DivergedError: if they are not: such a state must not be saved.
+        """
+        means = self.meter.read()
+        # The loss is of before the last update, which may have ruined the weights without being seen in it.
+        tensors = [*self.student.state_dict().values(), *self.objective.state_dict().values()]
+        finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()  # one wait for all of them
+        if not math.isfinite(means["loss"]):
+            raise DivergedError(f"the loss became {means['loss']} in epoch {self.epoch}")
+        if not finite:
+            raise DivergedError(f"weights became infinite or NaN in epoch {self.epoch}")
+        return means
+
+    def end_epoch(self) -> dict[str, Any]:
+        """Measure where the recipe wants it, close the epoch, and return its row of the history.
+
+        Raises:
+            DivergedError: if loss or weights are not finite; nothing has changed then.
+        """
+        row = {"epoch": self.epoch, "lr": self._lr, **self.refuse_divergence()}  # the rate of the last step
+        if self.measures:
+            for name, data in self.tests.items():
+                row[name] = evaluate_model(self.student, data, self.precision)
+        self.history.append(row)
+        self.meter.sums.zero_()
+        self.epoch, self.step_in_epoch = self.epoch + 1, 0
+        return row
+
+    @property
+    def _stateful(self) -> dict[str, Any]:
+        return {
+            "model": self.student,
+            "criterion": self.objective,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.scaler,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on; tensors are those of the trainer and no copies."""
+        return {
+            **{name: part.state_dict() for name, part in self._stateful.items()},
+            "epoch": self.epoch,
+            "step": self.step_in_epoch,
+            "seconds": self.seconds,
+            "meter": self.meter.sums,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another trainer of the same settings stood; see `Checkpoint` for states that are not trusted."""
+        for name, part in self._stateful.items():
+            part.load_state_dict(state[name])
+        self.meter.sums.copy_(state["meter"])
+        self.epoch, self.step_in_epoch = state["epoch"], state["step"]
+        self.seconds, self.history = state["seconds"], list(state["history"])
+
+
+@contextlib.contextmanager
+def _quiet_about_skipped_steps(scaler: torch.amp.GradScaler) -> Iterator[None]:
+    """fp16's scaler skips its first steps by design; the schedule then seems to run ahead of the optimizer."""
+    if not scaler.is_enabled():
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+        yield
+
+
+def _norm(parameters: list[nn.Parameter]) -> Tensor | None:
+    """Norm of the gradient; 0 in a step that the scaler skips, None where the divergence reads no temperature."""
+    gradients = [p.grad.flatten() for p in parameters if p.grad is not None]
+    if not gradients:
+        return None
+    norm = torch.cat(gradients).norm()
+    return torch.where(norm.isfinite(), norm, 0.0)
