@@ -1,7 +1,7 @@
-"""Distillation inside somebody else's loop: your own, Lightning's, or the Hugging Face Trainer's."""
+"""Student, teacher and method as one module, for a loop that is not ours: your own, Lightning's, the Hugging Face Trainer's."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,56 +9,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .methods import create_method
-from .objective import LogitObjective, Terms
+from .objective import Objective, Terms
+from .signals import Signals, Tapped, Which, logits_of_output
+from .teachers import Ensemble
 
 __all__ = ["Distiller", "TrainerDistiller"]
-
-Which = int | str | Callable[[Any], Tensor] | None
-
-
-def _logits(output: Any, which: Which = None) -> Tensor:
-    """Logits of a network's output: a tensor, or whatever carries them as ``.logits`` (Hugging Face), or `which` says."""
-    if which is not None:
-        return _chosen(output, which)
-    if isinstance(output, Tensor):
-        return output
-    if hasattr(output, "logits"):
-        return output.logits
-    if isinstance(output, dict) and "logits" in output:
-        return output["logits"]
-    if isinstance(output, (tuple, list)) and output:
-        tables = [(i, x) for i, x in enumerate(output) if isinstance(x, Tensor) and x.ndim == 2]
-        if len(tables) > 1:
-            shapes = ", ".join(f"{i}: {tuple(x.shape)}" for i, x in tables)
-            raise ValueError(
-                f"the network returned several tensors of shape (batch, ·), at {shapes}, any of which could be logits; "
-                f"say which, as by Distiller(..., logits={tables[-1][0]})"
-            )
-        if tables:
-            return tables[0][1]
-        if isinstance(output[0], Tensor):
-            return output[0]
-    raise TypeError(
-        "expected the network to return logits: a tensor, an object or dict with 'logits', or a tuple that "
-        f"starts with them; got {type(output).__name__}; say where they are by Distiller(..., logits=)"
-    )
-
-
-def _chosen(output: Any, which: int | str | Callable[[Any], Tensor]) -> Tensor:
-    try:
-        if callable(which):
-            found = which(output)
-        elif isinstance(which, str) and hasattr(output, which):
-            found = getattr(output, which)
-        else:
-            found = output[which]
-    except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"logits={which!r}: there is no such part in what the network returned, {type(output).__name__}: {error}"
-        ) from error
-    if not isinstance(found, Tensor):
-        raise TypeError(f"logits={which!r}: expected a tensor there, got {type(found).__name__}")
-    return found
 
 
 def _tensors(module: nn.Module) -> dict[int, str]:
@@ -75,7 +30,7 @@ def _trains(student: nn.Module) -> bool:
 
 def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
     """Raise ValueError if freezing the teacher would freeze some of the student, or the student is frozen already."""
-    if student is teacher:
+    if student is teacher or any(student is part for part in teacher.modules()):
         raise ValueError(
             "student, teacher: expected two networks, got the same object twice, which would be frozen; "
             "for self-distillation pass copy.deepcopy(network) as the teacher"
@@ -96,27 +51,205 @@ def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
-class Distiller(nn.Module):
+def _as_objective(method: Any, overrides: dict[str, Any]) -> Objective:
+    if isinstance(method, str):
+        return create_method(method, **overrides)
+    if not isinstance(method, Objective):
+        raise TypeError(
+            f"method: expected a name of adakd.METHODS or an Objective, got {method!r}; "
+            "a divergence becomes one by adakd.LogitObjective(divergence)"
+        )
+    if overrides:
+        raise ValueError(f"overrides {sorted(overrides)} need a method's name, got an objective")
+    return method
+
+
+def _as_teacher(teacher: Any, which: Which, needed: bool) -> nn.Module | None:
+    if teacher is None and not needed:
+        return None
+    if isinstance(teacher, nn.ModuleList) or (isinstance(teacher, Sequence) and not isinstance(teacher, str)):
+        return Ensemble(teacher, logits=which)
+    if not isinstance(teacher, nn.Module):
+        raise TypeError(
+            f"teacher: expected a torch.nn.Module, or a sequence of several, got {type(teacher).__name__}"
+        )
+    return teacher
+
+
+def _call(inputs: Any) -> tuple[tuple, dict[str, Any]]:
+    """Positional and named arguments of the networks."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    # A named tuple is one argument: torch's PackedSequence is one.
+    return (inputs if type(inputs) is tuple else (inputs,)), {}
+
+
+class _Pair(nn.Module):
+    """Student, frozen teacher and objective; subclasses add the `forward` that a loop expects."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | Sequence[nn.Module] | None,
+        method: str | Objective = "zkd+mlt",
+        *,
+        logits: Which | tuple[Which, Which] = None,
+        **overrides: Any,
+    ):
+        super().__init__()
+        if not isinstance(student, nn.Module):
+            raise TypeError(f"student: expected a torch.nn.Module, got {type(student).__name__}")
+        criterion = _as_objective(method, overrides)
+        which = logits if isinstance(logits, tuple) else (logits, logits)
+        frozen = _as_teacher(teacher, which[1], criterion.needs_teacher)
+        if frozen is not None:
+            _check_apart(student, frozen)
+            frozen.eval().requires_grad_(False)
+        # An ensemble finds the logits of its teachers itself.
+        self._which = (which[0], None if frozen is not teacher else which[1])
+        self.student = student
+        self.criterion = criterion
+        # In a tuple, so that it is no submodule: not trained, not saved, not put into training mode.
+        self._frozen = (frozen,)
+        self._tapped: list[Tapped | None] = [None, None]
+        self._listener(0)
+        if criterion.needs_teacher:
+            self._listener(1)
+        self.epoch: int | None = None
+        """The epoch, counted from 1, for methods with a warm-up or a schedule; set it as epochs go by."""
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The frozen teacher; an `adakd.Ensemble` where several were given."""
+        return self._frozen[0]
+
+    def _apply(self, fn, recurse: bool = True):
+        if self.teacher is not None:
+            self.teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def _listener(self, side: int) -> Tapped | None:
+        """What hears the features of the student (0) or the teacher (1); None where no term reads any."""
+        names = self.criterion.taps[side]
+        if not names:
+            return None
+        network, tapped = (self.student, self.teacher)[side], self._tapped[side]
+        if tapped is None or tapped.network is not network:  # somebody has put another student in its place
+            tapped = self._tapped[side] = Tapped(network, names, self._which[side])
+        return tapped
+
+    def _signals(self, side: int, inputs: tuple, named: dict[str, Any]) -> Signals:
+        tapped = self._listener(side)
+        if tapped is not None:
+            return tapped(*inputs, **named)
+        network = (self.student, self.teacher)[side]
+        return Signals(logits_of_output(network(*inputs, **named), self._which[side]))
+
+    def _both(self, inputs: tuple, named: dict[str, Any]) -> tuple[Signals, Signals | None]:
+        """Outputs of student and teacher; None where the method needs no teacher."""
+        teacher = None
+        if self.criterion.needs_teacher:
+            with torch.no_grad():
+                teacher = self._signals(1, inputs, named)
+        return self._signals(0, inputs, named), teacher
+
+    def logits(self, *inputs: Any, **named: Any) -> tuple[Tensor, Tensor | None]:
+        """Logits of student and teacher for the same inputs; None where the method needs no teacher."""
+        student, teacher = self._both(inputs, named)
+        return student.logits, None if teacher is None else teacher.logits
+
+    def build(self, example: Any, train_images: int = 0, *, seed: int = 0):
+        """Make the connectors and memories of the terms; before the optimizer and before loading a checkpoint.
+
+        They become parameters and buffers of this module. Methods on logits have none.
+
+        Args:
+            example: a small batch of inputs, as a call takes them; both networks see it in evaluation mode.
+            train_images: size of the training set, for terms with a memory of it.
+            seed: of the connectors' initial weights; the caller's random state stays as it is.
+
+        Returns:
+            The distiller itself.
+        """
+        inputs, named = _call(example)
+        modes = {module: module.training for module in self.student.modules()}
+        self.student.eval()
+        try:
+            with torch.no_grad():
+                student, teacher = self._both(inputs, named)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        self.criterion.build(student, teacher, train_images, seed)
+        self.criterion.to(student.logits.device)
+        if student.logits.dtype == torch.float64:
+            self.criterion.double()
+        return self
+
+    def deploy(self) -> nn.Module:
+        """The network to evaluate and keep: the student, or what a term makes of it and a part of the teacher."""
+        return self.criterion.deploy(self.student, self.teacher)
+
+    def _replicate_for_data_parallel(self):
+        raise RuntimeError(
+            "nn.DataParallel would leave the teacher on one device and lose the state of temperature rules; "
+            "use torchrun with one process a GPU (DistributedDataParallel)"
+        )
+
+    def _check_ready(self) -> None:
+        """A schedule that nobody drives would silently count as over, and a frozen student would learn nothing."""
+        if not self.criterion.built:
+            raise RuntimeError(
+                "this method has connectors or a memory, whose shapes depend on the networks: call "
+                "distiller.build(example, train_images) before the optimizer is made, so that it trains them"
+            )
+        if self.training and torch.is_grad_enabled() and not _trains(self.student):
+            raise RuntimeError(
+                "the student has been frozen since this Distiller was made, perhaps as the teacher of another one; "
+                "pass copy.deepcopy(network) there, and call student.requires_grad_(True) here"
+            )
+        if self.training and self.epoch is None and self.criterion.reads_epoch:
+            warnings.warn(
+                "this method has a warm-up or a schedule; set distiller.epoch (from 1) as epochs begin, "
+                "or it counts as over",
+                stacklevel=4,
+            )
+
+
+class Distiller(_Pair):
     """A student, a frozen teacher and a method as one module: inputs and labels in, loss out.
 
-    Its parameters are the student's and, where the temperature is learned, the rule's. The teacher is none of them:
-    it stays in evaluation mode without gradients, moves along with ``.to(device)``, and is in no checkpoint. The object
-    that is passed is itself put into evaluation mode and frozen (``requires_grad_(False)``), so it must share no
-    parameter or buffer with the student: pass ``copy.deepcopy(network)`` where it does.
+    Its parameters are the student's and, where the method has some of its own, the criterion's: a learned temperature,
+    connectors of features. The teacher is none of them: it stays in evaluation mode without gradients, moves along with
+    ``.to(device)``, and is in no checkpoint. The object that is passed is itself put into evaluation mode and frozen
+    (``requires_grad_(False)``), so it must share no parameter or buffer with the student: pass ``copy.deepcopy(network)``
+    where it does.
 
-    Temperature rules with a state (DTS, meta-learned, policy) move once a call in training mode: with gradient
-    accumulation they see every part of a step as a step.
+    **Gradient accumulation.** Methods whose rows are independent add up: the mean of the parts' losses, weighted by their
+    rows, is the loss of the whole. Where ``distiller.criterion.reads_batch`` (DIST, MLKD, CSWT, the token rule of AdaKD), a
+    statistic is that of each part. Rules with a state (DTS, meta-learned, policy) move once a call in training mode: they
+    see every part of a step as a step.
+
+    **Several processes.** ``DistributedDataParallel(distiller)``, where the teacher is not taken part of: each process
+    loads its own. With equally many rows each, methods whose rows are independent train as one process on the
+    whole batch would, and so does a learned temperature. Batch statistics are those of each process's rows. The state of a
+    rule is a buffer, which DistributedDataParallel takes from rank 0 before every forward pass: all processes use
+    the same temperature, moved by the rows of rank 0 alone. So leave its ``broadcast_buffers`` at True with such rules
+    (``distiller.criterion`` has buffers then); inside ``no_sync()`` each process moves its own until the next
+    synchronized pass.
 
     Args:
-        student: from inputs to logits (B, K).
-        teacher: from the same inputs to logits (B, K).
-        method: a name of `adakd.METHODS`, or a `LogitObjective`.
+        student: from inputs to logits (…, K).
+        teacher: from the same inputs to logits (…, K); or a sequence of such, whose probabilities are averaged (for the
+            mean of logits pass ``adakd.Ensemble(teachers, mean="logits")``); None where the method needs none.
+        method: a name of `adakd.METHODS`, or an `Objective`. Where its terms read features, call `build` next.
         logits: where the logits are in what the networks return: an index, a key or an attribute, or a function of it.
             Left out: the tensor itself, its ``logits``, or a tuple's only tensor of shape (B, ·). A pair
             ``(student's, teacher's)`` where the two differ.
         overrides: as for `adakd.create_method`; only with a name.
 
     Raises:
+        TypeError: for networks that are no modules, or a method that is neither a name nor an objective.
         ValueError: for an unknown method or override, networks that share parameters or buffers, a student that is
             frozen; when called, for a tuple with several tensors of shape (B, ·), if `logits` does not say which.
 
@@ -126,85 +259,211 @@ class Distiller(nn.Module):
     >>> terms.total.backward()
     """
 
-    def __init__(
+    def forward(
         self,
-        student: nn.Module,
-        teacher: nn.Module,
-        method: str | LogitObjective = "zkd+mlt",
+        inputs: Any,
+        target: Tensor | None = None,
         *,
-        logits: Which | tuple[Which, Which] = None,
-        **overrides: Any,
-    ):
-        super().__init__()
-        if overrides and not isinstance(method, str):
-            raise ValueError(f"overrides {sorted(overrides)} need a method's name, got an objective")
-        _check_apart(student, teacher)
-        self._which = logits if isinstance(logits, tuple) else (logits, logits)
-        self.student = student
-        self.criterion = create_method(method, **overrides) if isinstance(method, str) else method
-        # In a tuple, so that it is no submodule: not trained, not saved, not put into training mode.
-        self._frozen = (teacher.eval().requires_grad_(False),)
-        self.epoch: int | None = None
-        """The epoch, counted from 1, for methods with a warm-up or a schedule; set it as epochs go by."""
+        index: Tensor | None = None,
+        ignore_index: int | None = -100,
+    ) -> Terms:
+        """Terms of the loss; ``terms.total`` is what to call ``backward()`` on.
 
-    @property
-    def teacher(self) -> nn.Module:
-        """The frozen teacher."""
-        return self._frozen[0]
+        Args:
+            inputs: what both networks are called with: a tensor; a tuple of positional arguments (a tuple that is one
+                argument stands in another, ``((a, b),)``); or a mapping of named ones.
+            target: (…) labels, (…, K) probabilities (mixup), or None where the method reads no labels and its
+                ``ce_weight`` is 0 (unlabelled inputs).
+            index: (B,) positions of the images in the training set, for terms with a memory of it.
+            ignore_index: label of the rows to leave out.
 
-    def _apply(self, fn, recurse: bool = True):
-        self.teacher._apply(fn, recurse)
-        return super()._apply(fn, recurse)
-
-    def logits(self, *inputs: Any, **named: Any) -> tuple[Tensor, Tensor | None]:
-        """Logits of student and teacher for the same inputs; None where the method needs no teacher."""
-        teacher_logits = None
-        if self.criterion.needs_teacher:
-            with torch.no_grad():
-                teacher_logits = _logits(self.teacher(*inputs, **named), self._which[1])
-        return _logits(self.student(*inputs, **named), self._which[0]), teacher_logits
-
-    def _replicate_for_data_parallel(self):
-        raise RuntimeError(
-            "nn.DataParallel would leave the teacher on one device and lose the state of temperature rules; "
-            "use torchrun with one process a GPU (DistributedDataParallel)"
+        Raises:
+            RuntimeError: before `build`, where it is needed; for a student that has been frozen since.
+        """
+        self._check_ready()
+        student, teacher = self._both(*_call(inputs))
+        return self.criterion(
+            student, teacher, target, epoch=self.epoch, index=index, ignore_index=ignore_index
         )
 
-    def _check_training(self) -> None:
-        """A schedule that nobody drives would silently count as over, and a frozen student would learn nothing."""
-        if self.training and torch.is_grad_enabled() and not _trains(self.student):
-            raise RuntimeError(
-                "the student has been frozen since this Distiller was made, perhaps as the teacher of another one; "
-                "pass copy.deepcopy(network) there, and call student.requires_grad_(True) here"
-            )
-        rule = self.criterion.temperature
-        scheduled = self.criterion.warmup_epochs > 0 or (rule is not None and rule.reads_epoch)
-        if self.training and self.epoch is None and scheduled:
-            warnings.warn(
-                "this method has a warm-up or a schedule; set distiller.epoch (from 1) as epochs begin, "
-                "or it counts as over",
-                stacklevel=3,
-            )
 
-    def forward(self, inputs: Any, target: Tensor) -> Terms:
-        """Terms of the loss; ``terms.total`` is what to call ``backward()`` on."""
-        self._check_training()
-        student_logits, teacher_logits = self.logits(inputs)
-        return self.criterion(student_logits, teacher_logits, target, epoch=self.epoch)
+_IGNORED = -100  # the label that Hugging Face's collators give to padding
+
+_UNSHIFTED = {
+    "ForMaskedLM",
+    "ForTokenClassification",
+    "ForSequenceClassification",
+    "ForImageClassification",
+    "ForVideoClassification",
+    "ForAudioClassification",
+}
 
 
-class TrainerDistiller(Distiller):
+def _shifts(network: nn.Module | None) -> bool | None:
+    """Whether the label of a position is what the position before it predicts; None if the network does not say."""
+    inner = network.get_base_model() if hasattr(network, "get_base_model") else network  # PEFT's wrapper
+    if not hasattr(inner, "loss_type"):  # no model of transformers
+        return None
+    if getattr(inner.config, "is_encoder_decoder", False):  # its decoder's inputs are shifted already
+        return False
+    if inner.loss_type in ("ForCausalLM", "ForConditionalGeneration"):
+        return True
+    if inner.loss_type in _UNSHIFTED:
+        return False
+    if inner.loss_type is None:  # older names: GPT2LMHeadModel, BertLMHeadModel
+        from transformers.models.auto import modeling_auto
+
+        causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+        masked = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
+        names = {kind.__name__ for kind in type(inner).__mro__}
+        if bool(names & causal) != bool(names & masked):
+            return bool(names & causal)
+    return None
+
+
+def _without_twins(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Leave out what is a tied parameter's second name: safetensors, in which the Trainer saves, refuses it."""
+    seen = set()
+    for name in [name for name in state if name.startswith(prefix)]:
+        value = state[name]
+        if not isinstance(value, Tensor) or is_lazy(value) or not value.numel() or value.device.type == "meta":
+            continue
+        memory = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if memory in seen:
+            del state[name]
+        seen.add(memory)
+
+
+def _with_twins(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Put back what `_without_twins` left out."""
+    names: dict[int, list[str]] = {}
+    for name, value in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(value), []).append(prefix + name)
+    for twins in names.values():
+        there = next((name for name in twins if name in state), None)
+        if there is not None:
+            for name in twins:
+                state.setdefault(name, state[there])
+
+
+class TrainerDistiller(_Pair):
     """`Distiller` in the convention of the Hugging Face Trainer: named inputs, ``labels``, a dict of loss and logits.
 
     ``Trainer(model=TrainerDistiller(student, teacher, "zkd+mlt"), ...)``, with ``remove_unused_columns=False`` among
-    its arguments, because the inputs' names are the networks' own; the distilled network is ``.student``.
+    its arguments, because the inputs' names are the networks' own. The distilled network is ``.student``, and
+    ``.save_pretrained(folder)`` saves it; so do ``.generate``, ``.config`` and gradient checkpointing mean the student's.
+    The Trainer's own checkpoints hold student and criterion, and it resumes from them.
+
+    Sequence and token classification, masked and causal language models, encoders with decoders: rows with the label
+    -100 count in neither cross entropy nor distillation, and for causal models the logits of a position are
+    held against the label of the next. In evaluation mode with labels the loss is the same, without labels there are
+    the student's logits alone.
+
+    **Gradient accumulation.** The Trainer counts the labels of all parts of a step, and the loss of each part is its sum
+    over that count: for methods whose rows are independent, parts with unequal padding add up to the loss of one large batch.
+    Where ``.criterion.reads_batch`` or class weights are set, each part has statistics and a mean of its own. For several
+    processes see `Distiller`.
+
+    Args:
+        student: from named inputs to an output with ``logits`` (…, K), as Hugging Face models have them.
+        teacher: the same; or a sequence of such.
+        method: a name of `adakd.METHODS`, or an `Objective`.
+        shift: whether the labels of a sequence are those of the inputs, to be shifted by one (causal language models).
+            None takes it from the student, where it is a model of transformers.
+        logits: as for `Distiller`.
+        overrides: as for `adakd.create_method`; among them ``chunk=`` for large vocabularies and
+            ``pad_vocab="truncate"`` for padded ones.
+
+    Raises:
+        ValueError: as for `Distiller`; for models of several labels a row or of numbers; for a student and a teacher of
+            which one shifts its labels and the other does not; when called, for labels of sequences where nobody says
+            whether to shift them, and for no labels in training mode.
     """
 
-    # Read by the Trainer: the loss is a mean over the batch, not a sum to be divided by a count it would pass along.
-    accepts_loss_kwargs = False
+    # Read by the Trainer: the loss heeds `num_items_in_batch`.
+    accepts_loss_kwargs = True
+    # Read by the Trainer where a checkpoint lacks a key.
+    _keys_to_ignore_on_save = None
+    _of_the_student = frozenset(
+        {
+            "activation_checkpointing_disable",
+            "activation_checkpointing_enable",
+            "can_generate",
+            "config",
+            "generate",
+            "generation_config",
+            "gradient_checkpointing_disable",
+            "gradient_checkpointing_enable",
+            "is_activation_checkpointing",
+            "is_gradient_checkpointing",
+            "main_input_name",
+            "prepare_decoder_input_ids_from_labels",
+            "save_pretrained",
+        }
+    )
 
-    def forward(self, labels: Tensor | None = None, **inputs: Any) -> dict[str, Tensor]:
-        """Logits, and the loss where labels are given.
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | Sequence[nn.Module] | None,
+        method: str | Objective = "zkd+mlt",
+        *,
+        shift: bool | None = None,
+        logits: Which | tuple[Which, Which] = None,
+        **overrides: Any,
+    ):
+        super().__init__(student, teacher, method, logits=logits, **overrides)
+        kind = getattr(getattr(student, "config", None), "problem_type", None)
+        if kind in ("regression", "multi_label_classification"):
+            raise ValueError(
+                f"student: expected one class a row (softmax), got problem_type={kind!r}, whose logits are no "
+                "distribution over classes; temperatures and these divergences do not apply"
+            )
+        if shift is None:
+            shift = _shifts(student)
+            theirs = [_shifts(network) for network in getattr(self.teacher, "teachers", [self.teacher])]
+            if shift is not None and (not shift) in theirs:
+                raise ValueError(
+                    f"student, teacher: {type(student).__name__} {'predicts the next' if shift else 'labels the same'} "
+                    "position and the teacher does not; if they do belong together, say shift=True or shift=False"
+                )
+        self.shift = shift
+        """Whether labels are shifted by one; None where nobody has said so."""
+        self._register_state_dict_hook(_without_twins)
+        self._register_load_state_dict_pre_hook(_with_twins, with_module=True)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in TrainerDistiller._of_the_student:
+            return getattr(self.student, name)
+        return super().__getattr__(name)
+
+    @property
+    def loss_type(self) -> str | None:
+        """Read by the Trainer, which counts the labels from the second on where they are shifted."""
+        return "ForCausalLM" if self.shift else None
+
+    def _rows(self, logits: Tensor, labels: Tensor) -> tuple[slice, Tensor]:
+        """Positions whose logits count, and their labels."""
+        if labels.is_floating_point() or labels.ndim == 1:
+            return slice(None), labels
+        if self.shift is None:
+            raise ValueError(
+                f"labels: expected to know whether those of shape {tuple(labels.shape)} are shifted, and "
+                f"{type(self.student).__name__} does not say; pass shift=True to TrainerDistiller for a causal language "
+                "model (position i predicts label i + 1), or shift=False (position i has label i)"
+            )
+        return (slice(None, -1), labels[:, 1:]) if self.shift else (slice(None), labels)
+
+    def forward(
+        self, labels: Tensor | None = None, num_items_in_batch: Tensor | int | None = None, **inputs: Any
+    ) -> dict[str, Tensor]:
+        """Logits of the student, and the loss where labels are given.
+
+        Args:
+            labels: (B,) or (B, T), -100 where there is none.
+            num_items_in_batch: labels in the whole step; the loss is then the sum over the rows of this part, divided by
+                it. None for the mean over the rows.
+            inputs: of both networks.
 
         Raises:
             ValueError: for no labels in training mode, where nothing would be distilled.
@@ -214,10 +473,27 @@ class TrainerDistiller(Distiller):
                 raise ValueError(
                     "labels: expected them while training, got none; label_smoothing_factor and compute_loss_func of the "
                     "Trainer take them out and put their own loss in the place of this one: leave both at their "
-                    "defaults (and remove_unused_columns=False)"
+                    "defaults (and remove_unused_columns=False); label_smoothing= of the distiller smooths its "
+                    "cross entropy"
                 )
-            return {"logits": _logits(self.student(**inputs), self._which[0])}
-        self._check_training()
-        student_logits, teacher_logits = self.logits(**inputs)
-        terms = self.criterion(student_logits, teacher_logits, labels, epoch=self.epoch)
-        return {"loss": terms.total, "logits": student_logits}
+            return {"logits": self._signals(0, (), inputs).logits}
+        self._check_ready()
+        config = getattr(self.student, "config", None)
+        given = {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs)
+        if getattr(config, "is_encoder_decoder", False) and not given:
+            inputs["decoder_input_ids"] = self.student.prepare_decoder_input_ids_from_labels(labels)
+        student, teacher = self._both((), inputs)
+        rows, target = self._rows(student.logits, labels)
+        both = [
+            None if x is None else x._replace(logits=x.logits[:, rows] if x.logits.ndim > 2 else x.logits)
+            for x in (student, teacher)
+        ]
+        loss = self.criterion(*both, target, epoch=self.epoch, ignore_index=_IGNORED).total
+        if num_items_in_batch is not None:
+            loss = loss * (_count(target) / num_items_in_batch)
+        return {"loss": loss, "logits": student.logits}
+
+
+def _count(target: Tensor) -> Tensor | int:
+    """Rows that count, as the loss is their mean."""
+    return len(target) if target.is_floating_point() else (target != _IGNORED).sum()

@@ -134,6 +134,8 @@ class Objective(nn.Module):
         self.cross_entropy = CrossEntropy(class_weights, label_smoothing)
         self.chunk = chunk
         self.pad_vocab = pad_vocab
+        self.built = all(type(term).build is Term.build for term in terms.values())
+        """Whether `build` has been called, or no term needs it."""
         whole = [
             name for name, term in terms.items() if term.reads_batch or term.keeps_state or term.taps != Taps()
         ]
@@ -184,6 +186,7 @@ class Objective(nn.Module):
             torch.manual_seed(seed)
             for term in self.terms.values():
                 term.build(student, teacher, train_images)
+        self.built = True
         return self
 
     def deploy(self, student: nn.Module, teacher: nn.Module) -> nn.Module:
@@ -372,6 +375,8 @@ class Objective(nn.Module):
     def _nothing(self, student: Tensor) -> Terms:
         """Loss of a batch of which every row is ignored: 0, with a gradient of 0."""
         zero = _at_least_fp32(student).sum()
+        for parameter in self.parameters():  # without a gradient, DistributedDataParallel would wait for it
+            zero = zero + parameter.flatten()[:0].sum()
         return Terms(zero, zero.detach(), zero.detach(), None, dict.fromkeys(self.terms, zero.detach()))
 
     def _warmup(self, name: str, epoch: int | None) -> float:

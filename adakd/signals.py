@@ -1,11 +1,12 @@
 """What a step hands to a loss: the outputs of both networks, and what else is known of the batch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Signals", "Tapped", "Taps", "logits_of_output"]
+__all__ = ["Batch", "Signals", "Tapped", "Taps", "Which", "logits_of_output"]
 
 
 class Signals(NamedTuple):
@@ -41,24 +42,58 @@ class Taps(NamedTuple):
         return Taps(*(tuple(dict.fromkeys((*a, *b))) for a, b in zip(self, other, strict=True)))
 
 
-def logits_of_output(output: Any) -> Tensor:
-    """Logits in the output of a network: a tensor, or an object or dict with ``logits``, or a tuple that starts with them.
+Which = int | str | Callable[[Any], Tensor] | None
+"""Where the logits are in what a network returns: an index, a key or attribute, a function of it, or None."""
+
+
+def logits_of_output(output: Any, which: Which = None) -> Tensor:
+    """Logits in the output of a network: a tensor, an object or dict with ``logits``, a tuple, or where `which` says.
 
     Raises:
-        TypeError: for anything else.
+        TypeError: if none are found.
+        ValueError: for a tuple with several tensors of shape (B, ·) and no word which; for a part that is not there.
     """
+    if which is not None:
+        return _chosen(output, which)
     if isinstance(output, Tensor):
         return output
     if hasattr(output, "logits"):
         return output.logits
-    if isinstance(output, dict) and "logits" in output:
+    if isinstance(output, Mapping) and "logits" in output:
         return output["logits"]
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
+    if isinstance(output, (tuple, list)) and output:
+        tables = [(i, x) for i, x in enumerate(output) if isinstance(x, Tensor) and x.ndim == 2]
+        if len(tables) > 1:
+            shapes = ", ".join(f"{i}: {tuple(x.shape)}" for i, x in tables)
+            raise ValueError(
+                f"the network returned several tensors of shape (batch, ·), at {shapes}, any of which could be logits; "
+                f"say which, as by Distiller(..., logits={tables[-1][0]})"
+            )
+        if tables:
+            return tables[0][1]
+        if isinstance(output[0], Tensor):
+            return output[0]
     raise TypeError(
         "expected the network to return logits: a tensor, an object or dict with 'logits', or a tuple that "
-        f"starts with them; got {type(output).__name__}"
+        f"starts with them; got {type(output).__name__}; say where they are by Distiller(..., logits=)"
     )
+
+
+def _chosen(output: Any, which: int | str | Callable[[Any], Tensor]) -> Tensor:
+    try:
+        if callable(which):
+            found = which(output)
+        elif isinstance(which, str) and hasattr(output, which):
+            found = getattr(output, which)
+        else:
+            found = output[which]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"logits={which!r}: there is no such part in what the network returned, {type(output).__name__}: {error}"
+        ) from error
+    if not isinstance(found, Tensor):
+        raise TypeError(f"logits={which!r}: expected a tensor there, got {type(found).__name__}")
+    return found
 
 
 class Tapped(nn.Module):
@@ -69,14 +104,16 @@ class Tapped(nn.Module):
     Args:
         network: from images to logits.
         names: paths of submodules, as in ``network.get_submodule(name)``.
+        logits: where the logits are in its output, as for `logits_of_output`.
 
     Raises:
         ValueError: if the network has no submodule of that name.
     """
 
-    def __init__(self, network: nn.Module, names: Iterable[str] = ()):
+    def __init__(self, network: nn.Module, names: Iterable[str] = (), logits: Which = None):
         super().__init__()
         self.network = network
+        self._which = logits
         self._features: dict[str, Tensor] = {}
         known = dict(network.named_modules())
         for name in names:
@@ -85,15 +122,13 @@ class Tapped(nn.Module):
                 raise ValueError(
                     f"features: {type(network).__name__} has no submodule {name!r}; its top level has {top}"
                 )
-            known[name].register_forward_hook(self._hook(name))
+            # A bound method, so that a deep copy of the network reports to the copy.
+            known[name].register_forward_hook(partial(self._keep, name))
 
-    def _hook(self, name: str):
-        def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._features[name] = output
-
-        return keep
+    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._features[name] = output
 
     def forward(self, *inputs: Any, **named: Any) -> Signals:
-        logits = logits_of_output(self.network(*inputs, **named))
+        logits = logits_of_output(self.network(*inputs, **named), self._which)
         features, self._features = self._features, {}
         return Signals(logits, features)

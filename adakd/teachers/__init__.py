@@ -1,10 +1,12 @@
 """Teachers: found, loaded, and where a training loop gets their outputs from."""
 
+from .ensemble import Ensemble
 from .find import MissingTeacherError, Teacher, TeacherError, find_teacher, load_teacher, locate_teacher
 from .source import CachedTeacher, LiveTeacher, TeacherSource
 
 __all__ = [
     "CachedTeacher",
+    "Ensemble",
     "LiveTeacher",
     "MissingTeacherError",
     "Teacher",

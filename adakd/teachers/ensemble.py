@@ -1,0 +1,74 @@
+"""Several teachers as one."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..signals import Which, logits_of_output
+
+__all__ = ["Ensemble"]
+
+
+class Ensemble(nn.Module):
+    r"""Teachers that answer with their mean.
+
+    .. math:: t = \log \frac1M \sum_m \mathrm{softmax}(t_m) \qquad\text{or}\qquad t = \frac1M \sum_m t_m
+
+    By default the mean of the probabilities, computed in log space and returned as log-probabilities, which are logits:
+    what a deep ensemble predicts at temperature 1, however large the logits of each teacher are. ``mean="logits"`` is the
+    (normalized) geometric mean of the probabilities, in which a confident teacher counts for more.
+
+    Args:
+        teachers: from the same inputs to logits (…, K) of the same classes in the same order.
+        mean: ``"probabilities"`` or ``"logits"``.
+        logits: where the logits are in what the teachers return, as for `adakd.Distiller`.
+
+    Shapes: returns (…, K), in fp32 at least.
+
+    Raises:
+        TypeError: for a teacher that is no module.
+        ValueError: for no teachers, another mean; when called, for logits of several shapes.
+
+    >>> same = nn.Identity()
+    >>> Ensemble([same, same])(torch.tensor([[0.0, 0.0]])).exp()
+    tensor([[0.5000, 0.5000]])
+    """
+
+    def __init__(self, teachers: Iterable[nn.Module], mean: str = "probabilities", *, logits: Which = None):
+        super().__init__()
+        teachers = list(teachers)
+        if not teachers:
+            raise ValueError("teachers: expected at least one network, got none")
+        for number, teacher in enumerate(teachers):
+            if not isinstance(teacher, nn.Module):
+                raise TypeError(f"teachers: expected torch.nn.Module, got {type(teacher).__name__} at {number}")
+        if mean not in ("probabilities", "logits"):
+            raise ValueError(f"mean: expected 'probabilities' or 'logits', got {mean!r}")
+        self.teachers = nn.ModuleList(teachers)
+        self.mean = mean
+        self._which = logits
+
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        total: Tensor | None = None
+        # One after another: of a large vocabulary there are never more than two tables at once.
+        for number, teacher in enumerate(self.teachers):
+            logits = logits_of_output(teacher(*inputs, **named), self._which)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            if total is not None and total.shape != logits.shape:
+                raise ValueError(
+                    f"teachers: expected logits of one shape, got {tuple(total.shape)} and {tuple(logits.shape)} "
+                    f"from teacher {number}; they must be trained on the same labels"
+                )
+            if self.mean == "probabilities":
+                logits = logits.log_softmax(dim=-1)
+                total = logits if total is None else torch.logaddexp(total, logits)
+            else:
+                total = logits if total is None else total + logits
+        count = len(self.teachers)
+        return total - math.log(count) if self.mean == "probabilities" else total / count
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean!r}"
