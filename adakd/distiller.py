@@ -104,7 +104,6 @@ class _Pair(nn.Module):
         frozen = _as_teacher(teacher, which[1], criterion.needs_teacher)
         if frozen is not None:
             _check_apart(student, frozen)
-            frozen.eval().requires_grad_(False)
         # An ensemble finds the logits of its teachers itself.
         self._which = (which[0], None if frozen is not teacher else which[1])
         self.student = student
@@ -115,6 +114,8 @@ class _Pair(nn.Module):
         self._listener(0)
         if criterion.needs_teacher:
             self._listener(1)
+        if frozen is not None:  # last, so that whatever is refused stays as it was
+            frozen.eval().requires_grad_(False)
         self.epoch: int | None = None
         """The epoch, counted from 1, for methods with a warm-up or a schedule; set it as epochs go by."""
 
@@ -412,7 +413,6 @@ class TrainerDistiller(_Pair):
         logits: Which | tuple[Which, Which] = None,
         **overrides: Any,
     ):
-        super().__init__(student, teacher, method, logits=logits, **overrides)
         kind = getattr(getattr(student, "config", None), "problem_type", None)
         if kind in ("regression", "multi_label_classification"):
             raise ValueError(
@@ -421,12 +421,13 @@ class TrainerDistiller(_Pair):
             )
         if shift is None:
             shift = _shifts(student)
-            theirs = [_shifts(network) for network in getattr(self.teacher, "teachers", [self.teacher])]
-            if shift is not None and (not shift) in theirs:
+            several = isinstance(teacher, (Sequence, nn.ModuleList))
+            if shift is not None and (not shift) in map(_shifts, teacher if several else [teacher]):
                 raise ValueError(
                     f"student, teacher: {type(student).__name__} {'predicts the next' if shift else 'labels the same'} "
                     "position and the teacher does not; if they do belong together, say shift=True or shift=False"
                 )
+        super().__init__(student, teacher, method, logits=logits, **overrides)
         self.shift = shift
         """Whether labels are shifted by one; None where nobody has said so."""
         self._register_state_dict_hook(_without_twins)
@@ -490,7 +491,9 @@ class TrainerDistiller(_Pair):
         ]
         loss = self.criterion(*both, target, epoch=self.epoch, ignore_index=_IGNORED).total
         if num_items_in_batch is not None:
-            loss = loss * (_count(target) / num_items_in_batch)
+            loss = (
+                loss * _count(target) / num_items_in_batch
+            )  # in this order: a ratio of integers would be fp32
         return {"loss": loss, "logits": student.logits}
 
 
