@@ -1,5 +1,6 @@
 """Distillation in other people's loops: a bare one, Lightning's, the Hugging Face Trainer's; the real packages."""
 
+import collections
 import copy
 
 import pytest
@@ -292,3 +293,301 @@ def test_a_trainer_that_takes_the_labels_is_refused(pair, batch):
     with pytest.raises(ValueError, match=r"labels: expected them while training.*label_smoothing_factor"):
         model(features=batch[0])
     assert set(model.eval()(features=batch[0])) == {"logits"}
+
+
+# ---- inputs, targets, features, several teachers ----
+
+
+class TwoInputs(nn.Module):
+    """Two inputs, by position or by name."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.body, self.head = nn.Linear(8, hidden), nn.Linear(hidden, 5)
+
+    def forward(self, x, scale=None):
+        return self.head(self.body(x).tanh()) * (1 if scale is None else scale)
+
+
+@pytest.fixture
+def wide_pair():
+    torch.manual_seed(0)
+    return TwoInputs(8), TwoInputs(32)
+
+
+def test_inputs_by_position_and_by_name(wide_pair, batch):
+    student, teacher = wide_pair
+    x, y = batch
+    scale = torch.linspace(0.5, 2, 16)[:, None]
+    expected = adakd.create_method("zkd+mlt")(student(x, scale), teacher(x, scale), y).total
+    distiller = adakd.Distiller(student, teacher, "zkd+mlt")
+    encoding = collections.UserDict(scale=scale, x=x)  # as a tokenizer's output is
+    for inputs in ((x, scale), {"scale": scale, "x": x}, encoding):
+        assert distiller(inputs, y).total == expected
+    assert distiller(x, y).total == distiller((x,), y).total != expected
+
+
+def test_a_tuple_that_is_one_argument(batch):
+    class Pair(nn.Linear):
+        def forward(self, pair):
+            return super().forward(pair[0]) + pair[1]
+
+    x, y = batch
+    distiller = adakd.Distiller(Pair(8, 5), Pair(8, 5), "kd")
+    assert distiller(((x, torch.zeros(5)),), y).total.isfinite()
+    Named = collections.namedtuple("Named", "x shift")  # torch's PackedSequence is such a one
+    assert distiller(Named(x, torch.zeros(5)), y).total.isfinite()
+
+
+def test_mixed_labels(pair, batch):
+    student, teacher = pair
+    x, y = batch
+    distiller = adakd.Distiller(student, teacher, "zkd+mlt").eval()
+    share = torch.linspace(0.1, 0.9, 16)[:, None]
+    mixed = share * x + (1 - share) * x.flip(0)
+    hot = nn.functional.one_hot(y, 5).float()
+    target = share * hot + (1 - share) * hot.flip(0)
+    terms = distiller(mixed, target)
+    log_q = student(mixed).log_softmax(-1)
+    torch.testing.assert_close(terms.ce, -(target * log_q).sum(-1).mean())
+    with pytest.raises(ValueError, match="needs one class label a row, got probabilities"):
+        adakd.Distiller(student, teacher, "dkd").eval()(mixed, target)
+
+
+def test_unlabelled_images(pair, batch):
+    student, teacher = pair
+    distiller = adakd.Distiller(student, teacher, "zkd+mlt", ce_weight=0)
+    assert distiller(batch[0]).total == distiller(*batch).total > 0
+    with pytest.raises(ValueError, match="target: got None, but the cross entropy has a weight"):
+        adakd.Distiller(student, teacher, "zkd+mlt")(batch[0])
+    with pytest.raises(ValueError, match="target: got None, but a term reads the labels"):
+        adakd.Distiller(student, teacher, "dkd", ce_weight=0).eval()(batch[0])
+
+
+@pytest.mark.parametrize("ignored", [-100, 255])
+def test_rows_without_a_label_are_left_out(pair, batch, ignored):
+    x, y = batch[0], batch[1].clone()
+    y[::3] = ignored
+    distiller = adakd.Distiller(*pair, "zkd+mlt").eval()
+    keep = y != ignored
+    expected = distiller(x[keep], y[keep]).total
+    torch.testing.assert_close(distiller(x, y, ignore_index=ignored).total, expected)
+
+
+def test_without_a_teacher_where_none_is_needed(pair, batch):
+    distiller = adakd.Distiller(pair[0], None, "ce").double()
+    assert distiller.teacher is None
+    assert distiller(batch[0].double(), batch[1]).total.isfinite()
+    with pytest.raises(
+        TypeError, match=r"teacher: expected a torch\.nn\.Module, or a sequence of several, got NoneType"
+    ):
+        adakd.Distiller(pair[0], None, "kd")
+
+
+def test_what_is_no_network_and_no_method_is_said(pair):
+    student, teacher = pair
+    with pytest.raises(TypeError, match=r"student: expected a torch\.nn\.Module, got str"):
+        adakd.Distiller("resnet8", teacher)
+    with pytest.raises(
+        TypeError, match=r"teacher: expected a torch\.nn\.Module, or a sequence of several, got str"
+    ):
+        adakd.Distiller(student, "resnet8")
+    with pytest.raises(TypeError, match=r"teachers: expected torch.nn.Module, got int at 1"):
+        adakd.Distiller(student, [teacher, 3])
+    with pytest.raises(ValueError, match="teachers: expected at least one network"):
+        adakd.Distiller(student, [])
+    with pytest.raises(TypeError, match=r"method: expected a name .* got KL\(.*LogitObjective\(divergence\)"):
+        adakd.Distiller(student, teacher, adakd.KL())
+
+
+# ---- several teachers ----
+
+
+@pytest.mark.parametrize("kind", [list, tuple, nn.ModuleList])
+def test_several_teachers_answer_with_the_mean_of_their_probabilities(batch, kind):
+    torch.manual_seed(0)
+    student, *teachers = network(8), network(16), network(32), network(4)
+    distiller = adakd.Distiller(student, kind(teachers), "kd").double()
+    x = batch[0].double()
+    mean = sum(teacher(x).softmax(-1) for teacher in teachers) / 3
+    torch.testing.assert_close(distiller.teacher(x).softmax(-1), mean, rtol=1e-12, atol=1e-12)
+    expected = adakd.create_method("kd")(distiller.eval().student(x), mean.log(), batch[1]).total
+    torch.testing.assert_close(distiller(x, batch[1]).total, expected, rtol=1e-12, atol=1e-12)
+    assert not any(p.requires_grad for teacher in teachers for p in teacher.parameters())
+    assert {name.split(".")[0] for name in distiller.state_dict()} == {"student"}
+
+
+def test_the_mean_of_logits_is_the_other_one(batch):
+    torch.manual_seed(0)
+    teachers = [network(16).eval(), network(32).eval()]
+    both = [adakd.Ensemble(teachers, mean=mean)(batch[0]) for mean in ("probabilities", "logits")]
+    torch.testing.assert_close(both[1], (teachers[0](batch[0]) + teachers[1](batch[0])) / 2)
+    assert not torch.allclose(*(x.softmax(-1) for x in both), atol=1e-3)
+    with pytest.raises(ValueError, match="mean: expected 'probabilities' or 'logits', got 'geometric'"):
+        adakd.Ensemble(teachers, mean="geometric")
+
+
+def test_teachers_of_half_precision_far_apart_and_of_other_classes():
+    far = [nn.Identity(), nn.Flatten()]
+    logits = torch.tensor([[300.0, 0.0, -300.0]])
+    mean = adakd.Ensemble(far)(logits)
+    assert mean.isfinite().all()  # probabilities themselves would be 0, and their logarithm not finite
+    torch.testing.assert_close(mean, logits.log_softmax(-1))
+    assert adakd.Ensemble(far)(logits.bfloat16()).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"logits of one shape, got \(2, 5\) and \(2, 3\) from teacher 1"):
+        adakd.Ensemble([nn.Linear(8, 5), nn.Linear(8, 3)])(torch.zeros(2, 8))
+
+
+def test_a_student_among_its_teachers_is_refused(pair):
+    with pytest.raises(ValueError, match=r"the same object twice.*copy\.deepcopy"):
+        adakd.Distiller(pair[0], [pair[1], pair[0]])
+    assert all(p.requires_grad for net in pair for p in net.parameters())
+
+
+def test_several_teachers_with_features_beside_their_logits(batch):
+    torch.manual_seed(0)
+    teachers = [Several(), Several()]
+    distiller = adakd.Distiller(network(8).eval(), teachers, "kd", logits=(None, 1))
+    mean = sum(teacher(batch[0])[1].softmax(-1) for teacher in teachers) / 2
+    torch.testing.assert_close(distiller.teacher(batch[0]).exp(), mean)
+    assert distiller(*batch).total.isfinite()
+
+
+# ---- features: taps, connectors, memories ----
+
+
+class Hint(adakd.Term):
+    """Mean square distance of features, through a connector; and how often each image was seen."""
+
+    taps = adakd.Taps(("body",), ("body",))
+
+    def build(self, student, teacher, train_images):
+        inner, outer = (x.features["body"].shape[1] for x in (student, teacher))
+        self.connector = nn.Linear(inner, outer)
+        self.register_buffer("seen", torch.zeros(train_images))
+
+    def forward(self, student, teacher, batch):
+        if batch.index is not None:
+            self.seen[batch.index] += 1
+        return (self.connector(student.features["body"]) - teacher.features["body"]).square().mean(1)
+
+
+def hinted():
+    return adakd.Objective({"hint": Hint(), "kd": adakd.LogitTerm(adakd.KL())}, {"hint": 2.0, "kd": 0.5})
+
+
+def test_connectors_are_parameters_of_the_distiller(wide_pair, batch):
+    student, teacher = wide_pair
+    student.train()
+    state = torch.get_rng_state()
+    distiller = adakd.Distiller(student, teacher, hinted()).double().build(batch[0][:2].double(), 40)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in student.modules())
+    assert distiller.criterion.terms["hint"].connector.weight.dtype == torch.float64
+    named = dict(distiller.named_parameters())
+    assert named["criterion.terms.hint.connector.weight"].shape == (32, 8)
+    x, y = batch[0].double(), batch[1]
+    index = torch.arange(16) + 10
+    terms = distiller(x, y, index=index)
+    s, t = student.body(x), teacher.body(x)
+    connector = distiller.criterion.terms["hint"].connector
+    torch.testing.assert_close(terms.parts["hint"], (connector(s) - t).square().mean())
+    plain = adakd.LogitObjective(adakd.KL(), kd_weight=0.5)(student(x), teacher(x), y).total
+    torch.testing.assert_close(terms.total, plain + 2 * terms.parts["hint"])
+    terms.total.backward()
+    assert all(p.grad is not None for p in distiller.parameters())
+    assert not any(p.grad is not None for p in teacher.parameters())
+    assert torch.equal(distiller.criterion.terms["hint"].seen, torch.zeros(40).index_fill(0, index, 1).double())
+    other = (
+        adakd.Distiller(*(TwoInputs(n) for n in (8, 32)), hinted()).double().build(batch[0][:2].double(), 40)
+    )
+    other.load_state_dict(distiller.state_dict())
+
+
+def test_connectors_are_asked_for_before_the_first_step(wide_pair, batch):
+    distiller = adakd.Distiller(*wide_pair, hinted())
+    with pytest.raises(
+        RuntimeError, match=r"call distiller\.build\(example, train_images\) before the optimizer"
+    ):
+        distiller(*batch)
+    distiller.build({"x": batch[0][:2]})
+    assert distiller({"x": batch[0]}, batch[1]).total.isfinite()
+
+
+def test_the_same_seed_makes_the_same_connectors(batch):
+    made = [
+        adakd.Distiller(TwoInputs(8), TwoInputs(32), hinted()).build(batch[0][:2], seed=seed)
+        for seed in (1, 1, 2)
+    ]
+    first, second, third = (d.criterion.terms["hint"].connector.weight for d in made)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+def test_a_feature_that_is_not_there_is_said_and_freezes_nobody(pair):
+    with pytest.raises(ValueError, match="Sequential has no submodule 'body'; its top level has 0, 1, 2, 3"):
+        adakd.Distiller(*pair, hinted())
+    assert all(p.requires_grad for net in pair for p in net.parameters())
+
+
+def test_a_copy_hears_its_own_features(wide_pair, batch):
+    distiller = adakd.Distiller(*wide_pair, hinted()).build(batch[0][:2])
+    before = distiller(*batch).total
+    copied = copy.deepcopy(distiller)
+    with torch.no_grad():
+        for parameter in copied.student.parameters():
+            parameter.add_(0.1)
+    assert copied(*batch).total != before
+    assert distiller(*batch).total == before
+
+
+def test_another_student_in_its_place_is_heard(wide_pair, batch):
+    distiller = adakd.Distiller(*wide_pair, hinted()).build(batch[0][:2])
+    torch.manual_seed(7)
+    distiller.student = TwoInputs(8)
+    expected = adakd.Distiller(copy.deepcopy(distiller.student), wide_pair[1], distiller.criterion)(
+        *batch
+    ).total
+    assert distiller(*batch).total == expected
+
+
+def test_several_teachers_are_tapped_by_their_numbers(wide_pair, batch):
+    class FirstHint(Hint):
+        taps = adakd.Taps(("body",), ("teachers.0.body",))
+
+        def build(self, student, teacher, train_images):
+            features = {"body": teacher.features["teachers.0.body"]}
+            super().build(student, teacher._replace(features=features), train_images)
+
+        def forward(self, student, teacher, batch):
+            return super().forward(
+                student, teacher._replace(features={"body": teacher.features["teachers.0.body"]}), batch
+            )
+
+    objective = adakd.Objective({"hint": FirstHint()}, {"hint": 1.0})
+    student, teacher = wide_pair
+    distiller = adakd.Distiller(student, [teacher, TwoInputs(16)], objective).build(batch[0][:2])
+    connector = distiller.criterion.terms["hint"].connector
+    expected = (connector(student.body(batch[0])) - teacher.body(batch[0])).square().mean()
+    torch.testing.assert_close(distiller(*batch).parts["hint"], expected)
+
+
+def test_what_is_deployed_is_the_student_or_what_a_term_makes_of_it(wide_pair, batch):
+    distiller = adakd.Distiller(*wide_pair, "kd")
+    assert distiller.deploy() is wide_pair[0]
+
+
+@pytest.mark.parametrize("method", ["kd", "zkd+mlt", "zdkd+dtkd", "kd+mlt-teacher"])
+def test_parts_of_a_batch_add_up_where_rows_are_independent(wide_pair, batch, method):
+    distiller = adakd.Distiller(*wide_pair, method).double().eval()
+    assert not distiller.criterion.reads_batch
+    x, y = batch[0].double(), batch[1]
+    whole = distiller(x, y).total
+    parts = sum(len(rows) / 16 * distiller(x[rows], y[rows]).total for rows in torch.arange(16).split(6))
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_neither_is_a_kind_of_the_other():
+    """What is implemented is not overridden: `forward` has one meaning a class."""
+    assert not issubclass(adakd.TrainerDistiller, adakd.Distiller)
+    assert not issubclass(adakd.Distiller, adakd.TrainerDistiller)
