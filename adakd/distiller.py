@@ -1,5 +1,6 @@
 """Student, teacher and method as one module, for a loop that is not ours: your own, Lightning's, the Hugging Face Trainer's."""
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -290,35 +291,36 @@ class Distiller(_Pair):
 
 _IGNORED = -100  # the label that Hugging Face's collators give to padding
 
-_UNSHIFTED = {
+_SHIFTED = ("ForCausalLM", "ForConditionalGeneration")
+_UNSHIFTED = (
     "ForMaskedLM",
     "ForTokenClassification",
     "ForSequenceClassification",
     "ForImageClassification",
     "ForVideoClassification",
     "ForAudioClassification",
-}
+)
 
 
-def _shifts(network: nn.Module | None) -> bool | None:
+def _shifts(network: Any) -> bool | None:
     """Whether the label of a position is what the position before it predicts; None if the network does not say."""
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network  # PEFT's wrapper
-    if not hasattr(inner, "loss_type"):  # no model of transformers
+    names = [kind.__name__ for kind in type(inner).__mro__]
+    if "PreTrainedModel" not in names:  # no model of transformers
         return None
     if getattr(inner.config, "is_encoder_decoder", False):  # its decoder's inputs are shifted already
         return False
-    if inner.loss_type in ("ForCausalLM", "ForConditionalGeneration"):
-        return True
-    if inner.loss_type in _UNSHIFTED:
-        return False
-    if inner.loss_type is None:  # older names: GPT2LMHeadModel, BertLMHeadModel
+    # Older versions say it in the name of the class alone.
+    kind = getattr(inner, "loss_type", None) or re.search("|".join((*_SHIFTED, *_UNSHIFTED, "$")), names[0])[0]
+    if kind in _SHIFTED or kind in _UNSHIFTED:
+        return kind in _SHIFTED
+    if not kind:  # older names: GPT2LMHeadModel, BertLMHeadModel
         from transformers.models.auto import modeling_auto
 
-        causal = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-        masked = set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values())
-        names = {kind.__name__ for kind in type(inner).__mro__}
-        if bool(names & causal) != bool(names & masked):
-            return bool(names & causal)
+        causal = {*modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}.intersection(names)
+        masked = {*modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()}.intersection(names)
+        if bool(causal) != bool(masked):
+            return bool(causal)
     return None
 
 
