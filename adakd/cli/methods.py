@@ -64,6 +64,7 @@ def about_method(row: Method) -> dict[str, Any]:
         about["settings"] = {
             "standardize": row.standardize,
             "warmup_epochs": row.warmup_epochs,
+            **({"weight": row.weight} if row.weight else {}),
             **_defaults(DIVERGENCES[row.divergence]),
             **row.divergence_options,
             **_defaults(RULES[row.rule]),
