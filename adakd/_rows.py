@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from . import _check
 from ._check import check_device, check_float, check_labels, check_tensor
 
 __all__ = ["Rows", "check_kinds", "select_rows"]
@@ -38,12 +39,14 @@ def select_rows(
     *,
     ignore_index: int | None,
     pad_vocab: str | None = None,
+    may_mask: bool = False,
 ) -> Rows:
     """Flatten (…, K) to (N, K), and take out the rows whose label is `ignore_index`.
 
     Rows are taken out before standardization, temperatures and batch statistics, so that all of them agree, by
     construction, with selecting the rows beforehand. In a compiled graph, whose shapes must not depend on values, they
-    stay and are marked in `mask`; so inside `torch.vmap`.
+    stay and are marked in `mask`; so inside `torch.vmap`, and on an accelerator, which would have to be waited for, where
+    `may_mask` says that no row is compared with another.
 
     Raises:
         ValueError: for shapes or types that do not fit, or no rows at all.
@@ -57,10 +60,13 @@ def select_rows(
     keep = mask = None
     if target is not None and not soft and ignore_index is not None:
         counted = target != ignore_index
-        whole = _all(counted)
+        whole = None if may_mask and student.ndim == 2 and not _check.may_read(counted) else _all(counted)
         if whole is None:
             mask = counted.flatten()
             target = target.masked_fill(~counted, 0)
+            # Whatever stands in them, NaN too, must not reach a gradient.
+            student = student.masked_fill(~counted.unsqueeze(-1), 0.0)
+            teacher = teacher.masked_fill(~counted.unsqueeze(-1), 0.0) if teacher is not None else None
         elif not whole:
             keep = counted
     classes = student.shape[-1]

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ._check import NotFiniteError, check_finite, may_read, read
+from . import _check
+from ._check import NotFiniteError, check_finite, read
 from ._rows import Rows, check_kinds, select_rows
 from .divergence import Divergence
 from .refine import Refinement
@@ -19,7 +20,7 @@ from .temperature import TemperatureRule, Temperatures
 from .terms import LogitTerm, Term
 from .weight import SampleWeight
 
-__all__ = ["LogitObjective", "Objective", "Terms"]
+__all__ = ["LogitObjective", "Objective", "SumOfTerms", "Terms"]
 
 
 class Terms(NamedTuple):
@@ -33,7 +34,12 @@ class Terms(NamedTuple):
     """Value of the logit term, mean over the rows, unweighted; 0 without one."""
     temperature: Temperatures | None
     """Temperatures that the rule of the logit term chose, each (N, 1) or (1, 1); None without one."""
-    parts: Mapping[str, Tensor] = {}
+
+
+class SumOfTerms(Terms):
+    """`Terms` of an `Objective` with other terms than one on logits; as a tuple, the same four."""
+
+    parts: Mapping[str, Tensor]
     """Every term by its name, mean over the rows, unweighted."""
 
 
@@ -217,7 +223,8 @@ class Objective(nn.Module):
                 term reads labels.
             epoch: counted from 1; drives warm-ups and schedules. None means that they are over.
             ignore_index: label of the rows to take out; None where there are none, which spares an accelerator
-                the wait for the answer.
+                the wait for the answer where rows are compared with each other, or have leading axes. (Where (N, K) rows
+                stand for themselves they are left out there without a wait; the temperatures then name them too.)
             index: (B,) positions of the images in the training set, for terms with a memory of it.
 
         Raises:
@@ -237,6 +244,9 @@ class Objective(nn.Module):
             target,
             ignore_index=ignore_index,
             pad_vocab=self.pad_vocab,
+            may_mask=not any(
+                term.reads_batch or term.keeps_state or not term.per_sample for term in self.terms.values()
+            ),
         )
         if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
             index = index[rows.keep]
@@ -273,7 +283,7 @@ class Objective(nn.Module):
             )
 
     def _whole(self, rows: Rows, batch: Batch, student: Signals, teacher: Signals | None) -> Terms:
-        if may_read(rows.student):
+        if _check.may_read(rows.student):
             check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
         s = _at_least_fp32(_ordinary(rows.student))
         ce = self._ce(s, rows)
@@ -293,7 +303,7 @@ class Objective(nn.Module):
                 if isinstance(term, LogitTerm):
                     kd = parts[name]
         _refuse_non_finite(total, s.dtype)
-        return Terms(total, ce, kd, temperatures, parts)
+        return self._result(Terms(total, ce, kd, temperatures), parts)
 
     def _both(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of both networks with the classes that both have, in the student's dtype."""
@@ -317,7 +327,7 @@ class Objective(nn.Module):
 
     def _in_slices(self, rows: Rows, batch: Batch) -> Terms:
         """The same, a slice of rows at a time; the backward pass computes each slice once more."""
-        if may_read(rows.student):
+        if _check.may_read(rows.student):
             check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
         count, size = len(rows.student), self.chunk
         parts: dict[str, Tensor] = {}
@@ -348,7 +358,7 @@ class Objective(nn.Module):
             if isinstance(term, LogitTerm):
                 kd = parts[name]
         _refuse_non_finite(total, total.dtype)
-        return Terms(total, ce, kd, _joined(seen), parts)
+        return self._result(Terms(total, ce, kd, _joined(seen)), parts)
 
     def _slice(
         self, student: Tensor, teacher: Tensor | None, target: Tensor | None, epoch: int | None
@@ -377,7 +387,15 @@ class Objective(nn.Module):
         zero = _at_least_fp32(student).sum()
         for parameter in self.parameters():  # without a gradient, DistributedDataParallel would wait for it
             zero = zero + parameter.flatten()[:0].sum()
-        return Terms(zero, zero.detach(), zero.detach(), None, dict.fromkeys(self.terms, zero.detach()))
+        nothing = zero.detach()
+        return self._result(Terms(zero, nothing, nothing, None), dict.fromkeys(self.terms, nothing))
+
+    def _result(self, terms: Terms, parts: Mapping[str, Tensor]) -> Terms:
+        if all(isinstance(term, LogitTerm) for term in self.terms.values()) and len(parts) < 2:
+            return terms  # whose kd is the one part
+        result = SumOfTerms(*terms)
+        result.parts = parts
+        return result
 
     def _warmup(self, name: str, epoch: int | None) -> float:
         if epoch is None or self.warmups[name] == 0:

@@ -270,6 +270,20 @@ def test_compiled_a_batch_statistic_over_ignored_rows_is_nan_and_not_silently_wr
     close(compiled(student, teacher, clean, epoch=3).total, made(name)(student, teacher, clean, epoch=3).total)
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "itkd"])
+def test_on_an_accelerator_nothing_waits_where_rows_stand_for_themselves(name, monkeypatch):
+    """As there, no value is read; what is left out is the same."""
+    rows = sequences(shape=(8,))
+    expected = outcome(made(name), *rows, epoch=3)
+    monkeypatch.setattr("adakd._check.may_read", lambda tensor: False)
+    wild = [x.masked_fill((rows[2] == -100).unsqueeze(-1), torch.nan) for x in rows[:2]]
+    terms, grad, learned = outcome(made(name), *wild, rows[2], epoch=3)
+    close(terms.total, expected[0].total)
+    close(grad, expected[1])
+    for a, b in zip(learned, expected[2], strict=True):
+        assert a is b is None or torch.allclose(a, b, rtol=1e-12)
+
+
 # ---- sums of terms ----
 
 

@@ -6,7 +6,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from .._check import may_read, read
+from .. import _check
+from .._check import read
 from ..divergence import Divergence
 from ..logits import STANDARDIZATIONS, standardize
 from ..refine import Refinement
@@ -117,7 +118,7 @@ class LogitTerm(Term):
         self._refuse_two_classes(student.shape[-1])
         z_student, z_teacher = self.standardized(student), self.standardized(teacher)
         temperatures = self.temperature(z_student, z_teacher, batch.target, batch.epoch)
-        if may_read(student):
+        if _check.may_read(student):
             self._warn(student.detach(), teacher, (z_student.detach(), z_teacher), temperatures)
         value = self.divergence(z_student, z_teacher, batch.target, temperatures)
         if self.weight is not None:

@@ -111,7 +111,7 @@ def fitted(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> tuple[dict
 def first_names(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str:
     """How the names of a file and of a network begin: by these one sees what has to be renamed."""
     file, network = (
-        ", ".join(printable(f"{name:.60}") for name in list(names)[:3]) for names in (state, wanted)
+        ", ".join(printable(f"{name:.60}") for name in names[:3]) for names in (sorted(state), list(wanted))
     )
     return f"The file begins with {file or 'nothing'}; the network with {network}. "
 
