@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
     from .refine import Refinement
     from .runs import Resources, Run, RunConfig, open_run
     from .signals import Batch, Signals, Tapped, Taps
-    from .teachers import CachedTeacher, Ensemble, LiveTeacher, TeacherError, find_teacher
+    from .teachers import CachedTeacher, Ensemble, LiveTeacher, Recorded, TeacherError, find_teacher
     from .temperature import (
         CTKD,
         DTKD,
@@ -97,6 +97,7 @@ __all__ = [
     "PowerSum",
     "Precision",
     "Recipe",
+    "Recorded",
     "Refinement",
     "Resources",
     "Run",
@@ -166,7 +167,7 @@ _ROOMS = {
         "TemperatureRule",
         "Temperatures",
     ),
-    "teachers": ("CachedTeacher", "Ensemble", "LiveTeacher", "TeacherError", "find_teacher"),
+    "teachers": ("CachedTeacher", "Ensemble", "LiveTeacher", "Recorded", "TeacherError", "find_teacher"),
     "terms": ("LogitTerm", "Term"),
     "training": (
         "RECIPES",

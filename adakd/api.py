@@ -4,6 +4,7 @@ These are keyword faces: what they do is in `adakd.plan` (what is asked for), `a
 `adakd.teachers` and `adakd.training`.
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +17,19 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ._check import near_names
-from .data import ImageData, name_of, resolve_data
-from .models import MODELS
+from .data import DATASETS, ImageData, name_of, resolve_data
+from .models import network_of
 from .plan import (
     Request,
     checked_seed,
     ensure_teacher,
     load_requested_teacher,
+    named_method,
     plan_student,
     plan_teacher,
     split_options,
 )
-from .runs import Job, Resources, Run, carry_out, loaded_model, open_run, resolve_device
+from .runs import Job, Resources, Run, carry_out, loaded_model, open_run, refuse_other_data, resolve_device
 from .teachers import CachedTeacher, LiveTeacher, TeacherSource
 from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, never, step_bar
@@ -44,7 +45,7 @@ log = logging.getLogger("adakd")
 
 
 def train_teacher(
-    model: str | None = None,
+    model: str | nn.Module | Callable[..., nn.Module] | None = None,
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
@@ -101,9 +102,9 @@ def train_teacher(
 
 
 def distill(
-    teacher: str | os.PathLike | Run | None = None,
-    student: str | None = None,
-    method: str = "zkd+mlt",
+    teacher: str | os.PathLike | Run | nn.Module | None = None,
+    student: str | nn.Module | Callable[..., nn.Module] | None = None,
+    method: str | nn.Module = "zkd+mlt",
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
@@ -187,8 +188,8 @@ def distill(
 def compare(
     methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     seeds: Sequence[int] = (0, 1, 2),
-    teacher: str | os.PathLike | Run | None = None,
-    student: str | None = None,
+    teacher: str | os.PathLike | Run | nn.Module | None = None,
+    student: str | nn.Module | Callable[..., nn.Module] | None = None,
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     *,
@@ -246,7 +247,7 @@ def compare(
         requests = []
         for seed in seeds:
             for method, settings in chosen:
-                which = {"method": method, "method_options": settings, "seed": seed}
+                which = {"method": named_method(method), "method_options": settings, "seed": seed}
                 told = on_epoch and partial(on_epoch, which)
                 requests.append(
                     replace(request, data=data, method=method, options=settings, seed=seed, on_epoch=told)
@@ -262,7 +263,10 @@ def _chosen(
     """Methods with their options; refused where they make no comparison."""
     if isinstance(methods, str):
         raise ValueError(f"methods: expected a sequence of names, got the text {methods!r}")
-    chosen = [(method, {}) if isinstance(method, str) else (method[0], dict(method[1])) for method in methods]
+    chosen = [
+        (method, {}) if isinstance(method, str | nn.Module) else (method[0], dict(method[1]))
+        for method in methods
+    ]
     if not chosen or not seeds:
         raise ValueError("compare: expected at least one method and one seed")
     if any(chosen.count(one) > 1 for one in chosen) or len(set(seeds)) < len(seeds):
@@ -306,13 +310,14 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     """Which of the jobs train in lockstep: those that share one live teacher and the same stream of images."""
     groups: dict[Any, list[int]] = {}
     for i, job in enumerate(jobs):
-        shared = replace(job.config, student="", method="", options={}).key if job.shares else i
-        groups.setdefault(shared, []).append(i)
+        config = job.config.describe()
+        shared = json.dumps([config[name] for name in ("data", "recipe", "seed", "precision", "teacher")])
+        groups.setdefault(shared if job.shares else i, []).append(i)
     return list(groups.values())
 
 
 def cache_teacher(
-    teacher: str | os.PathLike | Run | None = None,
+    teacher: str | os.PathLike | Run | nn.Module | None = None,
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     seeds: Sequence[int] = (0,),
@@ -454,6 +459,8 @@ def _source(
 def evaluate(
     run: str | os.PathLike | Run,
     *,
+    data: ImageData | None = None,
+    network: str | nn.Module | Callable[..., nn.Module] | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
     root: str | os.PathLike | None = None,
@@ -462,6 +469,9 @@ def evaluate(
 
     Args:
         run: a `Run` or its folder.
+        data: the run's own `ImageData`, where it was no data set by name.
+        network: what the run was made with, where that was no name: a module, or a factory. Left out for a `Run` of
+            this process.
         device: "cuda", "cpu" or "auto".
         precision: the run's own when left out.
         root: folder of the downloaded data.
@@ -473,13 +483,22 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
-    data = resolve_data(record["data"]["name"], root, official=record["data"]["official"]).to(device)
-    if data.checksum != record["data"]["sha256"]:
-        log.warning("%s: the data are not those of the run (another checksum)", data.name)
-    model = run.model().to(device, memory_format=torch.channels_last)
+    data = (_data_of(run, root) if data is None else data).to(device)
+    refuse_other_data(run, data, "network")
+    model = run.model(network).to(device, memory_format=torch.channels_last)
     parameters = sum(p.numel() for p in model.parameters())
     chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
     return evaluate_model(model, data, chosen)
+
+
+def _data_of(run: Run, root: str | os.PathLike | None) -> ImageData:
+    """The data set of a run, by its name."""
+    record = run.record["data"]
+    if record["name"] not in DATASETS:
+        raise ValueError(
+            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...)"
+        )
+    return resolve_data(record["name"], root, official=record["official"])
 
 
 def evaluate_weights(
@@ -507,11 +526,10 @@ def evaluate_weights(
         ValueError: for unknown names.
         DataError, WeightsError: if data or weights are missing or damaged, or the weights are of another network.
     """
-    if model not in MODELS:
-        raise ValueError(near_names("model", model, MODELS))
+    chosen_network = network_of(model)
     name_of(data)
     device = resolve_device(device)
     data = resolve_data(data, root, official).to(device)
-    network = loaded_model(model, data.num_classes, Path(weights), None).eval()
+    network = loaded_model(chosen_network, data.num_classes, data.channels, Path(weights)).eval()
     chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()))
     return evaluate_model(network.to(device, memory_format=torch.channels_last), data, chosen)

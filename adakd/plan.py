@@ -1,5 +1,7 @@
 """From what was asked for, by names, to runs that can be carried out: all that can go wrong without training."""
 
+import copy
+import hashlib
 import json
 import logging
 import math
@@ -7,17 +9,16 @@ import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from ._check import near_names
-from .data import ImageData, name_of, resolve_data, usual
+from ._check import brief
+from .data import DATASETS, ImageData, name_of, resolve_data, usual
 from .methods import create_method, get_method, options_of
-from .models import MODELS, create_model
-from .runs import Job, Resources, Run, RunConfig
+from .models import MODELS, Network, network_of
+from .models.network import sha256_of_state
+from .runs import Job, Resources, RunConfig
 from .teachers import MissingTeacherError, Teacher, load_teacher, locate_teacher
 from .training.cache import DTYPES
 from .training.precision import choose_precision
@@ -40,38 +41,53 @@ class Request:
     """What somebody asks for, by names that nobody has looked at yet."""
 
     data: str | ImageData = "gratings"
-    student: str | None = None
-    method: str = "zkd+mlt"
+    student: Any = None
+    """A name, a module, or a factory; see `adakd.models.network_of`."""
+    method: Any = "zkd+mlt"
+    """A name, or an objective."""
     options: Mapping[str, Any] = field(default_factory=dict)
     recipe: str | Recipe | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Other values for settings of the recipe."""
     seed: int = 0
     precision: str = "auto"
-    teacher: str | os.PathLike | Run | None = None
+    teacher: Any = None
+    """A run, its folder, the name of a model, a module, an `Ensemble`, or `Recorded` logits."""
     teacher_weights: str | os.PathLike | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
 
     @property
-    def named_teacher(self) -> str | os.PathLike | Run:
+    def named_teacher(self) -> Any:
         """The teacher, or the data set's usual one."""
-        return self.teacher or usual(name_of(self.data)).teacher
+        return usual(name_of(self.data)).teacher if self.teacher is None else self.teacher
+
+    def network(self, role: str) -> Network:
+        """The student, or the data set's usual one in this role."""
+        named = getattr(usual(name_of(self.data)), role) if self.student is None else self.student
+        return network_of(named)
 
     def resolved_recipe(self, role: str) -> Recipe:
         """The recipe, or the data set's usual one, with its changes."""
-        return get_recipe(self.recipe or usual(name_of(self.data)).recipe, role, **self.changes)
+        recipe = get_recipe(self.recipe or usual(name_of(self.data)).recipe, role, **self.changes)
+        own = isinstance(self.data, ImageData) and self.data.name not in DATASETS
+        if own and self.recipe is None and "train_images" not in self.changes and recipe.train_images:
+            # Nobody has asked for a part, and of a small set there may be none of that size.
+            left = len(self.data.train) - (recipe.validation_images or 0)
+            if recipe.train_images > left:
+                recipe = replace(recipe, train_images=None)
+        return recipe
 
 
 def plan_teacher(request: Request, resources: Resources) -> Job:
     """Training of a network on the labels alone, checked and not begun."""
-    data_name = name_of(request.data)
+    name_of(request.data)
     seed = checked_seed(request.seed)
-    model = request.student or usual(data_name).teacher
-    _check_model(model)
+    network = request.network("teacher")
     recipe = request.resolved_recipe("teacher")
     data = resolve_data(request.data, resources.root, resources.official).to(resources.device)
-    precision = choose_precision(request.precision, data.device, _size(model, data.num_classes))
-    config = RunConfig(model, "ce", {}, data, recipe, seed, precision)
+    precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)))
+    further = network.identity(*_shape(data))
+    config = RunConfig(network, "ce", {}, data, recipe, seed, precision, further=further)
     return Job(config, create_method("ce"), resources, kind="teacher", on_epoch=request.on_epoch)
 
 
@@ -84,32 +100,32 @@ def plan_student(request: Request, resources: Resources) -> Job:
         if resources.cache:
             teacher = teacher.with_cache(config.data, config.recipe, resources.cache, request.precision)
         config = replace(config, teacher=teacher.identity)
+    student_views(config.data, config.recipe, config.seed)  # refuses a recipe that does not fit the data
     return Job(config, objective, resources, teacher, on_epoch=request.on_epoch)
 
 
-def _checked(
-    request: Request, resources: Resources, locate: bool = True
-) -> tuple[RunConfig, nn.Module, Run | Path | None]:
+def _checked(request: Request, resources: Resources, locate: bool = True) -> tuple[RunConfig, nn.Module, Any]:
     """Config and objective of a student, its teacher left out; and where that one is, if it is to be located."""
-    data_name = name_of(request.data)
+    name_of(request.data)
     seed = checked_seed(request.seed)
-    student = request.student or usual(data_name).student
-    _check_model(student)
-    options = _plain(request.options)
+    student = request.network("student")
+    method, options = named_method(request.method), _plain(request.options)
     recipe = request.resolved_recipe("student")
-    taught = get_method(request.method).divergence is not None
     # Before data are downloaded for nothing.
-    found = _located(request, resources) if taught and locate else None
+    found = _located(request, resources) if _is_taught(request.method) and locate else None
     data = resolve_data(request.data, resources.root, resources.official).to(resources.device)
-    precision = choose_precision(request.precision, data.device, _size(student, data.num_classes))
-    objective = _objective(request.method, options, recipe, data, seed)
+    precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)))
+    objective, further = _objective(request.method, options, recipe, data, seed)
+    further = {**student.identity(*_shape(data)), **further}
     if resources.cache is not None and resources.cache not in DTYPES:
         raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {resources.cache!r}")
-    student_views(data, recipe, seed)  # refuses a recipe that does not fit the data
-    return RunConfig(student, request.method, options, data, recipe, seed, precision), objective, found
+    if not locate:
+        student_views(data, recipe, seed)  # refuses a recipe that does not fit the data
+    config = RunConfig(student, method, options, data, recipe, seed, precision, further=further)
+    return config, objective, found
 
 
-def _located(request: Request, resources: Resources) -> Run | Path:
+def _located(request: Request, resources: Resources) -> Any:
     return locate_teacher(request.named_teacher, request.teacher_weights, name_of(request.data), resources.out)
 
 
@@ -125,7 +141,7 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
 
     Of several requests with one teacher, all are checked before it trains. For any other data set, nothing: whoever plans the student then raises `TeacherError`, with the command.
     """
-    taught = [each for each in requests if get_method(each.method).divergence is not None]
+    taught = [each for each in requests if _is_taught(each.method)]
     if not taught:
         return
     request = taught[0]
@@ -174,14 +190,25 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def _check_model(name: str) -> None:
-    if name not in MODELS:
-        raise ValueError(near_names("model", name, MODELS))
+def _shape(data: ImageData) -> tuple[int, int]:
+    """Numbers of classes and of channels."""
+    return data.num_classes, data.channels
 
 
-def _size(model: str, num_classes: int) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in create_model(model, num_classes).parameters())
+def _is_taught(method: Any) -> bool:
+    """Whether a method reads a teacher."""
+    if isinstance(method, str):
+        return get_method(method).divergence is not None
+    return bool(getattr(method, "needs_teacher", True))
+
+
+def named_method(method: Any) -> str:
+    """What a config calls a method: its name, or the class of an objective."""
+    if isinstance(method, str):
+        return method
+    if isinstance(method, nn.Module):
+        return type(method).__name__
+    raise TypeError(f"method: expected a name or an objective (adakd.Objective), got {brief(method)}")
 
 
 def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,9 +223,41 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _objective(
-    method: str, options: Mapping[str, Any], recipe: Recipe, data: ImageData, seed: int
-) -> nn.Module:
-    """The method as configured, with what it reads of the run where nobody has said it."""
+    method: Any, options: Mapping[str, Any], recipe: Recipe, data: ImageData, seed: int
+) -> tuple[nn.Module, dict[str, str]]:
+    """The method as configured, and what identifies it beside its name and options."""
+    if not isinstance(method, str):
+        if options:
+            raise ValueError(f"method_options: an objective has none of ours, got {dict(options)}; set its own")
+        own = copy.deepcopy(method)  # each run begins with it as it was given
+        return own, {"objective": _digest_of(own)}
+    # What it reads of the run where nobody has said it.
     known = {"epochs": recipe.epochs, "num_classes": data.num_classes, "seed": seed}
     wanted = {key: value for key, value in known.items() if key in options_of(method)}
-    return create_method(method, **{**wanted, **options})
+    return create_method(method, **{**wanted, **options}), {}
+
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def _digest_of(objective: nn.Module) -> str:
+    """Digest of an objective: classes, plain settings and tensors of all its parts."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, _PLAIN):
+            return repr(value)
+        if isinstance(value, Mapping):
+            return {str(key): plain(each) for key, each in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(each) for each in value]
+        return type(value).__qualname__
+
+    parts = {
+        name: [
+            type(part).__qualname__,
+            {key: plain(value) for key, value in vars(part).items() if key[0] != "_" and key != "training"},
+        ]
+        for name, part in objective.named_modules()
+    }
+    text = json.dumps([parts, sha256_of_state(objective)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -26,7 +26,7 @@ import torch
 
 import adakd
 from adakd import CacheError, CheckpointError, TeacherError, WeightsError, load_weights
-from adakd.models import seeded_model
+from adakd.models import network_of, seeded_model
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
 from adakd.study import Study, append_record, format_lines, read_records, read_study, run_study
@@ -119,7 +119,7 @@ def load_teacher(root, data):
 
 def teacher_arguments(root):
     record = json.loads((root / "teacher" / "record.json").read_text())
-    return NAME, 10, root / "teacher" / "weights.safetensors", record["weights_sha256"]
+    return network_of(NAME), (10, 3), root / "teacher" / "weights.safetensors", record["weights_sha256"]
 
 
 def go_on(root, data):

@@ -176,6 +176,11 @@ class ImageData:
         return len(self.classes)
 
     @property
+    def channels(self) -> int:
+        """C: 3 for colour images."""
+        return self.train.images.shape[3]
+
+    @property
     def device(self) -> torch.device:
         return self.train.images.device
 
@@ -192,6 +197,7 @@ class ImageData:
             "train_images": len(self.train),
             "test_images": len(self.test),
             "classes": self.num_classes,
+            **({} if self.channels == 3 else {"channels": self.channels}),
         }
 
 

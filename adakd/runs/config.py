@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from .._check import check_name
 from ..data import ImageData
+from ..models import Network
 from ..training.loop import never
 from ..training.precision import Precision
 from ..training.recipe import Recipe
@@ -23,7 +24,7 @@ __all__ = ["Resources", "RunConfig", "resolve_device"]
 class RunConfig:
     """What identifies a run: of two runs with one of these, the second opens what the first has made."""
 
-    student: str
+    student: Network
     method: str
     options: Mapping[str, Any]
     """Settings of the method that differ from its row, in JSON's own types."""
@@ -33,11 +34,13 @@ class RunConfig:
     precision: Precision
     teacher: Mapping[str, Any] | None = None
     """Name and hash of the teacher's weights, and the format of its logits where they are cached; None without one."""
+    further: Mapping[str, str] = field(default_factory=dict)
+    """What else identifies it, of a network or a method whose name does not say all."""
 
     def describe(self) -> dict[str, Any]:
         """The same as plain data: the ``config`` of the run's record."""
         return {
-            "model": self.student,
+            "model": self.student.name,
             "method": self.method,
             "method_options": dict(self.options),
             "data": {"name": self.data.name, "sha256": self.data.checksum},
@@ -45,6 +48,7 @@ class RunConfig:
             "seed": self.seed,
             "precision": self.precision.name,
             "teacher": None if self.teacher is None else dict(self.teacher),
+            **self.further,
         }
 
     @property
@@ -56,12 +60,12 @@ class RunConfig:
         """``<out>/<data>/<student>/<method>-<recipe>-seed<seed>-<digest of everything>``."""
         for kind, name in (
             ("data set", self.data.name),
-            ("model", self.student),
+            ("model", self.student.folder),
             ("recipe", self.recipe.name),
         ):
             check_name(kind, name)  # none of them leads out of `out`
         leaf = f"{self.method}-{self.recipe.name}-seed{self.seed}-{self.key[:8]}"
-        return Path(out) / self.data.name / self.student / leaf
+        return Path(out) / self.data.name / self.student.folder / leaf
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,17 @@
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 from tqdm.auto import tqdm
 
-from .._check import near_names, printable
+from .._check import printable
 from ..data import ImageData
-from ..models import MODELS, seeded_model
+from ..models import Network, network_of
+from ..models.network import is_model
 from ..training.capture import choose_capture
 from ..training.files import (
     load_weights,
@@ -44,6 +45,8 @@ class Run:
 
     folder: Path
     record: dict[str, Any]
+    network: Network | None = field(default=None, compare=False, repr=False)
+    """The network that was trained, where this process knows it and its name does not say all."""
 
     @property
     def accuracy(self) -> float:
@@ -55,26 +58,64 @@ class Run:
         """One row an epoch."""
         return self.record["history"]
 
-    def model(self) -> nn.Module:
+    def model(self, network: str | nn.Module | Callable[..., nn.Module] | None = None) -> nn.Module:
         """The trained network, in evaluation mode, on the CPU.
+
+        Args:
+            network: what the run was made with, where that was no name: a module, or a factory. Left out for names, and
+                in the process that made the run.
 
         Raises:
             WeightsError: if its weights are missing, or not those that the record names by their hash.
+            ValueError: if the network is not known, or another one.
         """
-        name, classes = self.record["config"]["model"], self.record["data"]["classes"]
-        return loaded_model(name, classes, self.folder / WEIGHTS, self.record.get("weights_sha256")).eval()
+        return self.loaded(self.known_network(network)).eval()
+
+    def known_network(self, network: Any = None) -> Network:
+        """The network of the run, untrained: the one given, the one of this process, or the one of its name.
+
+        Raises:
+            ValueError: if it is not known, or another one than was trained.
+        """
+        config, data = self.record["config"], self.record["data"]
+        if network is not None:
+            known = network_of(network)
+        elif self.network is not None:
+            known = self.network
+        elif is_model(config["model"]):
+            known = network_of(config["model"])
+        else:
+            raise ValueError(
+                f"the network {config['model']!r} of {self.folder} is not known here: give the module or the function "
+                "that makes it (network=), or register it: adakd.MODELS[name] = function of the number of classes"
+            )
+        of_record = config.get("architecture")
+        found = known.identity(data["classes"], data.get("channels", 3)).get("architecture")
+        if of_record != found:
+            raise ValueError(
+                f"the network {known.name!r} is not the one that {self.folder} was trained with (its classes, or the "
+                "names and shapes of its tensors, are others); give that one (network=)"
+            )
+        return known
+
+    def loaded(self, network: Network) -> nn.Module:
+        """This network with the run's weights."""
+        data, sha256 = self.record["data"], self.record.get("weights_sha256")
+        model = network.build(data["classes"], data.get("channels", 3))
+        name = f"{network.name} ({data['classes']} classes)"
+        return load_weights(model, self.folder / WEIGHTS, sha256=sha256, name=name)
 
     def __repr__(self) -> str:
         config = self.record["config"]
         return f"Run({config['model']}, {config['method']}, {self.accuracy:.2f}%)"
 
 
-def loaded_model(name: str, num_classes: int, weights: Path, sha256: str | None) -> nn.Module:
-    """A network by name with the weights of a file, which must have this hash where one is given."""
-    if name not in MODELS:
-        raise ValueError(near_names("model", name, MODELS))
-    model = seeded_model(name, num_classes, seed=0)  # overwritten at once
-    return load_weights(model, weights, sha256=sha256, name=f"{name} ({num_classes} classes)")
+def loaded_model(
+    network: Network, num_classes: int, in_channels: int, weights: Path, sha256: str | None = None
+) -> nn.Module:
+    """A network with the weights of a file, which must have this hash where one is given."""
+    model = network.build(num_classes, in_channels)  # overwritten at once
+    return load_weights(model, weights, sha256=sha256, name=f"{network.name} ({num_classes} classes)")
 
 
 def open_run(folder: str | Path) -> Run:
@@ -145,7 +186,13 @@ class Job:
     def label(self) -> str:
         """What the display calls the run."""
         of = "teacher" if self.kind == "teacher" else self.config.method
-        return f"{of} {self.config.student}"
+        return f"{of} {self.config.student.name}"
+
+    @property
+    def known_network(self) -> Network | None:
+        """The network, where its name does not say all."""
+        student = self.config.student
+        return None if student.described_by_its_name else student
 
     @property
     def finished(self) -> bool:
@@ -253,7 +300,7 @@ class _Attempt:
         progress = job.resources.progress
         if isinstance(progress, tqdm):  # the display of several runs counts the steps of this one too
             progress.update(steps_of(job.config.data, job.config.recipe))
-        run = open_run(job.folder)
+        run = replace(open_run(job.folder), network=job.known_network)
         if key_of(run.record["config"]) != job.config.key:
             raise ValueError(
                 f"{job.folder / RECORD} is damaged (field 'config' is of another run than its folder's name says); "
@@ -283,7 +330,7 @@ class _Attempt:
             if job.teacher is not None:
                 self.about_teacher = job.teacher.describe(config, resources.progress)
             self.sessions = begin_session(job.folder, config.data.device, captured, together)
-            student = seeded_model(config.student, config.data.num_classes, config.seed)
+            student = config.student.build(config.data.num_classes, config.data.channels, config.seed)
             trainer = Trainer(student, job.objective, config.recipe, config.data, config.precision, captured)
             self.display = Display(job.label, resources.progress)
             callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
@@ -325,7 +372,7 @@ class _Attempt:
             }
             record = write_record(job.folder / RECORD, record)
             clean(job.folder)
-            self.result = Run(job.folder, record)
+            self.result = Run(job.folder, record, job.known_network)
 
 
 def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..data import ImageData, name_of, resolve_data, usual
 from ..methods import create_method, get_method, options_of
-from ..models import seeded_model
+from ..models import network_of
 from ..objective import LogitObjective
 from ..plan import Request, ensure_teacher, load_requested_teacher, plan_student, split_options
 from ..runs import BusyError, Job, Resources, Run, resolve_device
@@ -243,7 +243,7 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the untrained student and of the teacher for the first images that the first seed shows, and labels."""
     data, seed = work.data, work.study.seeds[0]
     teacher = load_requested_teacher(work.request, work.resources).model.to(data.device)
-    student = seeded_model(work.request.student, data.num_classes, seed).to(data.device).train()
+    student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device).train()
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
     some = itertools.islice(batches, _PUSH_BATCHES)
     said = [(student(images), teacher(images), labels) for images, labels in some]
@@ -367,7 +367,7 @@ def run_study(
     request = replace(
         request,
         data=data,
-        student=student or usual(name).student,
+        student=network_of(student or usual(name).student),
         teacher=teacher,
         recipe=recipe,
         changes=changes,

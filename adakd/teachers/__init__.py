@@ -2,6 +2,7 @@
 
 from .ensemble import Ensemble
 from .find import MissingTeacherError, Teacher, TeacherError, find_teacher, load_teacher, locate_teacher
+from .recorded import Recorded
 from .source import CachedTeacher, LiveTeacher, TeacherSource
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Ensemble",
     "LiveTeacher",
     "MissingTeacherError",
+    "Recorded",
     "Teacher",
     "TeacherError",
     "TeacherSource",

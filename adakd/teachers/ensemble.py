@@ -1,12 +1,13 @@
 """Several teachers as one."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..runs.run import Run
 from ..signals import Which, logits_of_output
 
 __all__ = ["Ensemble"]
@@ -21,40 +22,51 @@ class Ensemble(nn.Module):
     what a deep ensemble predicts at temperature 1, however large the logits of each teacher are. ``mean="logits"`` is the
     (normalized) geometric mean of the probabilities, in which a confident teacher counts for more.
 
+    Which of the two is part of what identifies the teacher of a run.
+
     Args:
-        teachers: from the same inputs to logits (…, K) of the same classes in the same order.
+        teachers: modules or finished runs, one after another or as one list; from the same inputs to logits (…, K) of the
+            same classes in the same order.
         mean: ``"probabilities"`` or ``"logits"``.
         logits: where the logits are in what the teachers return, as for `adakd.Distiller`.
 
     Shapes: returns (…, K), in fp32 at least.
 
     Raises:
-        TypeError: for a teacher that is no module.
+        TypeError: for a teacher that is neither a module nor a run.
         ValueError: for no teachers, another mean; when called, for logits of several shapes.
 
     >>> same = nn.Identity()
-    >>> Ensemble([same, same])(torch.tensor([[0.0, 0.0]])).exp()
+    >>> Ensemble(same, same)(torch.tensor([[0.0, 0.0]])).exp()
     tensor([[0.5000, 0.5000]])
     """
 
-    def __init__(self, teachers: Iterable[nn.Module], mean: str = "probabilities", *, logits: Which = None):
+    def __init__(
+        self,
+        *teachers: nn.Module | Run | Sequence[nn.Module | Run],
+        mean: str = "probabilities",
+        logits: Which = None,
+    ):
         super().__init__()
-        teachers = list(teachers)
+        if len(teachers) == 1 and isinstance(teachers[0], list | tuple):
+            teachers = tuple(teachers[0])
         if not teachers:
             raise ValueError("teachers: expected at least one network, got none")
-        for number, teacher in enumerate(teachers):
-            if not isinstance(teacher, nn.Module):
-                raise TypeError(f"teachers: expected torch.nn.Module, got {type(teacher).__name__} at {number}")
         if mean not in ("probabilities", "logits"):
             raise ValueError(f"mean: expected 'probabilities' or 'logits', got {mean!r}")
-        self.teachers = nn.ModuleList(teachers)
+        self.members = nn.ModuleList(_network(teacher, number) for number, teacher in enumerate(teachers))
         self.mean = mean
         self._which = logits
+
+    @property
+    def name(self) -> str:
+        """What a run's config calls it."""
+        return f"ensemble-of-{len(self.members)}-{self.mean}"
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         total: Tensor | None = None
         # One after another: of a large vocabulary there are never more than two tables at once.
-        for number, teacher in enumerate(self.teachers):
+        for number, teacher in enumerate(self.members):
             logits = logits_of_output(teacher(*inputs, **named), self._which)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if total is not None and total.shape != logits.shape:
@@ -67,8 +79,18 @@ class Ensemble(nn.Module):
                 total = logits if total is None else torch.logaddexp(total, logits)
             else:
                 total = logits if total is None else total + logits
-        count = len(self.teachers)
+        count = len(self.members)
         return total - math.log(count) if self.mean == "probabilities" else total / count
 
     def extra_repr(self) -> str:
         return f"mean={self.mean!r}"
+
+
+def _network(teacher: Any, number: int) -> nn.Module:
+    if isinstance(teacher, Run):
+        return teacher.model()
+    if isinstance(teacher, nn.Module):
+        return teacher
+    raise TypeError(
+        f"teachers: expected torch.nn.Module or a finished Run, got {type(teacher).__name__} at {number}"
+    )

@@ -1,5 +1,6 @@
 """Finding and loading a trained teacher. Nothing here trains one."""
 
+import copy
 import logging
 import math
 import os
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -15,7 +17,8 @@ from tqdm.auto import tqdm
 
 from .._check import near_names
 from ..data import ImageData, Split
-from ..models import MODELS
+from ..models import MODELS, Network, network_of
+from ..models.network import is_model, sha256_of_state
 from ..runs.config import Resources, RunConfig
 from ..runs.folder import RECORD, WEIGHTS
 from ..runs.run import Run, loaded_model, open_run, refuse_other_data
@@ -25,6 +28,8 @@ from ..training.loop import TeacherSource
 from ..training.precision import Precision, choose_precision
 from ..training.recipe import Recipe, student_views
 from ..training.trainer import evaluate_model
+from .ensemble import Ensemble
+from .recorded import Recorded
 from .source import CachedTeacher, LiveTeacher
 
 __all__ = ["MissingTeacherError", "Teacher", "TeacherError", "find_teacher", "load_teacher", "locate_teacher"]
@@ -147,7 +152,7 @@ def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run 
     Raises:
         TeacherError: if there are several; name the folder of one.
     """
-    records = sorted(Path(out, data, model).glob(f"ce-*/{RECORD}"))
+    records = sorted(Path(out, data, model.replace("/", "-")).glob(f"ce-*/{RECORD}"))
     runs = [open_run(path.parent) for path in records]
     # A baseline trained on a small transfer set is no teacher.
     runs = [run for run in runs if run.record["config"]["recipe"]["train_images"] is None]
@@ -158,12 +163,13 @@ def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run 
 
 
 def locate_teacher(
-    teacher: str | os.PathLike | Run,
+    teacher: Any,
     weights: str | os.PathLike | None,
     data: str,
     out: str | os.PathLike,
-) -> Run | Path:
-    """The teacher's finished run, or the file of its weights: what can be known before data are downloaded.
+) -> Run | Path | nn.Module:
+    """The teacher's finished run, the file of its weights, or the network itself: what can be known before data are
+    downloaded.
 
     Raises:
         TeacherError: if there is none, with what to do.
@@ -171,14 +177,18 @@ def locate_teacher(
         ValueError: for an unknown model.
     """
     if weights is not None:
-        if str(teacher) not in MODELS:
-            raise ValueError(near_names("model", str(teacher), MODELS))
+        network_of(teacher if callable(teacher) else str(teacher))
         if not Path(weights).is_file():
             raise WeightsError(f"no weights at {weights}")
         return Path(weights)
-    if isinstance(teacher, Run):
+    if isinstance(teacher, (Run, nn.Module, Recorded)):
         return teacher
-    if teacher in MODELS:
+    if callable(teacher):
+        raise TeacherError(
+            "teacher: a function that makes a network makes an untrained one; give the trained module, or its weights "
+            "beside it (teacher_weights=)"
+        )
+    if is_model(teacher):
         if found := find_teacher(str(teacher), data, out):
             return found
         raise MissingTeacherError(
@@ -197,7 +207,7 @@ def locate_teacher(
     )
 
 
-def load_teacher(teacher: str | os.PathLike | Run, found: Run | Path, data: ImageData) -> Teacher:
+def load_teacher(teacher: Any, found: Run | Path | nn.Module, data: ImageData) -> Teacher:
     """The teacher itself, from what `locate_teacher` has found.
 
     Raises:
@@ -205,17 +215,24 @@ def load_teacher(teacher: str | os.PathLike | Run, found: Run | Path, data: Imag
         TeacherError: for a run whose record has no hash of its weights.
         WeightsError: if the weights are missing, damaged, or of another network.
     """
+    if isinstance(found, Recorded):
+        return found.for_data(data)
+    if isinstance(found, nn.Module):
+        sha256 = sha256_of_state(found)
+        identity = {"model": named_module(found), "sha256": sha256}
+        return Teacher(_frozen_copy(found, sha256), identity, identity)
     if isinstance(found, Path):
         # The bytes that are loaded are held against this hash: a file that changes meanwhile is refused.
-        identity = {"model": str(teacher), "sha256": sha256_of(found)}
-        model = _checked_model(identity["model"], data.num_classes, found, identity["sha256"])
+        network = network_of(teacher if callable(teacher) else str(teacher))
+        identity = {"model": network.name, "sha256": sha256_of(found)}
+        model = _checked_model(network, (data.num_classes, data.channels), found, identity["sha256"])
         return Teacher(model, identity, identity)
     refuse_other_data(found, data, "teacher")
     sha256, path = found.record.get("weights_sha256"), found.folder / WEIGHTS
     if sha256 is None:
         raise TeacherError(f"{found.folder / RECORD} has no weights_sha256: train this teacher again")
     identity = {"model": found.record["config"]["model"], "sha256": sha256}
-    model = _checked_model(identity["model"], data.num_classes, path, sha256)
+    model = _checked_model(found.known_network(), (data.num_classes, data.channels), path, sha256)
     about = {
         "accuracy": found.accuracy,
         "recipe": found.record["config"]["recipe"]["name"],
@@ -224,14 +241,30 @@ def load_teacher(teacher: str | os.PathLike | Run, found: Run | Path, data: Imag
     return Teacher(model, identity, {**identity, **about})
 
 
-def _checked_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
+def named_module(network: nn.Module) -> str:
+    """What a config calls a teacher that was given as a module."""
+    return network.name if isinstance(network, Ensemble) else type(network).__name__
+
+
+def _frozen_copy(network: nn.Module, sha256: str) -> nn.Module:
+    """One copy for all runs of a comparison; the caller's own stays as it is."""
+    known = _copies.get(network)
+    if known is None or known[0] != sha256:
+        known = _copies[network] = (sha256, copy.deepcopy(network).eval().requires_grad_(False))
+    return known[1]
+
+
+_copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
+
+
+def _checked_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:
     """The one object, of a file that is looked at each time."""
     if not weights.is_file() or sha256_of(weights) != sha256:
         _teacher_model.cache_clear()  # so that it is read again, and the error comes from who reads it
-    return _teacher_model(name, num_classes, weights, sha256)
+    return _teacher_model(network, shape, weights, sha256)
 
 
 @lru_cache(maxsize=1)
-def _teacher_model(name: str, num_classes: int, weights: Path, sha256: str) -> nn.Module:
+def _teacher_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
-    return loaded_model(name, num_classes, weights, sha256).eval().requires_grad_(False)
+    return loaded_model(network, *shape, weights, sha256).eval().requires_grad_(False)

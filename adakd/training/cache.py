@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..data import ImageData, Views
+from ..signals import logits_of_output
 from .files import read_json, remove_leftovers, write_json
 from .precision import Precision
 
@@ -276,7 +277,7 @@ def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision)
     padding = places[-1:].expand(_FILL_BATCH - len(places))
     images = views.at(torch.cat([places, padding]))
     with precision.autocast(images.device):
-        return teacher(images)[: len(places)]
+        return logits_of_output(teacher(images))[: len(places)]
 
 
 def fits(data: ImageData, views: int, dtype: str) -> bool:

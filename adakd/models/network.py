@@ -1,0 +1,202 @@
+"""A network as a setting of a run: by name, as a factory, or as a module; and what identifies it."""
+
+import copy
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from .._check import brief, near_names
+from .resnet import RESNETS
+from .vgg import VGGS
+from .wrn import WRNS
+
+__all__ = ["MODELS", "Network", "create_model", "network_of", "seeded_model", "sha256_of_state"]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {**RESNETS, **WRNS, **VGGS}
+_BUILT_IN = dict(MODELS)  # what has these names, and is still this, needs no further description
+_LIBRARIES = ("torchvision", "timm")
+
+
+def create_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
+    """Build a network by name, with fresh weights from torch's current random state.
+
+    Args:
+        name: a key of ``MODELS``; or ``torchvision/<name>`` or ``timm/<name>``, where that package is installed.
+        num_classes: K, at least 2.
+        in_channels: 3 for colour images.
+
+    Returns:
+        A module from images (B, in_channels, H, W) to logits (B, num_classes).
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones, fewer than 2 classes, or a package that is not
+            installed, with the command that installs it.
+
+    >>> sum(p.numel() for p in create_model("resnet8", num_classes=100).parameters())
+    83892
+    """
+    check_model(name)
+    if num_classes < 2:
+        raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+    if name in MODELS:
+        return _made(MODELS[name], num_classes, in_channels)
+    return _from_library(name, num_classes, in_channels)
+
+
+def seeded_model(name: str, num_classes: int, seed: int) -> nn.Module:
+    """A network with fresh weights that depend on the seed alone; the caller's random state stays as it is."""
+    return network_of(name).build(num_classes, seed=seed)
+
+
+def check_model(name: str) -> None:
+    """Raise ValueError unless a network has this name, as far as can be known without building it."""
+    if not is_model(name):
+        raise ValueError(near_names("model", name, MODELS))
+
+
+def is_model(name: Any) -> bool:
+    """Whether this is the name of a network: of ours, of one that was registered, or of another package."""
+    return isinstance(name, str) and (name in MODELS or (name.partition("/")[0] in _LIBRARIES and "/" in name))
+
+
+def _made(factory: Callable[..., nn.Module], num_classes: int, in_channels: int) -> nn.Module:
+    """What a factory makes that takes the number of classes; and the number of channels, if it has a name for it."""
+    try:
+        channels = "in_channels" in inspect.signature(factory).parameters
+    except ValueError:  # a function that does not tell
+        channels = False
+    network = factory(num_classes, in_channels=in_channels) if channels else factory(num_classes)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"expected {brief(factory)} to return an nn.Module, got {type(network).__name__}")
+    return network
+
+
+def _from_library(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    package, _, model = name.partition("/")
+    try:
+        library = import_module(package)
+    except ImportError as error:
+        raise ValueError(
+            f"model {name!r}: {package} cannot be imported ({error}); install it: pip install {package}"
+        ) from error
+    except RuntimeError as error:  # as "operator torchvision::nms does not exist"
+        raise ValueError(
+            f"model {name!r}: {package} is of another build than torch {torch.__version__} ({error}); install the one "
+            f"that belongs to it, from where torch is from: pip install --force-reinstall --no-deps {package}"
+        ) from error
+    known = library.list_models() if package == "timm" else import_module("torchvision.models").list_models()
+    if model not in known:
+        raise ValueError(near_names(f"model of {package}:", model, known))
+    if package == "timm":
+        return library.create_model(model, pretrained=False, num_classes=num_classes, in_chans=in_channels)
+    if in_channels != 3:
+        raise ValueError(
+            f"model {name!r}: torchvision's networks take 3 channels, the images have {in_channels}"
+        )
+    options = {"aux_logits": False} if model in ("googlenet", "inception_v3") else {}
+    if model in ("googlenet", "inception_v3"):
+        options["init_weights"] = True
+    return import_module("torchvision.models").get_model(
+        model, weights=None, num_classes=num_classes, **options
+    )
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as a setting of a run; made by `network_of`."""
+
+    name: str
+    source: Any = None
+    """A factory or a module; None for a name."""
+
+    @property
+    def folder(self) -> str:
+        """The name as that of a folder."""
+        return self.name.replace("/", "-")
+
+    def build(self, num_classes: int, in_channels: int = 3, seed: int = 0) -> nn.Module:
+        """The network with fresh weights that depend on the seed alone; a module as it is, copied."""
+        if isinstance(self.source, nn.Module):
+            return copy.deepcopy(self.source)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.source is not None:
+                return _made(self.source, num_classes, in_channels)
+            return create_model(self.name, num_classes, in_channels)
+
+    @property
+    def described_by_its_name(self) -> bool:
+        """Whether the name says all: that of a network of ours, which nobody has replaced."""
+        return self.source is None and self.name in MODELS and MODELS[self.name] is _BUILT_IN.get(self.name)
+
+    def identity(self, num_classes: int, in_channels: int = 3) -> dict[str, str]:
+        """What a run's config says of it beside the name: nothing where the name says all."""
+        if self.described_by_its_name:
+            return {}
+        found = {"architecture": architecture_of(self.build(num_classes, in_channels))}
+        if isinstance(self.source, nn.Module):  # its weights are where training begins
+            found["initial"] = sha256_of_state(self.source)
+        return found
+
+    def parameters(self, num_classes: int, in_channels: int = 3) -> int:
+        """The number of parameters."""
+        if self.described_by_its_name:
+            with torch.device("meta"):
+                network = create_model(self.name, num_classes, in_channels)
+        else:
+            network = self.build(num_classes, in_channels)
+        return sum(parameter.numel() for parameter in network.parameters())
+
+
+def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) -> Network:
+    """What was given as a network: a name, a module, or a factory ``callable(num_classes) -> nn.Module``.
+
+    A module is a network with its present weights, which are part of what identifies it; a factory (a class is one) is
+    called for each run, with torch's random state by the run's seed.
+
+    Raises:
+        ValueError: for an unknown name.
+        TypeError: for anything else.
+    """
+    if isinstance(network, Network):
+        return network
+    if isinstance(network, str):
+        check_model(network)
+        return Network(network)
+    if isinstance(network, nn.Module):
+        return Network(type(network).__name__, network)
+    if callable(network):
+        function = network
+        while isinstance(function, functools.partial):
+            function = function.func
+        name = getattr(function, "__name__", type(function).__name__)
+        return Network("network" if name == "<lambda>" else name, network)
+    raise TypeError(
+        "network: expected a name, an nn.Module, or a function of the number of classes that returns one, "
+        f"got {brief(network)}"
+    )
+
+
+def architecture_of(network: nn.Module) -> str:
+    """Digest of what a network is made of: the classes of its modules, and names and shapes of its tensors."""
+    parts = {name: type(module).__qualname__ for name, module in network.named_modules()}
+    tensors = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    return hashlib.sha256(json.dumps([parts, tensors], sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of_state(network: nn.Module) -> str:
+    """SHA-256 of a network's tensors, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,289 @@
+"""Anybody's network, data and loss through the same calls as ours, and what identifies such a run."""
+
+import dataclasses
+import importlib.util
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import adakd
+from adakd import ImageData, LogitObjective, create_model, evaluate
+from adakd.data import Split
+from adakd.models import network_of
+
+SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
+
+
+class MyCNN(nn.Module):
+    """What a newcomer brings along."""
+
+    def __init__(self, num_classes, width=8):
+        super().__init__()
+        self.features = nn.Conv2d(3, width, 3, stride=2)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        return self.head(self.act(self.features(x)).mean((2, 3)))
+
+
+class Wrapped(nn.Module):
+    """A network whose output holds the logits, as those of other libraries."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.net = MyCNN(num_classes)
+
+    def forward(self, x):
+        return {"logits": self.net(x)}
+
+
+def own_data(channels=3, name="mine"):
+    images = torch.randint(
+        256, (60, 16, 16, channels), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    split = Split(images, torch.arange(60) % 4)
+    return ImageData(name, split, split, ("a", "b", "c", "d"), (0.5,) * channels, (0.25,) * channels)
+
+
+def config_of(run):
+    return run.record["config"]
+
+
+def test_own_network_and_own_data_in_three_lines(tmp_path):
+    data = own_data()
+    teacher = adakd.train_teacher(MyCNN, data, out=tmp_path, **SMALL)
+    student = adakd.distill(teacher, MyCNN, "zkd+mlt", data, out=tmp_path, **SMALL)
+    assert config_of(student)["model"] == config_of(teacher)["model"] == "MyCNN"
+    assert config_of(student)["teacher"]["sha256"] == teacher.record["weights_sha256"]
+    assert student.folder.parent == tmp_path / "mine" / "MyCNN"
+    # The accuracy again: in this process, and from the folder alone.
+    assert evaluate(student, data=data, device="cpu") == student.accuracy
+    assert evaluate(student.folder, data=data, network=MyCNN, device="cpu") == student.accuracy
+    with pytest.raises(ValueError, match=r"'MyCNN' of .* is not known here: give .*network="):
+        evaluate(student.folder, data=data, device="cpu")
+    with pytest.raises(
+        ValueError, match=r"data that have no name here \('mine'\); give them: evaluate\(run, data="
+    ):
+        evaluate(student.folder, network=MyCNN, device="cpu")
+    with pytest.raises(ValueError, match=r"is not the one that .* was trained with"):
+        evaluate(student.folder, data=data, network=lambda classes: MyCNN(classes, width=9), device="cpu")
+
+
+def test_a_factory_is_seeded_by_the_run_and_its_run_is_found_again(tmp_path):
+    data = own_data()
+    torch.manual_seed(1)
+    first = adakd.distill(None, MyCNN, "ce", data, out=tmp_path, **SMALL)
+    made = (first.folder / "record.json").stat().st_mtime_ns
+    torch.manual_seed(2)
+    again = adakd.distill(None, MyCNN, "ce", data, out=tmp_path, **SMALL)
+    assert (again.folder / "record.json").stat().st_mtime_ns == made
+    other = adakd.distill(None, MyCNN, "ce", data, seed=1, out=tmp_path, **SMALL)
+    assert other.record["weights_sha256"] != first.record["weights_sha256"]
+
+
+def test_a_module_begins_with_its_own_weights_and_stays_as_it_is(tmp_path):
+    data, network = own_data(), MyCNN(4)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    run = adakd.distill(None, network, "ce", data, out=tmp_path, **{**SMALL, "lr": 1e-9})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    trained = run.model().state_dict()
+    assert all(torch.allclose(trained[name], tensor, atol=1e-4) for name, tensor in before.items())
+    assert adakd.distill(None, network, "ce", data, out=tmp_path, **{**SMALL, "lr": 1e-9}).folder == run.folder
+    with torch.no_grad():
+        network.head.bias.add_(1)
+    other = adakd.distill(None, network, "ce", data, out=tmp_path, **{**SMALL, "lr": 1e-9})
+    assert other.folder != run.folder, "other weights to begin with are another run"
+
+
+@pytest.mark.parametrize("cache", ["fp16", None])
+def test_a_module_teaches(cache, tmp_path):
+    data, network = own_data(), MyCNN(4, width=12)
+    run = adakd.distill(network, MyCNN, "kd", data, out=tmp_path, cache=cache, **SMALL)
+    teacher = run.record["teacher"]
+    assert teacher["model"] == "MyCNN"
+    assert teacher["sha256"] == config_of(run)["teacher"]["sha256"]
+    assert 0 <= teacher["accuracy"] <= 100, "it is measured before it teaches"
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters()), (
+        "the caller's own stays as it was"
+    )
+    again = adakd.distill(network, MyCNN, "kd", data, out=tmp_path, cache=cache, **SMALL)
+    assert again.folder == run.folder
+    with torch.no_grad():
+        network.head.bias.add_(1)
+    assert adakd.distill(network, MyCNN, "kd", data, out=tmp_path, cache=cache, **SMALL).folder != run.folder
+
+
+def test_a_factory_is_no_teacher_unless_its_weights_are_given(tmp_path):
+    data = own_data()
+    with pytest.raises(adakd.TeacherError, match="makes an untrained one"):
+        adakd.distill(MyCNN, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    adakd.training.save_weights(MyCNN(4), tmp_path / "my.safetensors")
+    run = adakd.distill(
+        MyCNN, MyCNN, "kd", data, out=tmp_path, teacher_weights=tmp_path / "my.safetensors", **SMALL
+    )
+    assert run.record["teacher"]["model"] == "MyCNN"
+
+
+@pytest.mark.parametrize("cache", ["fp16", None])
+def test_a_comparison_of_own_networks_is_that_of_distill(cache, tmp_path):
+    data, network = own_data(), MyCNN(4, width=12)
+    options = {**SMALL, "cache": cache}
+    runs = adakd.compare(["ce", "kd", "zkd"], (0,), network, MyCNN, data, out=tmp_path / "all", **options)
+    alone = adakd.distill(network, MyCNN, "zkd", data, out=tmp_path / "one", **options)
+    assert runs[2].record["weights_sha256"] == alone.record["weights_sha256"]
+    assert runs[2].history == alone.history
+
+
+def test_a_registered_name_is_identified_by_what_it_names(tmp_path, monkeypatch):
+    data = own_data()
+    monkeypatch.setitem(adakd.MODELS, "mine", MyCNN)
+    run = adakd.distill(None, "mine", "ce", data, out=tmp_path, **SMALL)
+    assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
+    monkeypatch.setitem(adakd.MODELS, "mine", lambda classes: MyCNN(classes, width=9))
+    other = adakd.distill(None, "mine", "ce", data, out=tmp_path, **SMALL)
+    assert other.folder != run.folder
+    with pytest.raises(ValueError, match="is not the one that"):
+        evaluate(run.folder, data=data, device="cpu")
+
+
+def test_a_name_of_ours_that_names_something_else_is_another_run(tmp_path, monkeypatch):
+    data = own_data()
+    ours = network_of("resnet8x0.5")
+    assert ours.identity(4) == {}
+    monkeypatch.setitem(adakd.MODELS, "resnet8x0.5", MyCNN)
+    assert set(ours.identity(4)) == {"architecture"}
+    run = adakd.distill(None, "resnet8x0.5", "ce", data, out=tmp_path, **SMALL)
+    assert config_of(run)["architecture"] == ours.identity(4)["architecture"]
+
+
+def test_an_output_that_holds_logits_is_enough(tmp_path):
+    data = own_data()
+    teacher = adakd.train_teacher(Wrapped, data, out=tmp_path, **SMALL)
+    for cache in ("fp32", None):
+        run = adakd.distill(teacher, Wrapped, "kd", data, out=tmp_path, cache=cache, **SMALL)
+        assert evaluate(run, data=data, device="cpu") == run.accuracy
+
+
+def test_images_of_four_channels(tmp_path):
+    data = own_data(channels=4, name="satellite")
+    run = adakd.distill(None, "resnet8x0.5", "ce", data, out=tmp_path, **SMALL)
+    assert run.record["data"]["channels"] == 4
+    assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
+
+
+@pytest.mark.parametrize("network", [3, None.__class__, "resnet7", lambda classes: "no network"])
+def test_what_is_no_network(network, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=r"network|unknown model|nn\.Module|argument"):
+        adakd.distill(None, network, "ce", own_data(), out=tmp_path, **SMALL)
+    assert not list(tmp_path.rglob("record.json"))
+
+
+# ---- own losses ----
+
+
+class Doubled(LogitObjective):
+    """A loss of one's own."""
+
+    def forward(self, *arguments, **options):
+        terms = super().forward(*arguments, **options)
+        return terms._replace(total=2 * terms.total)
+
+
+def test_an_own_objective_is_a_method(tmp_path):
+    data, teacher = own_data(), MyCNN(4)
+    folders = set()
+    for objective in (
+        Doubled(adakd.KL(), adakd.Fixed(4.0)),
+        Doubled(adakd.KL(), adakd.Fixed(5.0)),
+        Doubled(adakd.KL(), adakd.Fixed(5.0), kd_weight=2.0),
+        Doubled(adakd.KL(), adakd.CTKD()),
+    ):
+        start = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
+        run = adakd.distill(teacher, MyCNN, objective, data, out=tmp_path, **SMALL)
+        folders.add(run.folder)
+        assert config_of(run)["method"] == "Doubled"
+        assert all(torch.equal(tensor, start[name]) for name, tensor in objective.state_dict().items())
+        assert adakd.distill(teacher, MyCNN, objective, data, out=tmp_path, **SMALL).folder == run.folder
+    assert len(folders) == 4, "other settings are another run"
+    with pytest.raises(ValueError, match="method_options: an objective has none of ours"):
+        adakd.distill(teacher, MyCNN, objective, data, method_options={"tau": 2}, out=tmp_path, **SMALL)
+
+
+def test_own_objectives_in_a_comparison(tmp_path):
+    heard = []
+    runs = adakd.compare(
+        ["kd", Doubled(adakd.KL())],
+        (0,),
+        MyCNN(4),
+        MyCNN,
+        own_data(),
+        out=tmp_path,
+        on_epoch=lambda which, row: heard.append(which["method"]),
+        **SMALL,
+    )
+    assert [config_of(run)["method"] for run in runs] == heard == ["kd", "Doubled"]
+
+
+# ---- other packages ----
+
+
+def fake_torchvision(monkeypatch, broken=None):
+    """A stand-in for a package that need not be here."""
+    package, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
+    models.list_models = lambda: ["tiny", "resnet18"]
+    models.get_model = lambda name, weights, num_classes: MyCNN(num_classes)
+    package.models = models
+    monkeypatch.setitem(sys.modules, "torchvision", package)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+
+
+def test_a_network_of_another_package_by_name(tmp_path, monkeypatch):
+    fake_torchvision(monkeypatch)
+    data = own_data()
+    teacher = adakd.train_teacher("torchvision/resnet18", data, out=tmp_path, **SMALL)
+    assert teacher.folder.parent == tmp_path / "mine" / "torchvision-resnet18"
+    assert adakd.find_teacher("torchvision/resnet18", "mine", tmp_path).folder == teacher.folder
+    run = adakd.distill("torchvision/resnet18", "torchvision/tiny", "kd", data, out=tmp_path, **SMALL)
+    assert run.record["teacher"]["model"] == "torchvision/resnet18"
+    assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
+    with pytest.raises(ValueError, match=r"unknown model of torchvision: 'resnet81'. Did you mean 'resnet18'"):
+        create_model("torchvision/resnet81", 4)
+
+
+@pytest.mark.parametrize("package", ["torchvision", "timm"])
+def test_a_package_that_is_not_there_is_named_with_the_command(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=f"{package} cannot be imported .*; install it: pip install {package}"):
+        create_model(f"{package}/resnet18", 10)
+
+
+def test_a_package_of_another_build_is_named_with_the_command(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("adakd.models.network.import_module", broken)
+    with pytest.raises(
+        ValueError, match=r"another build than torch .*nms.*pip install --force-reinstall --no-deps"
+    ):
+        create_model("torchvision/resnet18", 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["torchvision/resnet18", "timm/resnet18"])
+def test_a_real_one(name):
+    if importlib.util.find_spec(name.partition("/")[0]) is None:
+        pytest.skip(f"{name.partition('/')[0]} is not installed")
+    assert create_model(name, 7)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_a_run_of_ours_is_described_as_ever(tiny_data, tmp_path):
+    run = adakd.train_teacher("resnet8x0.5", tiny_data, out=tmp_path, **SMALL)
+    assert set(config_of(run)) == {
+        *("model", "method", "method_options", "data", "recipe", "seed", "precision", "teacher"),
+    }
+    assert dataclasses.replace(run, network=None) == run
