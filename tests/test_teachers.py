@@ -1,0 +1,194 @@
+"""Teachers that are no single network: several as one, and recorded logits."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import adakd
+from adakd import Ensemble, Recorded
+from adakd.models import seeded_model
+
+NAME = "resnet8x0.5"
+SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
+
+
+def networks(count=2):
+    return [seeded_model(NAME, 10, seed).eval() for seed in range(1, count + 1)]
+
+
+def distilled(teacher, data, out, method="kd", **options):
+    return adakd.distill(teacher, NAME, method, data, out=out, **{**SMALL, "train_images": 50, **options})
+
+
+# ---- several as one ----
+
+
+def test_the_mean_of_an_ensemble_is_the_one_that_is_said():
+    one, other = networks()
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = Ensemble(one, other, mean="logits")(images)
+        assert torch.allclose(logits, (one(images) + other(images)) / 2, atol=1e-6)
+        probabilities = Ensemble(one, other)(images).exp()
+        expected = (one(images).softmax(1) + other(images).softmax(1)) / 2
+        assert torch.allclose(probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cache", ["fp32", None])
+def test_an_ensemble_teaches_and_is_recorded(cache, tiny_data, tmp_path):
+    members = networks()
+    runs = {
+        mean: distilled(Ensemble(*members, mean=mean), tiny_data, tmp_path, cache=cache)
+        for mean in ("probabilities", "logits")
+    }
+    assert [run.record["teacher"]["model"] for run in runs.values()] == [
+        "ensemble-of-2-probabilities",
+        "ensemble-of-2-logits",
+    ]
+    assert len({run.record["weights_sha256"] for run in runs.values()}) == 2
+    assert all("accuracy" in run.record["teacher"] for run in runs.values())
+    # Of one and the same network it is that network.
+    twice = distilled(Ensemble(members[0], members[0], mean="logits"), tiny_data, tmp_path, cache=cache)
+    assert twice.history == distilled(members[0], tiny_data, tmp_path, cache=cache).history
+
+
+def test_an_ensemble_of_runs(tiny_data, tiny_teacher, tmp_path):
+    run = distilled(Ensemble(tiny_teacher, networks(1)[0]), tiny_data, tmp_path)
+    assert run.record["config"]["teacher"]["model"] == "ensemble-of-2-probabilities"
+
+
+@pytest.mark.parametrize(
+    ("members", "mean", "error", "message"),
+    [
+        (2, "median", ValueError, "'probabilities' or 'logits', got 'median'"),
+        (None, "logits", TypeError, "expected torch.nn.Module or a finished Run, got str at 0"),
+    ],
+)
+def test_ensembles_that_cannot_be(members, mean, error, message):
+    with pytest.raises(error, match=message):
+        Ensemble(*(networks(members) if members else ("a", "b")), mean=mean)
+
+
+# ---- a file of logits ----
+
+
+def recorded_logits(data):
+    """Of a network, of which a live teacher has the same: the data have one view an image."""
+    (network,) = networks(1)
+    places = torch.arange(len(data.train))
+    with torch.no_grad():
+        return network, network(adakd.data.Views(data, seed=0).at(places))
+
+
+def test_recorded_logits_teach_as_the_network_does(tiny_data, tmp_path):
+    network, logits = recorded_logits(tiny_data)
+    np.save(tmp_path / "full.npy", logits.numpy())
+    np.save(tmp_path / "views.npy", logits[:, None].numpy())
+    save_file({"logits": logits}, tmp_path / "full.safetensors")
+    live = distilled(network, tiny_data, tmp_path, cache=None)
+    for name in ("full.npy", "views.npy", "full.safetensors"):
+        run = distilled(Recorded(tmp_path / name), tiny_data, tmp_path)
+        assert [row["kd"] for row in run.history] == pytest.approx(
+            [row["kd"] for row in live.history], rel=1e-4
+        )
+        assert run.record["teacher"]["logits"] == "recorded"
+        right = (logits.argmax(1) == tiny_data.train.labels).double().mean().item()
+        assert run.record["teacher"]["transfer_accuracy"] == pytest.approx(100 * right)
+        assert distilled(Recorded(tmp_path / name), tiny_data, tmp_path).folder == run.folder
+
+
+def top(logits, k):
+    values, indices = logits.log_softmax(1).topk(k)
+    return {"values": values.contiguous(), "indices": indices.contiguous()}
+
+
+def test_all_classes_as_the_highest_are_all_classes(tiny_data, tmp_path):
+    _, logits = recorded_logits(tiny_data)
+    save_file(top(logits, 10), tmp_path / "all.safetensors")
+    for missing in ("zero", "uniform"):
+        found = Recorded(tmp_path / "all.safetensors", missing).logits(10)
+        assert torch.allclose(found.softmax(1), logits.softmax(1), atol=1e-6)
+
+
+def test_missing_mass(tmp_path):
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    p = logits.softmax(1)[0]
+    save_file(top(logits, 2), tmp_path / "two.safetensors")
+    zero = Recorded(tmp_path / "two.safetensors", "zero").logits(4).softmax(1)[0]
+    assert torch.allclose(zero, torch.stack([*(p[:2] / p[:2].sum()), *torch.zeros(2)]), atol=1e-6)
+    uniform = Recorded(tmp_path / "two.safetensors", "uniform").logits(4).softmax(1)[0]
+    assert torch.allclose(uniform, torch.stack([*p[:2], *[(1 - p[:2].sum()) / 2] * 2]), atol=1e-6)
+
+
+def test_sampled_classes_have_their_share_without_bias(tmp_path):
+    p = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    draws = torch.multinomial(p, 4000, replacement=True, generator=torch.Generator().manual_seed(0))
+    save_file({"indices": draws.reshape(1000, 4)}, tmp_path / "draws.safetensors")
+    found = Recorded(tmp_path / "draws.safetensors", "sampled").logits(4).double().exp()
+    assert torch.allclose(found.sum(1), torch.ones(1000, dtype=torch.float64), atol=1e-6)
+    expected = draws.bincount(minlength=4) / 4000
+    assert torch.allclose(found.mean(0), expected.double(), atol=1e-6)
+    assert torch.allclose(found.mean(0).float(), p, atol=4 * math.sqrt(0.25 / 4000))
+
+
+@pytest.mark.parametrize("missing", ["zero", "uniform", "sampled"])
+def test_how_the_missing_mass_is_taken_is_another_run(missing, tiny_data, tmp_path):
+    _, logits = recorded_logits(tiny_data)
+    save_file(top(logits, 3), tmp_path / "three.safetensors")
+    run = distilled(Recorded(tmp_path / "three.safetensors", missing), tiny_data, tmp_path)
+    assert run.record["config"]["teacher"]["missing"] == missing
+    assert all(math.isfinite(row["loss"]) for row in run.history)
+
+
+def test_a_recorded_file_is_held_against_its_hash(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 4), np.float32))
+    recorded = Recorded(tmp_path / "a.npy")
+    assert Recorded(tmp_path / "a.npy", sha256=recorded.sha256).sha256 == recorded.sha256
+    np.save(tmp_path / "a.npy", np.ones((3, 4), np.float32))
+    with pytest.raises(ValueError, match="is not the file that it was"):
+        Recorded(tmp_path / "a.npy", sha256=recorded.sha256)
+
+
+def written(folder, content):
+    path = folder / ("a.npy" if isinstance(content, np.ndarray) else "a.safetensors")
+    if isinstance(content, np.ndarray):
+        np.save(path, content)
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        save_file(content, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"nothing", "cannot be read as logits"),
+        ({"values": torch.zeros(60, 3)}, "expected 'logits', or 'indices' and 'values', got values"),
+        (np.zeros((60, 9), np.float32), r"\(N, 10\) or \(N, V, 10\)"),
+        (np.zeros((60, 10), np.int64), "expected floating-point logits"),
+        (np.zeros((59, 10), np.float32), "expected logits of 60 training images"),
+        (np.zeros((60, 2, 10), np.float32), "in 1 views"),
+        (np.full((60, 10), np.nan, np.float32), "NaN or infinite"),
+        (
+            {"values": torch.zeros(60, 2), "indices": torch.tensor([[0, 1]]).repeat(60, 1)},
+            "sum to at most 1; got a sum of 2",
+        ),
+        (
+            {"values": torch.full((60, 2), -1.0), "indices": torch.tensor([[0, 10]]).repeat(60, 1)},
+            "indices .* from 0 to 9",
+        ),
+        (
+            {"values": torch.full((60, 2), -1.0), "indices": torch.tensor([[1, 1]]).repeat(60, 1)},
+            "a class stands twice",
+        ),
+        ({"values": torch.full((60, 3), -2.0), "indices": torch.zeros(60, 2).long()}, "values of the shape of"),
+    ],
+)
+def test_files_that_are_no_teacher(content, message, tiny_data, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        distilled(Recorded(written(tmp_path, content)), tiny_data, tmp_path / "out")
+    assert not list(tmp_path.rglob("record.json"))
