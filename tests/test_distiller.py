@@ -392,7 +392,7 @@ def test_what_is_no_network_and_no_method_is_said(pair):
         TypeError, match=r"teacher: expected a torch\.nn\.Module, or a sequence of several, got str"
     ):
         adakd.Distiller(student, "resnet8")
-    with pytest.raises(TypeError, match=r"teachers: expected torch.nn.Module, got int at 1"):
+    with pytest.raises(TypeError, match=r"teachers: expected torch.nn.Module or a finished Run, got int at 1"):
         adakd.Distiller(student, [teacher, 3])
     with pytest.raises(ValueError, match="teachers: expected at least one network"):
         adakd.Distiller(student, [])

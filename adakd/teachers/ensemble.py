@@ -48,25 +48,25 @@ class Ensemble(nn.Module):
         logits: Which = None,
     ):
         super().__init__()
-        if len(teachers) == 1 and isinstance(teachers[0], list | tuple):
+        if len(teachers) == 1 and isinstance(teachers[0], list | tuple | nn.ModuleList):
             teachers = tuple(teachers[0])
         if not teachers:
             raise ValueError("teachers: expected at least one network, got none")
         if mean not in ("probabilities", "logits"):
             raise ValueError(f"mean: expected 'probabilities' or 'logits', got {mean!r}")
-        self.members = nn.ModuleList(_network(teacher, number) for number, teacher in enumerate(teachers))
+        self.teachers = nn.ModuleList(_network(teacher, number) for number, teacher in enumerate(teachers))
         self.mean = mean
         self._which = logits
 
     @property
     def name(self) -> str:
         """What a run's config calls it."""
-        return f"ensemble-of-{len(self.members)}-{self.mean}"
+        return f"ensemble-of-{len(self.teachers)}-{self.mean}"
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
         total: Tensor | None = None
         # One after another: of a large vocabulary there are never more than two tables at once.
-        for number, teacher in enumerate(self.members):
+        for number, teacher in enumerate(self.teachers):
             logits = logits_of_output(teacher(*inputs, **named), self._which)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if total is not None and total.shape != logits.shape:
@@ -79,7 +79,7 @@ class Ensemble(nn.Module):
                 total = logits if total is None else torch.logaddexp(total, logits)
             else:
                 total = logits if total is None else total + logits
-        count = len(self.members)
+        count = len(self.teachers)
         return total - math.log(count) if self.mean == "probabilities" else total / count
 
     def extra_repr(self) -> str:
