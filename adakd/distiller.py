@@ -1,9 +1,8 @@
 """Student, teacher and method as one module, for a loop that is not ours: your own, Lightning's, the Hugging Face Trainer's."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +76,7 @@ def _as_teacher(teacher: Any, which: Which, needed: bool) -> nn.Module | None:
     return teacher
 
 
-def _call(inputs: Any) -> tuple[tuple, dict[str, Any]]:
+def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and named arguments of the networks."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
@@ -112,10 +111,11 @@ class _Pair(nn.Module):
         # In a tuple, so that it is no submodule: not trained, not saved, not put into training mode.
         self._frozen = (frozen,)
         self._tapped: list[Tapped | None] = [None, None]
-        self._listener(0)
+        # Features that are not there are refused before anything is frozen.
+        self._network(0)
         if criterion.needs_teacher:
-            self._listener(1)
-        if frozen is not None:  # last, so that whatever is refused stays as it was
+            self._network(1)
+        if frozen is not None:
             frozen.eval().requires_grad_(False)
         self.epoch: int | None = None
         """The epoch, counted from 1, for methods with a warm-up or a schedule; set it as epochs go by."""
@@ -125,29 +125,28 @@ class _Pair(nn.Module):
         """The frozen teacher; an `adakd.Ensemble` where several were given."""
         return self._frozen[0]
 
-    def _apply(self, fn, recurse: bool = True):
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
         if self.teacher is not None:
-            self.teacher._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+            self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
-    def _listener(self, side: int) -> Tapped | None:
-        """What hears the features of the student (0) or the teacher (1); None where no term reads any."""
-        names = self.criterion.taps[side]
+    def _network(self, side: int) -> nn.Module:
+        """The student (0) or the teacher (1); `Tapped` where a term reads its features."""
+        network = self.teacher if side else self.student
+        assert network is not None
+        names, tapped = self.criterion.taps[side], self._tapped[side]
         if not names:
-            return None
-        network, tapped = (self.student, self.teacher)[side], self._tapped[side]
+            return network
         if tapped is None or tapped.network is not network:  # somebody has put another student in its place
             tapped = self._tapped[side] = Tapped(network, names, self._which[side])
         return tapped
 
-    def _signals(self, side: int, inputs: tuple, named: dict[str, Any]) -> Signals:
-        tapped = self._listener(side)
-        if tapped is not None:
-            return tapped(*inputs, **named)
-        network = (self.student, self.teacher)[side]
-        return Signals(logits_of_output(network(*inputs, **named), self._which[side]))
+    def _signals(self, side: int, inputs: tuple[Any, ...], named: dict[str, Any]) -> Signals:
+        output = self._network(side)(*inputs, **named)
+        return output if isinstance(output, Signals) else Signals(logits_of_output(output, self._which[side]))
 
-    def _both(self, inputs: tuple, named: dict[str, Any]) -> tuple[Signals, Signals | None]:
+    def _both(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Signals, Signals | None]:
         """Outputs of student and teacher; None where the method needs no teacher."""
         teacher = None
         if self.criterion.needs_teacher:
@@ -160,7 +159,7 @@ class _Pair(nn.Module):
         student, teacher = self._both(inputs, named)
         return student.logits, None if teacher is None else teacher.logits
 
-    def build(self, example: Any, train_images: int = 0, *, seed: int = 0):
+    def build(self, example: Any, train_images: int = 0, *, seed: int = 0) -> Self:
         """Make the connectors and memories of the terms; before the optimizer and before loading a checkpoint.
 
         They become parameters and buffers of this module. Methods on logits have none.
@@ -190,9 +189,9 @@ class _Pair(nn.Module):
 
     def deploy(self) -> nn.Module:
         """The network to evaluate and keep: the student, or what a term makes of it and a part of the teacher."""
-        return self.criterion.deploy(self.student, self.teacher)
+        return self.student if self.teacher is None else self.criterion.deploy(self.student, self.teacher)
 
-    def _replicate_for_data_parallel(self):
+    def _replicate_for_data_parallel(self) -> NoReturn:
         raise RuntimeError(
             "nn.DataParallel would leave the teacher on one device and lose the state of temperature rules; "
             "use torchrun with one process a GPU (DistributedDataParallel)"
@@ -284,9 +283,10 @@ class Distiller(_Pair):
         """
         self._check_ready()
         student, teacher = self._both(*_call(inputs))
-        return self.criterion(
+        terms: Terms = self.criterion(
             student, teacher, target, epoch=self.epoch, index=index, ignore_index=ignore_index
         )
+        return terms
 
 
 _IGNORED = -100  # the label that Hugging Face's collators give to padding
@@ -311,10 +311,11 @@ def _shifts(network: Any) -> bool | None:
     if getattr(inner.config, "is_encoder_decoder", False):  # its decoder's inputs are shifted already
         return False
     # Older versions say it in the name of the class alone.
-    kind = getattr(inner, "loss_type", None) or re.search("|".join((*_SHIFTED, *_UNSHIFTED, "$")), names[0])[0]
-    if kind in _SHIFTED or kind in _UNSHIFTED:
+    known = (*_SHIFTED, *_UNSHIFTED)
+    kind = getattr(inner, "loss_type", None) or next((kind for kind in known if kind in names[0]), None)
+    if kind in known:
         return kind in _SHIFTED
-    if not kind:  # older names: GPT2LMHeadModel, BertLMHeadModel
+    if kind is None:  # older names: GPT2LMHeadModel, BertLMHeadModel
         from transformers.models.auto import modeling_auto
 
         causal = {*modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}.intersection(names)
@@ -366,6 +367,12 @@ class TrainerDistiller(_Pair):
     over that count: for methods whose rows are independent, parts with unequal padding add up to the loss of one large batch.
     Where ``.criterion.reads_batch`` or class weights are set, each part has statistics and a mean of its own. For several
     processes see `Distiller`.
+
+    **Warm-ups and schedules** follow ``.epoch``, which a callback of the Trainer's sets::
+
+        class Epochs(transformers.TrainerCallback):
+            def on_epoch_begin(self, args, state, control, model, **_):
+                model.epoch = int(state.epoch) + 1
 
     Args:
         student: from named inputs to an output with ``logits`` (…, K), as Hugging Face models have them.
@@ -423,8 +430,8 @@ class TrainerDistiller(_Pair):
             )
         if shift is None:
             shift = _shifts(student)
-            several = isinstance(teacher, (Sequence, nn.ModuleList))
-            if shift is not None and (not shift) in map(_shifts, teacher if several else [teacher]):
+            teachers: list[Any] = [*teacher] if isinstance(teacher, (Sequence, nn.ModuleList)) else [teacher]
+            if shift is not None and (not shift) in map(_shifts, teachers):
                 raise ValueError(
                     f"student, teacher: {type(student).__name__} {'predicts the next' if shift else 'labels the same'} "
                     "position and the teacher does not; if they do belong together, say shift=True or shift=False"
@@ -432,8 +439,8 @@ class TrainerDistiller(_Pair):
         super().__init__(student, teacher, method, logits=logits, **overrides)
         self.shift = shift
         """Whether labels are shifted by one; None where nobody has said so."""
-        self._register_state_dict_hook(_without_twins)
-        self._register_load_state_dict_pre_hook(_with_twins, with_module=True)
+        self._register_state_dict_hook(_without_twins)  # type: ignore[no-untyped-call]
+        self._register_load_state_dict_pre_hook(_with_twins, with_module=True)  # type: ignore[no-untyped-call]
 
     def __getattr__(self, name: str) -> Any:
         if name in TrainerDistiller._of_the_student:
@@ -481,10 +488,9 @@ class TrainerDistiller(_Pair):
                 )
             return {"logits": self._signals(0, (), inputs).logits}
         self._check_ready()
-        config = getattr(self.student, "config", None)
         given = {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs)
-        if getattr(config, "is_encoder_decoder", False) and not given:
-            inputs["decoder_input_ids"] = self.student.prepare_decoder_input_ids_from_labels(labels)
+        if getattr(getattr(self, "config", None), "is_encoder_decoder", False) and not given:
+            inputs["decoder_input_ids"] = self.prepare_decoder_input_ids_from_labels(labels)
         student, teacher = self._both((), inputs)
         rows, target = self._rows(student.logits, labels)
         both = [
@@ -493,9 +499,8 @@ class TrainerDistiller(_Pair):
         ]
         loss = self.criterion(*both, target, epoch=self.epoch, ignore_index=_IGNORED).total
         if num_items_in_batch is not None:
-            loss = (
-                loss * _count(target) / num_items_in_batch
-            )  # in this order: a ratio of integers would be fp32
+            # In this order: a ratio of integers would be fp32. A step may have no label at all.
+            loss = loss * _count(target) / torch.as_tensor(num_items_in_batch).clamp(min=1)
         return {"loss": loss, "logits": student.logits}
 
 

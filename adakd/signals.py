@@ -57,10 +57,11 @@ def logits_of_output(output: Any, which: Which = None) -> Tensor:
         return _chosen(output, which)
     if isinstance(output, Tensor):
         return output
-    if hasattr(output, "logits"):
-        return output.logits
-    if isinstance(output, Mapping) and "logits" in output:
-        return output["logits"]
+    named: Tensor | None = getattr(output, "logits", None)
+    if named is None and isinstance(output, Mapping):
+        named = output.get("logits")
+    if named is not None:
+        return named
     if isinstance(output, (tuple, list)) and output:
         tables = [(i, x) for i, x in enumerate(output) if isinstance(x, Tensor) and x.ndim == 2]
         if len(tables) > 1:

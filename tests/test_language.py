@@ -466,6 +466,44 @@ def test_a_loss_of_the_trainers_own_is_refused(tmp_path):
         run.train()
 
 
+def test_a_callback_drives_the_epochs(tmp_path):
+    told = []
+
+    class Epochs(transformers.TrainerCallback):
+        def on_epoch_begin(self, args, state, control, model, **_):
+            model.epoch = int(state.epoch) + 1
+            told.append(model.epoch)
+
+    model = adakd.TrainerDistiller(gpt2(), gpt2(width=24, seed=1), "ctkd")
+    run = trainer(model, sentences(count=16), tmp_path, max_steps=6)
+    run.add_callback(Epochs())
+    run.train()
+    assert told == [1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [0, torch.tensor(0)])
+def test_a_step_without_a_label_is_nothing(count):
+    model = adakd.TrainerDistiller(gpt2(), gpt2(width=24, seed=1), "ctkd")
+    model.epoch = 1
+    batch = sentences()
+    batch["labels"][:] = -100
+    loss = model(**batch, num_items_in_batch=count)["loss"]
+    loss.backward()
+    assert loss == 0
+    assert all((p.grad == 0).all() for p in model.parameters())
+
+
+def test_in_bfloat16_the_loss_is_still_fp32(tmp_path):
+    model = adakd.TrainerDistiller(gpt2(), gpt2(width=24, seed=1), "zkd+mlt")
+    before = weights_of(model)
+    trainer(model, sentences(), tmp_path, bf16=True).train()
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    half = adakd.TrainerDistiller(gpt2(), gpt2(width=24, seed=1), "zkd+mlt").bfloat16()
+    out = half(**sentences())
+    assert out["logits"].dtype == torch.bfloat16
+    assert out["loss"].dtype == torch.float32
+
+
 def test_two_teachers_of_language():
     teachers = [gpt2(width=24, seed=1), gpt2(width=32, seed=2)]
     model = adakd.TrainerDistiller(gpt2(), teachers, "kd").double()

@@ -64,23 +64,25 @@ class Ensemble(nn.Module):
         return f"ensemble-of-{len(self.teachers)}-{self.mean}"
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        total: Tensor | None = None
+        first, *others = self.teachers
+        total = self._answer(first, inputs, named)
         # One after another: of a large vocabulary there are never more than two tables at once.
-        for number, teacher in enumerate(self.teachers):
-            logits = logits_of_output(teacher(*inputs, **named), self._which)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            if total is not None and total.shape != logits.shape:
+        for number, teacher in enumerate(others, start=1):
+            answer = self._answer(teacher, inputs, named)
+            if total.shape != answer.shape:
                 raise ValueError(
-                    f"teachers: expected logits of one shape, got {tuple(total.shape)} and {tuple(logits.shape)} "
+                    f"teachers: expected logits of one shape, got {tuple(total.shape)} and {tuple(answer.shape)} "
                     f"from teacher {number}; they must be trained on the same labels"
                 )
-            if self.mean == "probabilities":
-                logits = logits.log_softmax(dim=-1)
-                total = logits if total is None else torch.logaddexp(total, logits)
-            else:
-                total = logits if total is None else total + logits
+            total = torch.logaddexp(total, answer) if self.mean == "probabilities" else total + answer
         count = len(self.teachers)
         return total - math.log(count) if self.mean == "probabilities" else total / count
+
+    def _answer(self, teacher: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
+        """What one teacher adds to the mean: log-probabilities or logits."""
+        logits = logits_of_output(teacher(*inputs, **named), self._which)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits.log_softmax(dim=-1) if self.mean == "probabilities" else logits
 
     def extra_repr(self) -> str:
         return f"mean={self.mean!r}"
