@@ -232,7 +232,7 @@ class Distiller(_Pair):
     see every part of a step as a step.
 
     **Several processes.** ``DistributedDataParallel(distiller)``, where the teacher is not taken part of: each process
-    loads its own. With equally many rows each, methods whose rows are independent train as one process on the
+    loads its own. With equally many rows that count on each, methods whose rows are independent train as one process on the
     whole batch would, and so does a learned temperature. Batch statistics are those of each process's rows. The state of a
     rule is a buffer, which DistributedDataParallel takes from rank 0 before every forward pass: all processes use
     the same temperature, moved by the rows of rank 0 alone. So leave its ``broadcast_buffers`` at True with such rules
@@ -325,28 +325,34 @@ def _shifts(network: Any) -> bool | None:
     return None
 
 
+def _memory(value: Any) -> tuple[Any, ...] | None:
+    """What two names of one tensor have in common; None for what has no memory."""
+    if not isinstance(value, Tensor) or is_lazy(value) or not value.numel() or value.device.type == "meta":
+        return None
+    return value.data_ptr(), value.shape, value.stride(), value.dtype
+
+
 def _without_twins(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Leave out what is a tied parameter's second name: safetensors, in which the Trainer saves, refuses it."""
+    """Leave out a tied parameter's other names: safetensors, in which the Trainer saves, refuses them."""
     seen = set()
     for name in [name for name in state if name.startswith(prefix)]:
-        value = state[name]
-        if not isinstance(value, Tensor) or is_lazy(value) or not value.numel() or value.device.type == "meta":
-            continue
-        memory = (value.data_ptr(), value.shape, value.stride(), value.dtype)
-        if memory in seen:
+        memory = _memory(state[name])
+        if memory is not None and memory in seen:
             del state[name]
         seen.add(memory)
 
 
 def _with_twins(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Put back what `_without_twins` left out."""
-    names: dict[int, list[str]] = {}
-    for name, value in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(value), []).append(prefix + name)
-    for twins in names.values():
-        there = next((name for name in twins if name in state), None)
+    twins: dict[Any, list[str]] = {}
+    for named in (module.named_parameters, module.named_buffers):
+        for name, value in named(remove_duplicate=False):
+            twins.setdefault(_memory(value), []).append(prefix + name)
+    twins.pop(None, None)
+    for names in twins.values():
+        there = next((name for name in names if name in state), None)
         if there is not None:
-            for name in twins:
+            for name in names:
                 state.setdefault(name, state[there])
 
 
@@ -452,7 +458,7 @@ class TrainerDistiller(_Pair):
         """Read by the Trainer, which counts the labels from the second on where they are shifted."""
         return "ForCausalLM" if self.shift else None
 
-    def _rows(self, logits: Tensor, labels: Tensor) -> tuple[slice, Tensor]:
+    def _rows(self, labels: Tensor) -> tuple[slice, Tensor]:
         """Positions whose logits count, and their labels."""
         if labels.is_floating_point() or labels.ndim == 1:
             return slice(None), labels
@@ -492,7 +498,7 @@ class TrainerDistiller(_Pair):
         if getattr(getattr(self, "config", None), "is_encoder_decoder", False) and not given:
             inputs["decoder_input_ids"] = self.prepare_decoder_input_ids_from_labels(labels)
         student, teacher = self._both((), inputs)
-        rows, target = self._rows(student.logits, labels)
+        rows, target = self._rows(labels)
         both = [
             None if x is None else x._replace(logits=x.logits[:, rows] if x.logits.ndim > 2 else x.logits)
             for x in (student, teacher)

@@ -35,10 +35,12 @@ def method_of(name):
     if name == "hint+kd":
         kd = adakd.LogitTerm(adakd.KL())
         return adakd.Objective({"hint": Hint(), "kd": kd}, {"hint": 3.0, "kd": 0.9})
+    if name == "ctkd in slices":
+        return adakd.create_method("ctkd", chunk=3)
     return adakd.create_method(name, **options_of(name))
 
 
-NAMES = [*adakd.METHODS, "dkd+ctkd", "kd+ctkd-instance", "zkd+mlt-two-sided", "hint+kd"]
+NAMES = [*adakd.METHODS, "dkd+ctkd", "kd+ctkd-instance", "zkd+mlt-two-sided", "ctkd in slices", "hint+kd"]
 
 
 def distiller_of(name):

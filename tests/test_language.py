@@ -439,6 +439,22 @@ def test_tied_weights_are_saved_once_and_stay_tied():
         assert torch.equal(a, b)
 
 
+def test_a_shared_buffer_is_saved_once_too():
+    def student():
+        net = nn.Sequential(nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+        net[1].running_mean = net[0].running_mean
+        net[1].weight = nn.Parameter(net[0].weight.data)  # two parameters, one memory
+        return net
+
+    states = [adakd.TrainerDistiller(student(), nn.Linear(4, 3), "kd") for _ in range(2)]
+    saved = states[0].state_dict()
+    assert "student.1.running_mean" not in saved
+    assert "student.1.weight" not in saved
+    assert "student.1.bias" in saved
+    states[1].load_state_dict(saved)
+    states[1].load_state_dict(student().state_dict(prefix="student."))  # all names are as welcome
+
+
 def test_the_student_is_saved_and_speaks_for_itself(tmp_path):
     student = gpt2()
     model = adakd.TrainerDistiller(student, gpt2(width=24, seed=1), "zkd+mlt").eval()
