@@ -304,7 +304,8 @@ _UNSHIFTED = (
 
 def _shifts(network: Any) -> bool | None:
     """Whether the label of a position is what the position before it predicts; None if the network does not say."""
-    inner = network.get_base_model() if hasattr(network, "get_base_model") else network  # PEFT's wrapper
+    inner = getattr(network, "_orig_mod", network)  # torch.compile's wrapper, and PEFT's
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     names = [kind.__name__ for kind in type(inner).__mro__]
     if "PreTrainedModel" not in names:  # no model of transformers
         return None
@@ -406,6 +407,7 @@ class TrainerDistiller(_Pair):
             "activation_checkpointing_enable",
             "can_generate",
             "config",
+            "enable_input_require_grads",
             "generate",
             "generation_config",
             "gradient_checkpointing_disable",

@@ -482,6 +482,57 @@ def test_a_loss_of_the_trainers_own_is_refused(tmp_path):
         run.train()
 
 
+def test_a_compiled_student_is_known_too():
+    assert adakd.TrainerDistiller(torch.compile(gpt2(), backend="eager"), gpt2(seed=1)).shift is True
+
+
+def test_images_by_name(tmp_path):
+    def vit(width, seed):
+        torch.manual_seed(seed)
+        config = transformers.ViTConfig(
+            hidden_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=width,
+            image_size=8,
+            patch_size=4,
+            num_labels=5,
+        )
+        return transformers.ViTForImageClassification(config)
+
+    generator = torch.Generator().manual_seed(0)
+    batch = {"pixel_values": torch.randn(8, 3, 8, 8, generator=generator), "labels": torch.arange(8) % 5}
+    model = adakd.TrainerDistiller(vit(16, 0), vit(24, 1), "zkd+mlt").eval()
+    s, t = (net.eval()(batch["pixel_values"]).logits for net in (model.student, model.teacher))
+    close(model(**batch)["loss"], adakd.create_method("zkd+mlt")(s, t, batch["labels"]).total, 1e-6)
+    run = trainer(model, batch, tmp_path)
+    run.train()
+    assert run.predict(rows_of(batch)).predictions.shape == (8, 5)
+
+
+def test_the_best_checkpoint_is_loaded_again(tmp_path):
+    """By the Trainer: tied embeddings are whole in it, and stay tied."""
+    model = adakd.TrainerDistiller(gpt2(), gpt2(width=24, seed=1), "zkd+mlt")
+    run = trainer(
+        model,
+        sentences(),
+        tmp_path,
+        learning_rate=0.5,  # so that the last is not the best
+        lr_scheduler_type="constant",
+        max_steps=3,
+        save_strategy="steps",
+        save_steps=1,
+        eval_strategy="steps",
+        eval_steps=1,
+        load_best_model_at_end=True,
+    )
+    run.train()
+    losses = [row["eval_loss"] for row in run.state.log_history if "eval_loss" in row]
+    assert min(losses) < losses[-1]
+    assert run.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-6)
+    assert model.student.lm_head.weight is model.student.transformer.wte.weight
+
+
 def test_a_callback_drives_the_epochs(tmp_path):
     told = []
 
