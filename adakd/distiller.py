@@ -6,6 +6,7 @@ from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from .methods import create_method
@@ -209,6 +210,13 @@ class _Pair(nn.Module):
                 "the student has been frozen since this Distiller was made, perhaps as the teacher of another one; "
                 "pass copy.deepcopy(network) there, and call student.requires_grad_(True) here"
             )
+        if self.training and any(term.keeps_state for term in self.criterion.terms.values()):
+            around = getattr(DistributedDataParallel, "_active_ddp_module", None)
+            if around is not None and not around.broadcast_buffers:
+                raise RuntimeError(
+                    "this method keeps a state, which would drift apart between the processes; leave the buffers of "
+                    "DistributedDataParallel synchronized (broadcast_buffers, in newer versions forward_sync_buffers)"
+                )
         if self.training and self.epoch is None and self.criterion.reads_epoch:
             warnings.warn(
                 "this method has a warm-up or a schedule; set distiller.epoch (from 1) as epochs begin, "
@@ -235,9 +243,8 @@ class Distiller(_Pair):
     loads its own. With equally many rows that count on each, methods whose rows are independent train as one process on the
     whole batch would, and so does a learned temperature. Batch statistics are those of each process's rows. The state of a
     rule is a buffer, which DistributedDataParallel takes from rank 0 before every forward pass: all processes use
-    the same temperature, moved by the rows of rank 0 alone. So leave its ``broadcast_buffers`` at True with such rules
-    (``distiller.criterion`` has buffers then); inside ``no_sync()`` each process moves its own until the next
-    synchronized pass.
+    the same temperature, moved by the rows of rank 0 alone. (Without that, ``broadcast_buffers=False``, such rules are refused; inside
+    ``no_sync()`` each process moves its own until the next synchronized pass.)
 
     Args:
         student: from inputs to logits (…, K).

@@ -20,6 +20,7 @@ from ddp import (
     options_of,
     train_language,
 )
+from torch.nn.parallel import DistributedDataParallel
 
 import adakd
 
@@ -149,6 +150,33 @@ def test_a_process_without_a_label_keeps_the_others_company(processes):
     for key, value in first.items():
         assert value.isfinite().all()
         assert torch.equal(value, second[key])
+
+
+@pytest.fixture
+def one_process():
+    """A group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["dts", "meta", "itkd"])
+def test_states_that_would_drift_apart_are_refused(one_process, name):
+    x, y = batch_of(0)
+    distiller = distiller_of(name)
+    distiller.epoch = 1
+    drifting = DistributedDataParallel(distiller)
+    drifting.broadcast_buffers = False  # as by the argument, whose name depends on the version
+    with pytest.raises(
+        RuntimeError, match=r"keeps a state, which would drift apart .* synchronized \(broadcast_buffers"
+    ):
+        drifting(x, y)
+    drifting.eval()(x, y)  # moves nothing
+    distiller.train()(x, y)  # in one process there is nothing to drift from
+    DistributedDataParallel(distiller)(x, y).total.backward()
+    plain = DistributedDataParallel(distiller_of("zkd+mlt"))
+    plain.broadcast_buffers = False
+    plain(x, y)
 
 
 @pytest.mark.filterwarnings("ignore:every row of this batch is ignored")
