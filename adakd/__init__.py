@@ -20,7 +20,16 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
     from .distiller import Distiller, TrainerDistiller
     from .divergence import DIST, DKD, KL, MLKD, TTM, Anchored, Correlation, Divergence, TaylorKL
     from .logits import peak, pearson, standardize
-    from .methods import METHODS, Method, create_method, get_method
+    from .methods import (
+        METHODS,
+        Method,
+        create_method,
+        get_method,
+        register_divergence,
+        register_method,
+        register_rule,
+        register_term,
+    )
     from .models import MODELS, create_model
     from .objective import LogitObjective, Objective, Terms
     from .refine import Refinement
@@ -136,6 +145,10 @@ __all__ = [
     "open_run",
     "peak",
     "pearson",
+    "register_divergence",
+    "register_method",
+    "register_rule",
+    "register_term",
     "series",
     "standardize",
     "train_teacher",
@@ -148,7 +161,16 @@ _ROOMS = {
     "distiller": ("Distiller", "TrainerDistiller"),
     "divergence": ("DIST", "DKD", "KL", "MLKD", "TTM", "Anchored", "Correlation", "Divergence", "TaylorKL"),
     "logits": ("peak", "pearson", "standardize"),
-    "methods": ("METHODS", "Method", "create_method", "get_method"),
+    "methods": (
+        "METHODS",
+        "Method",
+        "create_method",
+        "get_method",
+        "register_divergence",
+        "register_method",
+        "register_rule",
+        "register_term",
+    ),
     "models": ("MODELS", "create_model"),
     "objective": ("LogitObjective", "Objective", "Terms"),
     "refine": ("Refinement",),

@@ -9,18 +9,33 @@ import dataclasses
 import inspect
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from types import NoneType
 from typing import Any, get_args
 
 from ._check import brief, near_names
-from .divergence import DIVERGENCES
-from .objective import LogitObjective
-from .temperature import RULES
+from .divergence import DIVERGENCES, Divergence
+from .objective import LogitObjective, Objective
+from .temperature import RULES, TemperatureRule
+from .terms import TERMS, Term
 from .weight import WEIGHTS
 
-__all__ = ["METHODS", "RULE_NAMES", "Method", "RuleName", "create_method", "get_method", "options_of"]
+__all__ = [
+    "METHODS",
+    "RULE_NAMES",
+    "Method",
+    "RuleName",
+    "create_method",
+    "get_method",
+    "is_built_in",
+    "options_of",
+    "register_divergence",
+    "register_method",
+    "register_rule",
+    "register_term",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,8 @@ class Method:
     rule: str | None = None
     rule_options: Mapping[str, Any] = field(default_factory=dict)
     standardize: bool | str = False
+    term: str | None = None
+    """Name of the term in `adakd.terms.TERMS`, of a method that is one term and no composition by logits."""
     weight: str | None = None
     """Name of the sample weight in `adakd.weight.WEIGHTS`."""
     ce_weight: float = 1.0
@@ -44,6 +61,11 @@ class Method:
     """Where the paper, the released code and this row differ; empty where they agree."""
     table3: Mapping[str, Any] | None = None
     """Overrides that give the row as 2503.09030 ran it (its Table 3); None where that table has no such row."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether there is anything beside the cross entropy."""
+        return self.divergence is not None or self.term is not None
 
     @property
     def reads_batch(self) -> bool:
@@ -393,6 +415,8 @@ def get_method(name: str) -> Method:
     row = METHODS.get(row_name)
     if plus and row is not None and row.divergence is not None and suffix in RULE_NAMES:
         return _with_rule(row, suffix, note=f"A combination, at the weights of {row_name}.")
+    if load_entry_points():  # what is installed may have registered it
+        return get_method(name)
     combinations = (
         f"{row.name}+{suffix}"
         for row in METHODS.values()
@@ -469,12 +493,20 @@ def options_of(name: str) -> set[str]:
     Raises:
         ValueError: for an unknown name.
     """
-    return {*_OBJECTIVE_OPTIONS, *_ROW_OPTIONS, "class_weights"}.union(
-        *map(_parameters, _components(get_method(name)))
-    )
+    row = get_method(name)
+    if row.term is not None:
+        return {
+            "ce_weight",
+            "kd_weight",
+            "warmup_epochs",
+            *_ROW_OPTIONS,
+            "class_weights",
+            *_parameters(TERMS[row.term]),
+        }
+    return {*_OBJECTIVE_OPTIONS, *_ROW_OPTIONS, "class_weights"}.union(*map(_parameters, _components(row)))
 
 
-def create_method(name: str, /, **overrides: Any) -> LogitObjective:
+def create_method(name: str, /, **overrides: Any) -> Any:
     """Build the loss of a method.
 
     Args:
@@ -484,7 +516,7 @@ def create_method(name: str, /, **overrides: Any) -> LogitObjective:
             ``reference``, ``magnitude``, ``order``).
 
     Returns:
-        A `LogitObjective`.
+        A `LogitObjective`; of a registered term an `Objective`.
 
     Raises:
         ValueError: for an unknown name, an override the method has no use for, or a value of another kind or size.
@@ -493,6 +525,8 @@ def create_method(name: str, /, **overrides: Any) -> LogitObjective:
     18.0
     """
     row = get_method(name)
+    if row.term is not None:
+        return _of_one_term(row, overrides)
     divergence, rule = _components(row)
     divergence_options, rule_options = dict(row.divergence_options), dict(row.rule_options)
     objective_options = {key: getattr(row, key) for key in _OBJECTIVE_OPTIONS}
@@ -518,3 +552,202 @@ def create_method(name: str, /, **overrides: Any) -> LogitObjective:
         )
     except TypeError as error:  # a kind of value that the annotations do not tell from others
         raise ValueError(f"{name} cannot be built with {overrides}: {error}") from error
+
+
+def _of_one_term(row: Method, overrides: Mapping[str, Any]) -> Objective:
+    known = options_of(row.name)
+    for key in overrides:
+        if key not in known:
+            raise ValueError(near_names(f"option of {row.name}:", key, known))
+    term = TERMS[row.term]
+    of_term = {key: value for key, value in overrides.items() if key in _parameters(term)}
+    weight = overrides.get("kd_weight", row.kd_weight)
+    options = {key: overrides[key] for key in (*_ROW_OPTIONS, "class_weights") if key in overrides}
+    return Objective(
+        {row.name: term(**of_term)},
+        {row.name: weight},
+        overrides.get("ce_weight", row.ce_weight),
+        warmup_epochs=overrides.get("warmup_epochs", row.warmup_epochs),
+        **options,
+    )
+
+
+# ---- parts from outside ----
+
+_BUILT_IN = dict(METHODS), dict(RULE_NAMES)
+_FAMILIES = {"rule": TemperatureRule, "divergence": Divergence, "term": Term}
+_asked: list[bool] = []  # whether the entry points were looked at in this process
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a method's name says all of it: a row of ours, with a rule of ours, and nothing was put in their place."""
+    row, parts = get_method(name), _components(get_method(name))
+    ours = all(part is None or part.__module__.startswith("adakd.") for part in parts)
+    rows, rules = _BUILT_IN
+    row_name, plus, suffix = name.partition("+")
+    if name in rows:
+        return ours and METHODS[name] is rows[name]
+    known = (
+        row_name in rows and METHODS[row_name] is rows[row_name] and RULE_NAMES.get(suffix) is rules.get(suffix)
+    )
+    return ours and row.term is None and bool(plus) and suffix in rules and known
+
+
+def _checked(kind: str, name: str, part: Any, known: Mapping[str, Any]) -> None:
+    family = _FAMILIES[kind]
+    if not isinstance(name, str) or not name or not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{kind}: expected a name of letters, digits, '-' and '_', got {brief(name)}")
+    if not isinstance(part, type) or not issubclass(part, family):
+        raise TypeError(f"{kind} {name!r}: expected a subclass of {family.__name__}, got {brief(part)}")
+    if name in known and known[name].__qualname__ != part.__qualname__:  # a notebook's cell may be run again
+        raise ValueError(
+            f"{kind} {name!r}: there is one of that name, {known[name].__qualname__}; choose another name"
+        )
+
+
+def register_rule(
+    name: str, *, options: Mapping[str, Any] | None = None, paper: str = "registered", formula: str = ""
+) -> Callable[[type], type]:
+    """Register a temperature rule: a decorator of its class. ``<row>+<name>`` is a method then, for every row.
+
+    Args:
+        name: of letters, digits, "-" and "_".
+        options: of its constructor, where they are not its defaults.
+        paper, formula: what tables say of it.
+
+    Raises:
+        TypeError: for a class that is no `TemperatureRule`.
+        ValueError: for a name that is none, or taken.
+
+    >>> from adakd import Fixed
+    >>> @register_rule("warm", options={"tau": 8.0})
+    ... class Warm(Fixed):
+    ...     pass
+    >>> create_method("zkd+warm").temperature
+    Warm(tau=8)
+    >>> del RULES["warm"], RULE_NAMES["warm"]
+    """
+
+    def register(part: type) -> type:
+        _checked("rule", name, part, RULES)
+        RULES[name] = part
+        RULE_NAMES[name] = RuleName(name, formula or part.__name__, paper, dict(options or {}))
+        return part
+
+    return register
+
+
+def register_divergence(
+    name: str,
+    *,
+    ce_weight: float = 1.0,
+    kd_weight: float = 1.0,
+    paper: str = "registered",
+    formula: str = "",
+) -> Callable[[type], type]:
+    """Register a divergence: a decorator of its class. ``<name>`` is a method then, at temperature 4, and
+    ``<name>+<rule>`` with any rule.
+
+    Args:
+        name: of letters, digits, "-" and "_".
+        ce_weight, kd_weight: of the method.
+        paper, formula: what tables say of it.
+
+    Raises:
+        TypeError: for a class that is no `Divergence`.
+        ValueError: for a name that is none, or taken.
+    """
+
+    def register(part: type) -> type:
+        _checked("divergence", name, part, DIVERGENCES)
+        row = Method(
+            name,
+            paper,
+            formula or part.__name__,
+            name,
+            rule="fixed",
+            rule_options={"tau": 4.0},
+            ce_weight=ce_weight,
+            kd_weight=kd_weight,
+        )
+        _register_row(row)
+        DIVERGENCES[name] = part
+        return part
+
+    return register
+
+
+def register_term(
+    name: str,
+    *,
+    ce_weight: float = 1.0,
+    kd_weight: float = 1.0,
+    paper: str = "registered",
+    formula: str = "",
+) -> Callable[[type], type]:
+    """Register a term of the loss: a decorator of its class. ``<name>`` is a method then: cross entropy and this term.
+
+    Args:
+        name: of letters, digits, "-" and "_".
+        ce_weight: of the cross entropy.
+        kd_weight: of the term.
+        paper, formula: what tables say of it.
+
+    Raises:
+        TypeError: for a class that is no `Term`.
+        ValueError: for a name that is none, or taken.
+    """
+
+    def register(part: type) -> type:
+        _checked("term", name, part, TERMS)
+        row = Method(name, paper, formula or part.__name__, term=name, ce_weight=ce_weight, kd_weight=kd_weight)
+        _register_row(row)
+        TERMS[name] = part
+        return part
+
+    return register
+
+
+def register_method(row: Method) -> Method:
+    """Register a row of the table: parts and weights under a name of its own.
+
+    Raises:
+        ValueError: for a name that is taken, or parts that there are none of.
+    """
+    for name, known in (
+        (row.divergence, DIVERGENCES),
+        (row.rule, RULES),
+        (row.term, TERMS),
+        (row.weight, WEIGHTS),
+    ):
+        if name is not None and name not in known:
+            raise ValueError(near_names("part", name, known))
+    _register_row(row)
+    return row
+
+
+def _register_row(row: Method) -> None:
+    if row.name in METHODS and METHODS[row.name] != row:
+        raise ValueError(f"method {row.name!r}: there is one of that name; choose another name")
+    METHODS[row.name] = row
+
+
+_REGISTER = {"rules": register_rule, "divergences": register_divergence, "terms": register_term}
+
+
+def load_entry_points() -> bool:
+    """Register what installed packages offer in the groups ``adakd.rules``, ``.divergences``, ``.terms`` and
+    ``.methods``; whether there was anything new. Done once in a process, when a name is unknown."""
+    if _asked:
+        return False
+    _asked.append(True)
+    found = False
+    for group in (*_REGISTER, "methods"):
+        for point in entry_points(group=f"adakd.{group}"):
+            part = point.load()
+            if group == "methods":
+                register_method(part)
+            elif part not in ({**RULES, **DIVERGENCES, **TERMS}).values():  # its own decorator may have done it
+                _REGISTER[group](point.name)(part)
+            found = True
+    return found

@@ -1,12 +1,16 @@
 """Finished runs, and the carrying out of those that are not: train, and leave a folder with weights and a record."""
 
 import contextlib
+import copy
+import functools
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -14,6 +18,8 @@ from .._check import printable
 from ..data import ImageData
 from ..models import Network, network_of
 from ..models.network import is_model
+from ..signals import Tapped, Taps
+from ..terms import Term
 from ..training.capture import choose_capture
 from ..training.files import (
     load_weights,
@@ -160,8 +166,8 @@ class Teaching(Protocol):
     def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
         """What the run's record says of it."""
 
-    def source(self, config: RunConfig, resources: Resources) -> TeacherSource:
-        """Where the loop gets its outputs from."""
+    def source(self, config: RunConfig, resources: Resources, taps: Taps) -> TeacherSource:
+        """Where the loop gets its outputs from, with the features that the objectives tap."""
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,10 @@ def _train(attempts: Sequence["_Attempt"]) -> None:
     job = attempts[0].job
     config, resources = job.config, job.resources
     views = student_views(config.data, config.recipe, config.seed)
-    source = job.teacher.source(config, resources) if job.teacher is not None else None
+    source = None
+    if job.teacher is not None:
+        taps = functools.reduce(operator.or_, (attempt.runner.trainer.taps for attempt in attempts))
+        source = job.teacher.source(config, resources, taps)
     try:
         lockstep([attempt.runner for attempt in attempts], views, source, should_stop=resources.should_stop)
     finally:
@@ -331,6 +340,8 @@ class _Attempt:
                 self.about_teacher = job.teacher.describe(config, resources.progress)
             self.sessions = begin_session(job.folder, config.data.device, captured, together)
             student = config.student.build(config.data.num_classes, config.data.channels, config.seed)
+            if any(type(term).build is not Term.build for term in getattr(job.objective, "terms", {}).values()):
+                _build(job, student)
             trainer = Trainer(student, job.objective, config.recipe, config.data, config.precision, captured)
             self.display = Display(job.label, resources.progress)
             callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
@@ -373,6 +384,20 @@ class _Attempt:
             record = write_record(job.folder / RECORD, record)
             clean(job.folder)
             self.result = Run(job.folder, record, job.known_network)
+
+
+def _build(job: Job, student: nn.Module) -> None:
+    """Make what the terms need that depends on shapes, from two images that the run will show."""
+    config, objective = job.config, job.objective
+    views = student_views(config.data, config.recipe, config.seed)
+    images = next(views.steps(1, 2)).images
+    networks = [copy.deepcopy(network) for network in (student, job.teacher.model)]
+    with torch.no_grad():
+        outputs = [
+            Tapped(network.to(images.device).eval(), names)(images)
+            for network, names in zip(networks, objective.taps, strict=True)
+        ]
+    objective.to(images.device).build(*outputs, len(config.data.train), config.seed)
 
 
 def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def weights_of(record: Mapping[str, Any]) -> tuple[float, float | None]:
     """Weights on the labels and on the teacher that a run was trained with; None for a method without a teacher."""
     config = record["config"]
     row, options = get_method(config["method"]), config["method_options"]
-    on_teacher = options.get("kd_weight", row.kd_weight) if row.divergence else None
+    on_teacher = options.get("kd_weight", row.kd_weight) if row.needs_teacher else None
     return options.get("ce_weight", row.ce_weight), on_teacher
 
 

@@ -22,6 +22,7 @@ from ..models.network import is_model, sha256_of_state
 from ..runs.config import Resources, RunConfig
 from ..runs.folder import RECORD, WEIGHTS
 from ..runs.run import Run, loaded_model, open_run, refuse_other_data
+from ..signals import Taps
 from ..training.cache import ViewCache, fits, open_cache
 from ..training.files import WeightsError, sha256_of
 from ..training.loop import TeacherSource
@@ -78,10 +79,10 @@ class Teacher:
         kept = {"logits": f"{dtype} of {chosen.name}"}
         return Teacher(self.model, {**self.identity, **kept}, {**self.fields, **kept}, (dtype, chosen))
 
-    def source(self, config: RunConfig, resources: Resources) -> TeacherSource:
+    def source(self, config: RunConfig, resources: Resources, taps: Taps) -> TeacherSource:
         """Where a run's steps get the outputs from; a cache is filled first."""
         if not self.cached:
-            return LiveTeacher(self.model, config.precision, config.data.device)
+            return LiveTeacher(self.model, config.precision, config.data.device, taps)
         return CachedTeacher(self.filled_cache(config.data, config.recipe, [config.seed], resources))
 
     def filled_cache(

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from .._check import check_name
 from ..data import ImageData
 from ..runs.config import Resources, RunConfig
-from ..signals import Signals
+from ..signals import Signals, Taps
 from ..training.files import first_sentence
 from ..training.loop import TeacherSource
 
@@ -175,7 +175,7 @@ class RecordedTeacher:
         right = (logits.argmax(1) == labels).double().mean().item()
         return {**self.identity, "transfer_accuracy": 100 * right}
 
-    def source(self, config: RunConfig, resources: Resources) -> TeacherSource:
+    def source(self, config: RunConfig, resources: Resources, taps: Taps) -> TeacherSource:
         """Where a run's steps get the logits from."""
         data = config.data
         views = (2 * data.padding + 1) ** 2 * (2 if data.flip else 1)

@@ -3,4 +3,7 @@
 from .base import Term
 from .logit import LogitTerm
 
-__all__ = ["LogitTerm", "Term"]
+__all__ = ["TERMS", "LogitTerm", "Term"]
+
+# By name; the logit term is composed of named parts instead.
+TERMS: dict[str, type[Term]] = {}

@@ -1,0 +1,187 @@
+"""Rules, divergences, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import adakd
+from adakd import Divergence, Method, Objective, TemperatureRule, Temperatures, Term, create_method, get_method
+from adakd import methods as methods_module
+from adakd.divergence import DIVERGENCES
+from adakd.methods import RULE_NAMES
+from adakd.signals import Taps
+from adakd.temperature import RULES
+from adakd.terms import TERMS
+
+NAME = "resnet8x0.5"
+SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
+
+
+@pytest.fixture(autouse=True)
+def tables():
+    """What a test registers goes when it ends."""
+    known = [(table, dict(table)) for table in (RULES, RULE_NAMES, DIVERGENCES, TERMS, adakd.METHODS)]
+    yield
+    for table, before in known:
+        table.clear()
+        table.update(before)
+
+
+class Warm(TemperatureRule):
+    """τ = 1 + the spread of the teacher's logits."""
+
+    def __init__(self, least: float = 1.0):
+        super().__init__()
+        self.least = least
+
+    def forward(self, student, teacher, target=None, epoch=None):
+        tau = self.least + teacher.std(dim=1, keepdim=True)
+        return Temperatures(tau, tau)
+
+
+class Squared(Divergence):
+    """Half of the squared distance of the softened logits."""
+
+    def forward(self, student, teacher, target, temperatures):
+        return ((student / temperatures.student - teacher / temperatures.teacher) ** 2).sum(1) / 2
+
+
+class Hint(Term):
+    """Features of one stage through a connector, and a memory of the images that were seen."""
+
+    taps = Taps(("layer2",), ("layer2",))
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = scale
+
+    def build(self, student, teacher, train_images):
+        inputs, outputs = (x.features["layer2"].shape[1] for x in (student, teacher))
+        self.connector = nn.Conv2d(inputs, outputs, 1)
+        self.register_buffer("seen", torch.zeros(train_images))
+
+    def forward(self, student, teacher, batch):
+        if self.training:
+            self.seen[batch.index] += 1
+        apart = self.connector(student.features["layer2"]) - teacher.features["layer2"].detach()
+        return self.scale * apart.square().flatten(1).mean(1)
+
+
+def distilled(method, teacher, data, out, **options):
+    return adakd.distill(teacher, NAME, method, data, out=out, **{**SMALL, "train_images": 50, **options})
+
+
+def test_a_registered_rule_goes_with_every_row(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_rule("warm", options={"least": 2.0}, paper="me", formula="2 + σ")(Warm)
+    assert create_method("dkd+warm").temperature.least == 2.0
+    assert create_method("zkd+warm", least=3.0).temperature.least == 3.0
+    assert get_method("kd+warm").formula.endswith("τ = 2 + σ")
+    run = distilled("kd+warm", tiny_teacher, tiny_data, tmp_path)
+    assert all(row["temperature"] > 2 for row in run.history)
+    assert set(run.record["config"]) - {"objective"} == set(tiny_teacher.record["config"])
+
+
+def test_a_registered_divergence_is_a_method(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_divergence("squared", kd_weight=0.1)(Squared)
+    assert isinstance(create_method("squared").divergence, Squared)
+    assert create_method("squared+mlt").kd_weight == 0.1
+    run = distilled("squared", tiny_teacher, tiny_data, tmp_path)
+    assert run.history[0]["kd"] > 0
+
+
+def test_another_part_under_one_name_is_another_run(tiny_data, tiny_teacher, tmp_path):
+    folders = set()
+    for least in (1.0, 2.0):
+        adakd.register_rule("warm", options={"least": least})(Warm)
+        folders.add(distilled("kd+warm", tiny_teacher, tiny_data, tmp_path).folder)
+        folders.add(distilled("kd+warm", tiny_teacher, tiny_data, tmp_path).folder)
+    assert len(folders) == 2
+    assert "objective" not in distilled("kd", tiny_teacher, tiny_data, tmp_path).record["config"]
+
+
+def test_a_registered_term_reads_features_and_owns_parts(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_term("hint", kd_weight=0.5)(Hint)
+    objective = create_method("hint", scale=2.0)
+    assert isinstance(objective, Objective)
+    assert objective.weights == {"hint": 0.5}
+    run = distilled("hint", tiny_teacher, tiny_data, tmp_path / "whole")
+    assert "logits" not in run.record["teacher"], "a cache has no features"
+    assert run.history[0]["loss"] > run.history[0]["ce"]
+    assert run.history[0]["rule_gradient"] > 0, "the connector is trained"
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_run_of_a_term_is_continued_to_the_last_bit(steps, tiny_data, tiny_teacher, tmp_path):
+    adakd.register_term("hint")(Hint)
+    whole = distilled("hint", tiny_teacher, tiny_data, tmp_path / "whole")
+    left = iter([False] * (steps - 1))
+    with pytest.raises(adakd.Interrupted):
+        distilled("hint", tiny_teacher, tiny_data, tmp_path / "stopped", should_stop=lambda: next(left, True))
+    (checkpoint,) = tmp_path.rglob("checkpoint.pt")
+    assert torch.load(checkpoint, weights_only=True)["criterion"]["terms.hint.seen"].sum() > 0
+    run = distilled("hint", tiny_teacher, tiny_data, tmp_path / "stopped")
+    assert run.history == whole.history
+    assert run.record["weights_sha256"] == whole.record["weights_sha256"]
+
+
+def test_a_term_in_lockstep_with_others_is_alone_to_the_last_bit(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_term("hint")(Hint)
+    options = {**SMALL, "train_images": 50, "cache": None}
+    runs = adakd.compare(["kd", "hint"], (0,), tiny_teacher, NAME, tiny_data, out=tmp_path / "all", **options)
+    for method, run in zip(("kd", "hint"), runs, strict=True):
+        alone = distilled(method, tiny_teacher, tiny_data, tmp_path / "one", cache=None)
+        assert run.history == alone.history
+        assert run.record["weights_sha256"] == alone.record["weights_sha256"]
+
+
+def test_a_registered_row():
+    row = Method("mine", "me", "τ²·KL, τ = 7", "kl", rule="fixed", rule_options={"tau": 7.0}, kd_weight=3.0)
+    assert adakd.register_method(row) is row
+    assert create_method("mine").kd_weight == 3.0
+    assert create_method("mine+mlt").kd_weight == 3.0
+    with pytest.raises(ValueError, match="unknown part 'nothing'"):
+        adakd.register_method(Method("other", "me", "", "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("register", "part", "error", "message"),
+    [
+        (adakd.register_rule("warm"), Squared, TypeError, "expected a subclass of TemperatureRule"),
+        (adakd.register_divergence("squared"), Warm, TypeError, "expected a subclass of Divergence"),
+        (adakd.register_term("hint"), nn.Linear, TypeError, "expected a subclass of Term"),
+        (adakd.register_rule("ctkd"), Warm, ValueError, "there is one of that name, CTKD"),
+        (adakd.register_divergence("kl"), Squared, ValueError, "there is one of that name, KL"),
+        (adakd.register_divergence("kd"), Squared, ValueError, "there is one of that name"),
+        (adakd.register_rule("a+b"), Warm, ValueError, "expected a name of letters"),
+    ],
+)
+def test_what_cannot_be_registered(register, part, error, message):
+    before = dict(adakd.METHODS), dict(RULES), dict(DIVERGENCES)
+    with pytest.raises(error, match=message):
+        register(part)
+    assert before == (adakd.METHODS, RULES, DIVERGENCES)
+
+
+def test_what_an_installed_package_offers_is_found_when_it_is_asked_for(monkeypatch):
+    asked = []
+
+    def entry_points(group):
+        asked.append(group)
+        offers = {"adakd.rules": ("warm", Warm), "adakd.terms": ("hint", Hint)}
+        return (
+            [SimpleNamespace(name=name, load=lambda part=part: part) for name, part in [offers[group]]]
+            if group in offers
+            else []
+        )
+
+    monkeypatch.setattr(methods_module, "_asked", [])
+    monkeypatch.setattr(methods_module, "entry_points", entry_points)
+    create_method("kd+mlt")
+    assert asked == [], "a known name asks nobody"
+    assert isinstance(create_method("kd+warm").temperature, Warm)
+    assert isinstance(create_method("hint").terms["hint"], Hint)
+    assert asked == ["adakd.rules", "adakd.divergences", "adakd.terms", "adakd.methods"], "once"
+    with pytest.raises(ValueError, match="unknown method 'kd\\+cold'"):
+        get_method("kd+cold")
