@@ -32,15 +32,16 @@ check: $(READY) ## run the tests that take no longer than seconds
 demo: $(READY) ## distill a small student on the embedded data
 	@$(BIN)/adakd distill --recipe demo
 
-bench: $(READY) ## measure losses, a training step, throughput beside the literature's loop, and what a reader waits for, into _build/bench
+bench: $(READY) ## measure losses, also beside the published formulas, a training step, throughput beside the literature's loop, and what a reader waits for, into _build/bench
 	@mkdir -p _build/bench
 	@$(BIN)/adakd bench losses --json _build/bench/losses.json
 	@$(BIN)/adakd bench step --json _build/bench/step.json
+	@$(BIN)/python benchmarks/peers.py --json _build/bench/peers.json
 	@$(BIN)/python benchmarks/throughput.py --json _build/bench/throughput.json
 	@$(BIN)/python benchmarks/waiting.py --json _build/bench/waiting.json
 
-lint: $(READY) ## check style and formatting
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(READY) ## check style, formatting and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean: ## remove the built book (the environment stays)
 	@rm -rf _build

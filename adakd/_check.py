@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 __all__ = [
     "NotFiniteError",
@@ -20,10 +21,12 @@ __all__ = [
     "check_logits",
     "check_name",
     "check_tensor",
+    "label_ends",
     "may_read",
     "near_names",
     "printable",
     "read",
+    "transformed",
 ]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -97,7 +100,12 @@ def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] 
 
 def may_read(tensor: Tensor) -> bool:
     """Whether a value may be read for a check: on an accelerator it would stall, in a compiled step break the graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    return tensor.is_cpu and not torch.compiler.is_compiling()
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` (vmap, grad, jvp) or forward-mode differentiation is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def read(scalar: Tensor) -> float | int | bool | None:
@@ -115,9 +123,9 @@ def read(scalar: Tensor) -> float | int | bool | None:
 def check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
     """Raise TypeError unless it is a dense tensor."""
     if not isinstance(value, Tensor):
-        kind = type(value)
-        where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        raise TypeError(f"{name}: expected {expected}, got {where}{kind.__qualname__}; {remedy}")
+        got = type(value)
+        where = "" if got.__module__ == "builtins" else f"{got.__module__}."
+        raise TypeError(f"{name}: expected {expected}, got {where}{got.__qualname__}; {remedy}")
     if value.layout != torch.strided or value.is_nested:
         kind = "a nested tensor" if value.is_nested else str(value.layout)
         raise TypeError(
@@ -192,12 +200,18 @@ def check_device(student: Tensor, teacher: Tensor | None, target: Tensor | None)
             )
 
 
+def label_ends(target: Tensor) -> tuple[int, int] | None:
+    """Lowest and highest label, or None where none may be read, or inside `torch.vmap`."""
+    low, high = (read(end) for end in target.aminmax())
+    return None if low is None or high is None else (int(low), int(high))
+
+
 def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
     """Raise ValueError naming the first label (N,) outside 0..K-1, where values may be read."""
     if not may_read(target):
         return
-    low, high = (read(end) for end in target.aminmax())
-    if low is None or (low >= 0 and high < classes):
+    ends = label_ends(target)
+    if ends is None or (ends[0] >= 0 and ends[1] < classes):
         return
     bad = (target < 0) | (target >= classes)
     row = int(bad.nonzero()[0])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from ._check import check_device, check_float, check_labels, check_tensor
+from ._check import check_device, check_float, check_labels, check_tensor, label_ends
 
 __all__ = ["Rows", "check_kinds", "select_rows"]
 
@@ -57,9 +57,11 @@ def select_rows(
     _check_target(student, target)
     check_device(student, teacher, target)
     soft = target is not None and target.is_floating_point()
-    keep = mask = None
-    if target is not None and not soft and ignore_index is not None:
-        counted = target != ignore_index
+    keep: Tensor | None = None
+    mask: Tensor | None = None
+    ends = None if target is None or soft or not _check.may_read(target) else label_ends(target)
+    if target is not None and not soft and ignore_index is not None and _may_be_among(ignore_index, ends):
+        counted = torch.ne(target, ignore_index)
         whole = None if may_mask and student.ndim == 2 and not _check.may_read(counted) else _all(counted)
         if whole is None:
             mask = counted.flatten()
@@ -70,7 +72,7 @@ def select_rows(
         elif not whole:
             keep = counted
     classes = student.shape[-1]
-    if keep is not None:
+    if keep is not None and target is not None:
         student, target = student[keep], target[keep]
         teacher = teacher[keep] if teacher is not None else None
         if not len(student):
@@ -80,9 +82,14 @@ def select_rows(
         teacher = teacher.reshape(-1, teacher.shape[-1]) if teacher is not None else None
         if target is not None:
             target = target.reshape(-1, classes) if soft else target.reshape(-1)
-    if target is not None and not soft and len(target):
+    if target is not None and not soft and len(target) and not (ends and ends[0] >= 0 and ends[1] < classes):
         check_labels(target, classes, ignore_index)
     return Rows(student, teacher, target, keep, mask)
+
+
+def _may_be_among(ignore_index: int, ends: tuple[int, int] | None) -> bool:
+    """Whether a label may be `ignore_index`, of labels between these ends; None where the ends are not known."""
+    return ends is None or ends[0] <= ignore_index <= ends[1]
 
 
 def _all(counted: Tensor) -> bool | None:

@@ -4,18 +4,27 @@ All functions take (B, K), work per sample (per row) and keep the gradient. B = 
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import _check
+from ._check import transformed
+
 __all__ = ["STANDARDIZATIONS", "median", "peak", "pearson", "standardize"]
 
 # The papers print "population"; "sample" is what both released codes (Sun et al. 2024; 2503.09030) compute.
-STANDARDIZATIONS = {
+STANDARDIZATIONS: dict[str, Any] = {
     "population": {"ddof": 0, "eps": 0.0},
     "sample": {"ddof": 1, "eps": 1e-7},
 }
+
+
+def _ends(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest of each row, (B, 1). Two passes that use the vector units are faster than one of `aminmax`."""
+    return logits.amin(dim=-1, keepdim=True), logits.amax(dim=-1, keepdim=True)
 
 
 def _spread(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,13 +33,76 @@ def _spread(logits: Tensor) -> tuple[Tensor, Tensor]:
     The factor is 0 for those and 1 for all others, but for rows so wide or narrow that squares of their deviations, or
     the cube of the reciprocal that a backward pass takes, leave the format: it brings those near 1. Both (B, 1).
     """
-    low, high = logits.detach().aminmax(dim=-1, keepdim=True)
+    low, high = _ends(logits.detach())
     tiny = torch.finfo(logits.dtype).tiny
     # A spread whose square underflows counts as none: nothing could be divided by it.
     constant = high - low <= 8 * math.sqrt(tiny)
     half = high / 2 - low / 2  # of all finite numbers this is finite
     usual = (half > tiny**0.25) & (half < tiny**-0.25)
     return constant, torch.where(usual, 1.0, 1 / half).masked_fill(constant, 0.0)
+
+
+# Of the mean, in units of the deviation: the deviation of equal numbers, which is their rounding, is 1e-6 of them.
+_FARTHEST = 1e4
+
+
+def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
+    """Standardized rows where none is constant, and none extreme in size; None where one may be, or nothing can be read.
+
+    What tells is the mean and deviation that are computed anyway.
+    """
+    if not _check.may_read(logits) or transformed():
+        return None
+    classes, tiny = logits.shape[-1], torch.finfo(logits.dtype).tiny
+    plain = ddof == 0 and eps == 0
+    # Layer normalization without its affine part is this very map, fused forward and backward.
+    z, mean, rstd = torch.native_layer_norm(logits if plain else logits.detach(), (classes,), None, None, tiny)
+    low, high = (float(end) for end in rstd.detach().aminmax())
+    left, right = (float(end) for end in mean.detach().aminmax())
+    # Far above eps as well, or of a deviation to which it is added nothing could be had back.
+    least, most = max(tiny**0.25, 1e3 * eps), tiny**-0.25 / classes
+    if not (high * least < 1 < low * most and max(-left, right) * high < _FARTHEST):
+        return None
+    if plain:
+        return z
+    factor = math.sqrt(classes / (classes - ddof))
+    if not logits.requires_grad:
+        return z.mul_((factor + eps * rstd).reciprocal_())
+    return _Standardized.apply(logits, z, rstd, factor, ddof, eps)[0]
+
+
+class _Standardized(torch.autograd.Function):
+    """Rows divided by another deviation than `population`, at which they are given, and the gradient in closed form.
+
+    The divisor, deviation and eps, is an output as well: so the backward pass is made of ordinary operations on what goes
+    in and comes out, and can be differentiated itself.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, population: Tensor, rstd: Tensor, factor: float, ddof: int, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        scale = (factor + eps * rstd).reciprocal_()  # of the population's deviation to the divisor
+        z, divisor = population * scale, (rstd * scale).reciprocal_()
+        ctx.save_for_backward(z, divisor)
+        ctx.set_materialize_grads(False)
+        ctx.ddof, ctx.eps = ddof, eps
+        return z, divisor
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, g_divisor: Tensor | None) -> tuple[Tensor | None, ...]:
+        z, divisor = ctx.saved_tensors
+        share = 1 / (z.shape[-1] - ctx.ddof)  # of z, in the gradient of the divisor
+        if ctx.eps:
+            share = share * divisor / (divisor - ctx.eps)
+        gradient = None
+        if g is not None:
+            along = (g * z).sum(dim=-1, keepdim=True) * -share
+            gradient = (g - g.mean(dim=-1, keepdim=True)).addcmul_(z, along).div_(divisor)
+        if g_divisor is not None:
+            of_divisor = z * (g_divisor * share)
+            gradient = of_divisor if gradient is None else gradient + of_divisor
+        return gradient, None, None, None, None, None
 
 
 def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
@@ -61,11 +133,13 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
         )
     if logits.dtype in (torch.float16, torch.bfloat16):  # fp16 ends at 65504: the variance of logits near 256
         return standardize(logits.float(), ddof=ddof, eps=eps).to(logits.dtype)
+    z = _standardize_usual(logits, ddof, eps)
+    if z is not None:
+        return z
     constant, factor = _spread(logits)
     logits = logits * factor
     if ddof == 0 and eps == 0:
-        # Layer normalization without its affine part is this very map, fused forward and backward. Its own epsilon,
-        # at the smallest float, only keeps constant rows from dividing by 0.
+        # Its own epsilon, at the smallest float, only keeps constant rows from dividing by 0.
         tiny = torch.finfo(logits.dtype).tiny
         z = F.layer_norm(logits, logits.shape[-1:], eps=tiny)
         return z.masked_fill(constant, 0.0)
@@ -111,5 +185,6 @@ def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:
     if magnitude == "signed":
         return logits.amax(dim=-1, keepdim=True)
     if magnitude == "absolute":
-        return logits.abs().amax(dim=-1, keepdim=True)
+        low, high = _ends(logits)
+        return torch.maximum(high, -low)
     raise ValueError(f"magnitude: expected 'signed' or 'absolute', got {magnitude!r}")

@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -106,6 +107,8 @@ class Objective(nn.Module):
         ValueError: for a negative or non-finite weight, a term without a weight, or an option out of range.
     """
 
+    terms: Mapping[str, Term]
+
     def __init__(
         self,
         terms: Mapping[str, Term],
@@ -133,7 +136,7 @@ class Objective(nn.Module):
             raise ValueError(f"chunk: expected a number of rows of at least 1 or None, got {chunk!r}")
         if pad_vocab not in (None, "truncate"):
             raise ValueError(f"pad_vocab: expected None or 'truncate', got {pad_vocab!r}")
-        self.terms = nn.ModuleDict(terms)
+        self.terms = nn.ModuleDict(terms)  # type: ignore[assignment]
         self.weights = {name: float(weights[name]) for name in terms}
         self.warmups = {name: warmup_epochs.get(name, 0) for name in terms}
         self.ce_weight = float(ce_weight)
@@ -183,7 +186,7 @@ class Objective(nn.Module):
             term.reads_epoch for term in self.terms.values()
         )
 
-    def build(self, student: Signals, teacher: Signals | None, train_images: int, seed: int = 0) -> "Objective":
+    def build(self, student: Signals, teacher: Signals, train_images: int, seed: int = 0) -> "Objective":
         """Make the connectors and memories of all terms from outputs for an example; once, before the optimizer.
 
         Their random numbers follow `seed`; the caller's random state stays as it is.
@@ -253,8 +256,7 @@ class Objective(nn.Module):
         if rows.target is not None:
             rows = rows._replace(target=_ordinary(rows.target))
         batch = Batch(rows.target, index, epoch)
-        # Inside a caller's autocast, matrix products of a divergence or a rule would fall back to half precision.
-        with torch.autocast(rows.student.device.type, enabled=False):
+        with _full_precision(rows.student.device.type):
             if not len(rows.student):
                 return self._nothing(rows.student)
             if self.chunk is not None and len(rows.student) > self.chunk:
@@ -275,8 +277,10 @@ class Objective(nn.Module):
             raise ValueError(
                 f"target: got None, but {why}; pass labels, or ce_weight=0 with a method that reads none"
             )
+        if target is None or not target.is_floating_point() or target.ndim != logits.ndim:
+            return
         readers = [name for name, term in self.terms.items() if term.reads_target]
-        if readers and target is not None and target.is_floating_point() and target.ndim == logits.ndim:
+        if readers:
             raise ValueError(
                 f"target: {', '.join(readers)} needs one class label a row, got probabilities; use a method that reads "
                 "no labels (such as 'kd', 'zkd+mlt') with mixed or smoothed labels"
@@ -288,22 +292,23 @@ class Objective(nn.Module):
         s = _at_least_fp32(_ordinary(rows.student))
         ce = self._ce(s, rows)
         total = self.ce_weight * ce
-        kd, temperatures, parts = torch.zeros_like(ce), None, {}
-        if teacher is not None and self.needs_teacher:
+        kd, temperatures, parts = None, None, {}
+        if rows.teacher is not None:
             s_rows, t_rows = self._both(s, rows.teacher)
-            of_student = Signals(s_rows, _kept(student, rows.keep))
-            of_teacher = Signals(t_rows, _kept(teacher, rows.keep))
             for name, term in self.terms.items():
                 if isinstance(term, LogitTerm):
                     values, temperatures = term.evaluate(s_rows, t_rows, batch)
                 else:
+                    of_student = Signals(s_rows, _kept(student, rows.keep))
+                    of_teacher = Signals(t_rows, {} if teacher is None else _kept(teacher, rows.keep))
                     values = term(of_student, of_teacher, batch)
-                parts[name] = _mean(values, rows.mask, term.reads_batch)
+                parts[name] = values.mean() if rows.mask is None else _mean(values, rows.mask, term.reads_batch)
                 total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
                 if isinstance(term, LogitTerm):
                     kd = parts[name]
         _refuse_non_finite(total, s.dtype)
-        return self._result(Terms(total, ce, kd, temperatures), parts)
+        terms = Terms(total, ce, torch.zeros_like(ce) if kd is None else kd, temperatures)
+        return self._result(terms, parts)
 
     def _both(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of both networks with the classes that both have, in the student's dtype."""
@@ -329,7 +334,7 @@ class Objective(nn.Module):
         """The same, a slice of rows at a time; the backward pass computes each slice once more."""
         if _check.may_read(rows.student):
             check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
-        count, size = len(rows.student), self.chunk
+        count, size = len(rows.student), self.chunk or len(rows.student)
         parts: dict[str, Tensor] = {}
         ce_sum = counted = None
         seen: list[Temperatures] = []
@@ -468,24 +473,25 @@ class LogitObjective(Objective):
     @property
     def term(self) -> LogitTerm | None:
         """The logit term; None for cross entropy alone."""
-        return self.terms["kd"] if self.terms else None
+        term = self.terms["kd"] if self.terms else None
+        return term if isinstance(term, LogitTerm) else None
 
     @property
     def divergence(self) -> Divergence | None:
         """The divergence; None for cross entropy alone."""
-        return self.term and self.term.divergence
+        return None if self.term is None else self.term.divergence
 
     @property
     def temperature(self) -> TemperatureRule | None:
         """The temperature rule; None for cross entropy alone."""
-        return self.term and self.term.temperature
+        return None if self.term is None else self.term.temperature
 
     @property
     def standardize(self) -> bool | str:
         """How rows are standardized: False, "population" or "sample"."""
         return self.term.standardize if self.term is not None else False
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         # nn.Module would register a module under this name, beside the term's own.
         if name in _OF_THE_TERM:
             setattr(self.term, name, value)
@@ -511,6 +517,13 @@ def check_weight(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
 
 
+def _full_precision(device: str) -> AbstractContextManager[Any]:
+    """Without it, inside a caller's autocast, matrix products of a divergence or a rule would fall to half precision."""
+    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
 def _signals(outputs: Any) -> Signals:
     return outputs if isinstance(outputs, Signals) else Signals(outputs)
 
@@ -522,10 +535,8 @@ def _kept(signals: Signals, keep: Tensor | None) -> Mapping[str, Tensor]:
     return {name: feature[keep] for name, feature in signals.features.items()}
 
 
-def _mean(values: Tensor, mask: Tensor | None, reads_batch: bool) -> Tensor:
+def _mean(values: Tensor, mask: Tensor, reads_batch: bool) -> Tensor:
     """Mean over the rows that count."""
-    if mask is None:
-        return values.mean()
     if reads_batch or values.ndim == 0:
         # In a compiled graph rows cannot be taken out of a batch statistic: NaN, and no silently wrong number.
         return torch.where(mask.all(), values.mean(), torch.nan)

@@ -15,6 +15,7 @@ from adakd.training import Recipe, choose_precision
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import literature
+import peers
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
@@ -73,6 +74,16 @@ def test_its_loop_is_ours_step_by_step(data, dtype, rounding):
 def test_its_workers_deliver_every_image_once(data):
     labels = torch.cat([labels for _, labels in literature.loader_of(data, 50, workers=0)])
     assert torch.equal(labels.sort().values, data.train.labels.sort().values)
+
+
+@pytest.mark.parametrize("pair", peers.PAIRS, ids=lambda pair: pair.method)
+def test_a_published_formula_is_timed_beside_its_own_value(pair):
+    batch = peers.batch_of(7, 11, torch.float64)
+    theirs = pair.peer(*batch, 3)
+    ours = create_method(pair.method).double()(*batch, 3).total
+    gradients = [torch.autograd.grad(loss, batch[0])[0] for loss in (theirs, ours)]
+    agree = torch.allclose(theirs, ours, rtol=1e-12) and torch.allclose(*gradients, rtol=1e-9, atol=1e-12)
+    assert agree == pair.same
 
 
 # ---- the measuring itself ----

@@ -21,7 +21,7 @@ PACKAGE = Path(adakd.__file__).parent
 # A room imports from lower floors only. A new room gets its floor here.
 FLOORS = {
     "_version": 0,
-    "_check": 0,
+    "_check": -1,
     "_hash": 0,
     "series": 0,
     "logits": 0,

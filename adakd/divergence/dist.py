@@ -1,8 +1,13 @@
 """DIST: correlation of probabilities, between classes and within classes (Huang et al. 2022)."""
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from .. import _check
+from .._check import read
 from ..temperature import Temperatures
 from .base import Divergence
 
@@ -13,19 +18,40 @@ _EPS = 1e-8  # of the released code; without it the correlation of constant rows
 
 def _is_constant(p: Tensor, dim: int) -> Tensor:
     """Rows or columns of probabilities whose spread is within rounding."""
-    low, high = p.detach().aminmax(dim=dim)
-    return high - low <= 4 * torch.finfo(p.dtype).eps * high
+    p = p.detach()
+    high = p.amax(dim=dim)
+    return high - p.amin(dim=dim) <= 4 * torch.finfo(p.dtype).eps * high
+
+
+def _surely_vary(norm: Tensor, mean: Tensor, count: int) -> bool:
+    """Whether what is left of all rows (or columns) of `count` numbers is far more than the rounding of their mean.
+
+    False also where no value may be read.
+    """
+    smallest = read((norm.detach() / mean.detach()).amin())
+    return smallest is not None and smallest > 100 * math.sqrt(count) * torch.finfo(norm.dtype).eps
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson's correlation along an axis. What is constant has correlation 0 with everything, and no gradient."""
+    if _check.may_read(a):
+        correlation, vary = _plainly(a, b, dim)
+        if vary():
+            return correlation
     constant = _is_constant(a, dim) | _is_constant(b, dim)
     # Taken out before the norms: of rounding noise they would make a gradient of 1 / _EPS.
     a, b = (x.masked_fill(constant.unsqueeze(dim), 0.0) for x in (a, b))
-    a = a - a.mean(dim=dim, keepdim=True)
-    b = b - b.mean(dim=dim, keepdim=True)
-    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
-    return (a * b).sum(dim=dim) / (norms + _EPS)
+    return _plainly(a, b, dim)[0]
+
+
+def _plainly(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Callable[[], bool]]:
+    """Correlation along an axis, and the question whether none of its rows (or columns) can be constant."""
+    mean_a, mean_b = a.mean(dim=dim, keepdim=True), b.mean(dim=dim, keepdim=True)
+    a, b = a - mean_a, b - mean_b
+    norm_a, norm_b = (torch.linalg.vector_norm(x, dim=dim, keepdim=True) for x in (a, b))
+    correlation = (a * b).sum(dim=dim) / ((norm_a * norm_b).squeeze(dim) + _EPS)
+    count = a.shape[dim]
+    return correlation, lambda: _surely_vary(norm_a, mean_a, count) and _surely_vary(norm_b, mean_b, count)
 
 
 class DIST(Divergence):

@@ -6,7 +6,19 @@ from torch import Tensor
 from ..temperature import Temperatures
 from .base import Divergence
 
-__all__ = ["KL"]
+__all__ = ["KL", "kl_of_rows"]
+
+
+def kl_of_rows(log_q: Tensor, log_p: Tensor) -> Tensor:
+    r"""KL divergence of each row of log-probabilities (B, K), :math:`\sum_k p_k (\log p_k - \log q_k)`. Returns (B,).
+
+    The numbers of ``F.kl_div(..., log_target=True)`` to the last bit, with both signs turned: the gradient for
+    :math:`\log q` then is :math:`-p` times what comes in, one product, and together with that of the softmax
+    :math:`q - p`, without a further pass.
+    """
+    p = log_p.exp()
+    minus_p = -p if p.requires_grad else p.neg_()
+    return ((log_q - log_p) * minus_p).sum(dim=-1)
 
 
 class KL(Divergence):
@@ -25,5 +37,4 @@ class KL(Divergence):
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
         log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
-        kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)
-        return kl * (temperatures.student * temperatures.teacher).squeeze(-1)
+        return kl_of_rows(log_q, log_p) * (temperatures.student * temperatures.teacher).squeeze(-1)

@@ -6,6 +6,7 @@ from torch import Tensor
 from ..temperature import Temperatures
 from ..weight import PowerSum
 from .base import Divergence
+from .kl import kl_of_rows
 
 __all__ = ["TTM"]
 
@@ -34,7 +35,7 @@ class TTM(Divergence):
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         log_q = F.log_softmax(student, dim=-1)  # (B, K)
         log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
-        kl = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)
+        kl = kl_of_rows(log_q, log_p)  # (B,)
         return kl if self.weight is None else kl * self.weight(student, teacher, target, temperatures)
 
     def extra_repr(self) -> str:

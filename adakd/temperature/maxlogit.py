@@ -73,7 +73,9 @@ class MaxLogit(TemperatureRule):
         return self.upper * peak(logits, self.magnitude)
 
     @torch.no_grad()
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         tau = self._lowest(teacher)  # (B, 1)
         if self.reference == "both":
             tau = torch.maximum(tau, self._lowest(student))
@@ -81,9 +83,10 @@ class MaxLogit(TemperatureRule):
         return Temperatures(tau, tau)
 
     def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
-        low = temperatures.teacher <= _FLOOR
-        if not read(low.any()):
+        lowest = read(temperatures.teacher.amin())
+        if lowest is None or lowest > _FLOOR:
             return None
+        low = temperatures.teacher <= _FLOOR
         flat = (teacher == teacher[:, :1]).all(dim=1, keepdim=True)
         rows = int((low & ~flat).sum())
         if not rows:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ class LogitTerm(Term):
         self.weight = weight
         self.standardize = standardize
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if name == "standardize":
             value = "population" if value is True else value
             if value is not False and value not in STANDARDIZATIONS:
@@ -84,30 +85,30 @@ class LogitTerm(Term):
         super().__setattr__(name, value)
 
     @property
-    def parts(self) -> tuple:
+    def parts(self) -> tuple[Any, ...]:
         """The choices that are made, in the order of the sentence."""
         chosen = (self.refine, self.temperature, self.divergence, self.weight)
         return tuple(part for part in chosen if part is not None)
 
     @property
-    def reads_batch(self) -> bool:
+    def reads_batch(self) -> bool:  # type: ignore[override]  # of its parts
         return any(part.reads_batch for part in self.parts)
 
     @property
-    def reads_target(self) -> bool:
+    def reads_target(self) -> bool:  # type: ignore[override]  # of its parts
         return any(part.reads_target for part in self.parts)
 
     @property
-    def keeps_state(self) -> bool:
+    def keeps_state(self) -> bool:  # type: ignore[override]  # of its parts
         return self.temperature.keeps_state
 
     @property
-    def reads_epoch(self) -> bool:
+    def reads_epoch(self) -> bool:  # type: ignore[override]  # of its parts
         return self.temperature.reads_epoch
 
     def standardized(self, logits: Tensor) -> Tensor:
         """Logits (N, K) as the temperature rule and the divergence see them."""
-        if self.standardize is False:
+        if isinstance(self.standardize, bool):  # False: True has become "population"
             return logits
         return standardize(logits, **STANDARDIZATIONS[self.standardize])
 
@@ -119,7 +120,7 @@ class LogitTerm(Term):
         z_student, z_teacher = self.standardized(student), self.standardized(teacher)
         temperatures = self.temperature(z_student, z_teacher, batch.target, batch.epoch)
         if _check.may_read(student):
-            self._warn(student.detach(), teacher, (z_student.detach(), z_teacher), temperatures)
+            self._warn(student, teacher, (z_student, z_teacher), temperatures)
         value = self.divergence(z_student, z_teacher, batch.target, temperatures)
         if self.weight is not None:
             value = value * self.weight(z_student, z_teacher, batch.target, temperatures)
@@ -133,14 +134,15 @@ class LogitTerm(Term):
         self, student: Tensor, teacher: Tensor, z: tuple[Tensor, Tensor], temperatures: Temperatures
     ) -> None:
         """Of logits of which the teacher can teach next to nothing; once each."""
-        looks = {"temperature": lambda: self.temperature.complaint(*z, temperatures)}
-        if self.standardize is not False:
-            looks["classes"] = lambda: _two_values(student, teacher, z[1] > 0)
-        for what, look in looks.items():
-            text = None if what in self._told else look()
-            if text:
-                self._told.add(what)
-                warnings.warn(text, stacklevel=7)
+        if "temperature" not in self._told:
+            self._tell("temperature", self.temperature.complaint(*z, temperatures))
+        if self.standardize is not False and "classes" not in self._told:
+            self._tell("classes", _two_values(student, teacher, z[1]))
+
+    def _tell(self, what: str, text: str | None) -> None:
+        if text:
+            self._told.add(what)
+            warnings.warn(text, stacklevel=8)
 
     def _refuse_two_classes(self, classes: int) -> None:
         if classes > 2 or (self.standardize is False and not self.divergence.standardizes):
@@ -155,15 +157,19 @@ class LogitTerm(Term):
         return f"standardize={self.standardize!r}"
 
 
-def _two_values(student: Tensor, teacher: Tensor, high: Tensor) -> str | None:
+def _two_values(student: Tensor, teacher: Tensor, z_teacher: Tensor) -> str | None:
     """What to say if in every row of both the same few classes hold all of the spread, as masked classes do.
 
     Every standardized row then has two values, low for the masked classes and high for the others, and nothing is left
-    of what the networks say of the others. `high` are the classes above the teacher's mean.
+    of what the networks say of the others.
     """
-    if not read((high == high[:1]).all()):
+    first, last = z_teacher[0] > 0, z_teacher[-1] > 0
+    if not read((first == last).all()):  # as in nearly every batch
         return None
-    if not 1 < read(high[0].sum()) < high.shape[1]:  # one class against all others is a label, and no mask
+    high = z_teacher > 0  # the classes above the teacher's mean
+    if not read((high == first).all()):
+        return None
+    if not 1 < int(high[0].sum()) < high.shape[1]:  # one class against all others is a label, and no mask
         return None
     for logits in (student, teacher):
         least, most = logits.where(high, math.inf).amin(dim=1), logits.where(high, -math.inf).amax(dim=1)
