@@ -17,7 +17,7 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def hashed(stream: int, seed: int, epoch: int, index: Tensor) -> Tensor:
+def hashed(stream: int, seed: int, epoch: int | Tensor, index: Tensor) -> Tensor:
     """Uniform integers in [0, 2^32), a pure function of all four; int64 of index's shape, on its device."""
     x = torch.full_like(index, stream)
     for part in (seed & _MASK, (seed >> 32) & _MASK, epoch, index):

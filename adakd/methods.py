@@ -79,7 +79,7 @@ class Method:
         divergence, rule = _components(self)
         # The number of classes, which some rules must know, decides nothing here.
         told = {"num_classes": 3} if "num_classes" in _parameters(rule) else {}
-        parts = (
+        parts: tuple[Any, ...] = (
             divergence and divergence(**self.divergence_options),
             rule and rule(**{**told, **self.rule_options}),
         )
@@ -465,9 +465,10 @@ def _check_option(method: str, name: str, value: Any, annotation: Any) -> None:
         expected = " or ".join(text for kind, text in _KINDS.items() if kind in kinds)
         raise ValueError(f"{method}: {name}: expected {expected}, got {brief(value)}")
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        size: Any = abs(value)
         # Infinity and NaN are left to the part itself, which knows whether it has a use for them.
-        largest = _LARGEST if float in kinds else 2**63 - 1 if name == "seed" else _MOST
-        if largest < abs(value) < math.inf:
+        largest: float = _LARGEST if float in kinds else 2**63 - 1 if name == "seed" else _MOST
+        if largest < size < math.inf:
             raise ValueError(f"{method}: {name}: expected at most {largest:g} in size, got {brief(value)}")
 
 

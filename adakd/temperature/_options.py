@@ -35,10 +35,11 @@ def check_bounds(minimum: float, maximum: float, **inside: float) -> None:
             )
 
 
-def check_target(rule: TemperatureRule, target: Tensor | None) -> None:
-    """Raise ValueError if a rule that learns from the labels got none."""
+def check_target(rule: TemperatureRule, target: Tensor | None) -> Tensor:
+    """The labels; ValueError if a rule that learns from them got none."""
     if target is None:
         raise ValueError(
             f"target: {type(rule).__name__} learns from the labels while training and got None; "
             "pass the (B,) class labels, or call eval() to use the temperature as it stands"
         )
+    return target

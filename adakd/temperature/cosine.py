@@ -61,7 +61,9 @@ class Cosine(TemperatureRule):
         return torch.where(some, (high - similarity) / (high - low), 0.5)
 
     @torch.no_grad()
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         similarity = F.cosine_similarity(student.softmax(dim=-1), teacher.softmax(dim=-1), dim=-1)
         tau = torch.lerp(  # exact at both ends
             student.new_full((), self.minimum),

@@ -102,7 +102,7 @@ class CTKD(TemperatureRule):
         self.start, self.end = float(start), float(end)
         self.loops = loops
         self.num_classes = num_classes
-        if instance:
+        if instance and num_classes is not None:
             self.network = _multilayer(2 * num_classes, hidden, seed)
         else:
             self.theta = nn.Parameter(torch.ones(1, 1))
@@ -116,9 +116,11 @@ class CTKD(TemperatureRule):
                 f"num_classes: this rule was made for {self.num_classes} classes, the logits have {student.shape[-1]}"
             )
         logits = torch.cat([teacher.detach(), student.detach()], dim=-1)  # (B, 2K)
-        return self.network(logits.to(self.network[0].weight.dtype))
+        return self.network(logits.to(next(self.network.parameters()).dtype))
 
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         theta = scale_gradient(self._theta(student, teacher), curriculum(epoch, self.loops))
         tau = (self.start + self.end * theta.sigmoid()).to(student.dtype)
         return Temperatures(tau, tau)

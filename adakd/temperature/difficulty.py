@@ -65,7 +65,9 @@ class Difficulty(TemperatureRule):
         self.strength = float(strength)
 
     @torch.no_grad()
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         score = hellinger(student, teacher)  # (B, 1)
         hard, usual = score.square(), median(score).square()
         # tanh(log(score / median)); what is added lets scores that are rounding noise count as 0.

@@ -56,7 +56,9 @@ class DTKD(TemperatureRule):
         m = peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
         return m.clamp(min=self.floor)  # (B, 1)
 
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         m_s, m_t = self._sharpness(student), self._sharpness(teacher)
         # Beyond this ratio the gradient of the lower temperature leaves the format.
         m_s, m_t = torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)

@@ -72,6 +72,7 @@ class DTS(TemperatureRule):
 
     reads_epoch = True
     keeps_state = True
+    tau: Tensor
 
     def __init__(
         self,
@@ -104,12 +105,14 @@ class DTS(TemperatureRule):
     def _boost(self, student: Tensor, teacher: Tensor, target: Tensor | None) -> Tensor:
         if not self.adjust:
             return torch.ones_like(self.tau)
-        check_target(self, target)
+        target = check_target(self, target)
         gap = F.cross_entropy(teacher, target) - F.cross_entropy(student, target)
         return boost(gap.to(self.tau.dtype))
 
     @torch.no_grad()
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         tau = self.tau.to(student.dtype, copy=True)  # a copy: the update below is in place
         if self.training:
             aim = self.initial * self._cosine(epoch) * self._boost(student, teacher, target)

@@ -23,7 +23,9 @@ class Fixed(TemperatureRule):
         check_positive(tau=tau)
         self.tau = float(tau)
 
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         tau = teacher.new_full((1, 1), self.tau)
         return Temperatures(tau, tau)
 

@@ -87,6 +87,7 @@ class MetaTemperature(TemperatureRule):
     """
 
     keeps_state = True
+    tau: Tensor
     reads_target = True
 
     def __init__(
@@ -115,10 +116,12 @@ class MetaTemperature(TemperatureRule):
         self.tau.copy_(finite_or(tau.clamp(self.minimum, self.maximum), self.tau))
 
     @torch.no_grad()
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         tau = self.tau.to(student.dtype, copy=True).view(2, 1, 1)  # a copy: the update below is in place
         if self.training:
-            check_target(self, target)
+            target = check_target(self, target)
             self._move(student, teacher, target)
         return Temperatures(tau[0], tau[1])
 

@@ -132,6 +132,14 @@ class Policy(TemperatureRule):
 
     keeps_state = True
     reads_target = True
+    weights: Tensor
+    features: Tensor
+    action: Tensor
+    mean: Tensor
+    valid: Tensor
+    usual: Tensor
+    scale: Tensor
+    step: Tensor
 
     def __init__(
         self,
@@ -206,10 +214,12 @@ class Policy(TemperatureRule):
         return action
 
     @torch.no_grad()
-    def forward(self, student: Tensor, teacher: Tensor, target=None, epoch=None) -> Temperatures:
+    def forward(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+    ) -> Temperatures:
         features = describe(student, teacher).to(self.weights.dtype)
         if self.training:
-            check_target(self, target)
+            target = check_target(self, target)
             self._learn(self._advantage(F.cross_entropy(student, target).to(self.usual.dtype)))
             action = self._act(features, actor(self.weights, features))
         else:
