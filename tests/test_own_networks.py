@@ -11,7 +11,8 @@ from torch import nn
 
 import adakd
 from adakd import ImageData, LogitObjective, create_model, evaluate
-from adakd.data import Split
+from adakd.cli import main
+from adakd.data import Split, load_gratings
 from adakd.models import network_of
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
@@ -253,6 +254,19 @@ def test_a_network_of_another_package_by_name(tmp_path, monkeypatch):
     assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
     with pytest.raises(ValueError, match=r"unknown model of torchvision: 'resnet81'. Did you mean 'resnet18'"):
         create_model("torchvision/resnet81", 4)
+
+
+def test_it_teaches_by_the_command_line_too(tmp_path, monkeypatch, capsys):
+    fake_torchvision(monkeypatch)
+    tiny = load_gratings(train_images=60, test_images=40)
+    monkeypatch.setattr("adakd.data.load_gratings", lambda: tiny)
+    small = ["--out", str(tmp_path), "--device", "cpu", "--epochs", "1", "--batch-size", "20", "--quiet"]
+    assert main(["teacher", "--model", "torchvision/resnet18", *small]) == 0
+    few = ["--train-images", "40", "--student", "resnet8x0.5", "--method", "kd"]
+    assert main(["distill", "--teacher", "torchvision/resnet18", *few, *small]) == 0
+    assert "resnet8x0.5 from torchvision/resnet18 by kd on gratings" in capsys.readouterr().out
+    assert main(["distill", "--teacher", "timm/no", *few, *small]) == 1
+    assert "Train it first: adakd teacher --model timm/no" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("package", ["torchvision", "timm"])
