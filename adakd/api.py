@@ -449,6 +449,11 @@ def _source(
 ) -> TeacherSource | None:
     """Where the steps get the teacher's outputs from, whatever it was given as."""
     if isinstance(teacher, ViewCache):
+        if trainer.taps.teacher:
+            raise ValueError(
+                f"teacher: the loss reads features ({', '.join(trainer.taps.teacher)}), and a cache has none; "
+                "give the network"
+            )
         teacher.refuse_other(data, views)
         return CachedTeacher(teacher)
     if isinstance(teacher, nn.Module):

@@ -98,7 +98,13 @@ def plan_student(request: Request, resources: Resources) -> Job:
     teacher = None
     if found is not None:
         teacher = load_teacher(request.named_teacher, found, config.data)
-        if resources.cache and not getattr(objective, "taps", Taps()).teacher:  # a cache holds no features
+        if features := getattr(objective, "taps", Taps()).teacher:  # of which neither a cache nor a file knows
+            if not isinstance(teacher, Teacher):
+                raise ValueError(
+                    f"method {request.method!r} reads features of the teacher ({', '.join(features)}), and recorded "
+                    "logits have none; give the network"
+                )
+        elif resources.cache:
             teacher = teacher.with_cache(config.data, config.recipe, resources.cache, request.precision)
         config = replace(config, teacher=teacher.identity)
     student_views(config.data, config.recipe, config.seed)  # refuses a recipe that does not fit the data
@@ -140,7 +146,8 @@ def load_requested_teacher(request: Request, resources: Resources) -> Teacher:
 def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     """Train the embedded set's teacher where there is none: a matter of seconds, and no reason for a command.
 
-    Of several requests with one teacher, all are checked before it trains. For any other data set, nothing: whoever plans the student then raises `TeacherError`, with the command.
+    Of several requests with one teacher, all are checked before it trains. For any other data set, nothing: whoever
+    plans the student then raises `TeacherError`, with the command.
     """
     taught = [each for each in requests if _is_taught(each.method)]
     if not taught:

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -110,6 +111,15 @@ def test_a_registered_term_reads_features_and_owns_parts(tiny_data, tiny_teacher
     assert "logits" not in run.record["teacher"], "a cache has no features"
     assert run.history[0]["loss"] > run.history[0]["ce"]
     assert run.history[0]["rule_gradient"] > 0, "the connector is trained"
+
+
+def test_a_term_that_reads_features_needs_a_network(tiny_data, tmp_path):
+    adakd.register_term("hint")(Hint)
+    np.save(tmp_path / "logits.npy", np.zeros((60, 10), np.float32))
+    with pytest.raises(
+        ValueError, match=r"'hint' reads features of the teacher \(layer2\), and recorded logits"
+    ):
+        distilled("hint", adakd.Recorded(tmp_path / "logits.npy"), tiny_data, tmp_path)
 
 
 @pytest.mark.parametrize("steps", [2, 4])
