@@ -560,6 +560,7 @@ def _of_one_term(row: Method, overrides: Mapping[str, Any]) -> Objective:
     for key in overrides:
         if key not in known:
             raise ValueError(near_names(f"option of {row.name}:", key, known))
+    assert row.term is not None
     term = TERMS[row.term]
     of_term = {key: value for key, value in overrides.items() if key in _parameters(term)}
     weight = overrides.get("kd_weight", row.kd_weight)
@@ -733,7 +734,7 @@ def _register_row(row: Method) -> None:
     METHODS[row.name] = row
 
 
-_REGISTER = {"rules": register_rule, "divergences": register_divergence, "terms": register_term}
+_REGISTER: dict[str, Any] = {"rules": register_rule, "divergences": register_divergence, "terms": register_term}
 
 
 def load_entry_points() -> bool:
