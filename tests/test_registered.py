@@ -1,5 +1,7 @@
 """Rules, divergences, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -195,3 +197,10 @@ def test_what_an_installed_package_offers_is_found_when_it_is_asked_for(monkeypa
     assert asked == ["adakd.rules", "adakd.divergences", "adakd.terms", "adakd.methods"], "once"
     with pytest.raises(ValueError, match="unknown method 'kd\\+cold'"):
         get_method("kd+cold")
+
+
+def test_the_rule_of_the_contributors_page_runs():
+    page = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "CONTRIBUTING.md", "exec"), {})
+    assert "spread" in RULE_NAMES
