@@ -30,9 +30,9 @@ from .plan import (
     split_options,
 )
 from .runs import Job, Resources, Run, carry_out, loaded_model, open_run, refuse_other_data, resolve_device
-from .teachers import CachedTeacher, LiveTeacher, TeacherSource
+from .teachers import CachedTeacher, LiveTeacher
 from .training.cache import ViewCache
-from .training.loop import Display, Interrupted, OnEpoch, never, step_bar
+from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision
 from .training.recipe import Recipe, steps_of, student_views

@@ -3,7 +3,7 @@
 from .ensemble import Ensemble
 from .find import MissingTeacherError, Teacher, TeacherError, find_teacher, load_teacher, locate_teacher
 from .recorded import Recorded
-from .source import CachedTeacher, LiveTeacher, TeacherSource
+from .source import CachedTeacher, LiveTeacher
 
 __all__ = [
     "CachedTeacher",
@@ -13,7 +13,6 @@ __all__ = [
     "Recorded",
     "Teacher",
     "TeacherError",
-    "TeacherSource",
     "find_teacher",
     "load_teacher",
     "locate_teacher",

@@ -5,10 +5,9 @@ from torch import Tensor, nn
 
 from ..signals import Signals, Tapped, Taps, logits_of_output
 from ..training.cache import ViewCache
-from ..training.loop import TeacherSource
 from ..training.precision import Precision
 
-__all__ = ["CachedTeacher", "LiveTeacher", "TeacherSource"]
+__all__ = ["CachedTeacher", "LiveTeacher"]
 
 
 class LiveTeacher:

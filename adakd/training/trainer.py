@@ -221,7 +221,7 @@ class Trainer:
         """Means of the epoch so far, if loss and weights are finite. This waits for the device.
 
         Raises:
-            DivergedError: if they are not: such a state must not be saved.
+            FloatingPointError: if they are not: such a state must not be saved.
         """
         means = self.meter.read()
         # The loss is of before the last update, which may have ruined the weights without being seen in it.
@@ -237,7 +237,7 @@ class Trainer:
         """Measure where the recipe wants it, close the epoch, and return its row of the history.
 
         Raises:
-            DivergedError: if loss or weights are not finite; nothing has changed then.
+            FloatingPointError: if loss or weights are not finite; nothing has changed then.
         """
         row = {"epoch": self.epoch, "lr": self._lr, **self.refuse_divergence()}  # the rate of the last step
         if self.measures:
