@@ -70,10 +70,15 @@ class Request:
     def resolved_recipe(self, role: str) -> Recipe:
         """The recipe, or the data set's usual one, with its changes."""
         recipe = get_recipe(self.recipe or usual(name_of(self.data)).recipe, role, **self.changes)
-        own = isinstance(self.data, ImageData) and self.data.name not in DATASETS
-        if own and self.recipe is None and "train_images" not in self.changes and recipe.train_images:
+        data = self.data if isinstance(self.data, ImageData) and self.data.name not in DATASETS else None
+        if (
+            data is not None
+            and self.recipe is None
+            and "train_images" not in self.changes
+            and recipe.train_images
+        ):
             # Nobody has asked for a part, and of a small set there may be none of that size.
-            left = len(self.data.train) - (recipe.validation_images or 0)
+            left = len(data.train) - (recipe.validation_images or 0)
             if recipe.train_images > left:
                 recipe = replace(recipe, train_images=None)
         return recipe

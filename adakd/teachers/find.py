@@ -168,7 +168,7 @@ def locate_teacher(
     weights: str | os.PathLike | None,
     data: str,
     out: str | os.PathLike,
-) -> Run | Path | nn.Module:
+) -> Run | Path | nn.Module | Recorded:
     """The teacher's finished run, the file of its weights, or the network itself: what can be known before data are
     downloaded.
 
@@ -208,7 +208,7 @@ def locate_teacher(
     )
 
 
-def load_teacher(teacher: Any, found: Run | Path | nn.Module, data: ImageData) -> Teacher:
+def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: ImageData) -> Any:
     """The teacher itself, from what `locate_teacher` has found.
 
     Raises:

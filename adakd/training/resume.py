@@ -46,6 +46,13 @@ def _network(name: str, found: Mapping[str, Any], wanted: Mapping[str, Tensor]) 
             yield tensor_problem(f"{name}.{key}", found[key], tensor, exact=True)
 
 
+def _present_names(state: Mapping[str, Any]) -> dict[str, Any]:
+    """As the objective will read it: parameters have had other names."""
+    renamed = dict(state)
+    rename_old_parameters(renamed)
+    return renamed
+
+
 def _like(name: str, found: Any, wanted: Any) -> Iterator[str | None]:
     """Of plain settings: whether each is of the type that this one has now; what is no longer there is no matter."""
     if isinstance(wanted, dict):
@@ -155,10 +162,9 @@ def read_state(path: Path, config: Mapping[str, Any], trainer: Trainer) -> dict[
     wanted, epochs = trainer.state_dict(), trainer.recipe.epochs
     parts: list[Callable[[], Iterator[str | None]]] = [
         lambda: iter([field_problem(saved, _FIELDS)]),
-        lambda: iter([rename_old_parameters(saved["criterion"])]),
         lambda: _position(saved, epochs, trainer.steps),
         lambda: _network("model", saved["model"], wanted["model"]),
-        lambda: _network("criterion", saved["criterion"], wanted["criterion"]),
+        lambda: _network("criterion", _present_names(saved["criterion"]), wanted["criterion"]),
         lambda: _optimizer(saved["optimizer"], trainer.optimizer),
         lambda: _like("scheduler", saved["scheduler"], wanted["scheduler"]),
         lambda: _like("scaler", saved["scaler"], wanted["scaler"]),
