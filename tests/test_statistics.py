@@ -6,7 +6,7 @@ import statistics as standard
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -78,10 +78,17 @@ def test_bootstrap_interval_is_deterministic_and_holds_the_mean(values, seed):
 @given(st.lists(numbers, min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
 def test_median_interval_is_scipys(values, level):
     """SciPy inverts the quantile test: the same order statistics, found another way."""
+    # Of two values the whole range has exactly one half; SciPy's rounding decides there, ours is in the next test.
+    assume(not (len(values) == 2 and level == 0.5))
     found = median_interval(values, level)
     expected = stats.quantile_test(values, p=0.5).confidence_interval(level)
     assert found.estimate == pytest.approx(standard.median(values))
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), nan_ok=True)
+
+
+def test_of_two_values_the_range_holds_the_median_half_of_the_time():
+    found = median_interval([3.0, 1.0], 0.5)
+    assert (found.low, found.high) == (1.0, 3.0)
 
 
 @pytest.mark.parametrize(("n", "rank"), [(6, 1), (9, 2), (10, 2), (100, 40), (300, 133), (2000, 956)])
