@@ -544,11 +544,13 @@ def create_method(name: str, /, **overrides: Any) -> Any:
             divergence_options[key] = value
         if key in _parameters(rule):
             rule_options[key] = value
+    # The sample weight of a row was an option of its divergence once; it is not to count twice.
+    weight = row.weight if row.weight is None or divergence_options.pop("weighted", True) else None
     try:
         return LogitObjective(
             divergence(**divergence_options) if divergence else None,
             rule(**rule_options) if rule else None,
-            weight=WEIGHTS[row.weight]() if row.weight else None,
+            weight=WEIGHTS[weight]() if weight else None,
             **objective_options,
         )
     except TypeError as error:  # a kind of value that the annotations do not tell from others

@@ -377,6 +377,18 @@ def test_the_weight_of_wttm_is_a_part_of_its_own():
     same(outcome(row, student, teacher, target), outcome(inside, student, teacher, target))
 
 
+def test_the_option_that_the_weight_was_counts_once():
+    student, teacher, target = sequences()
+    same(
+        outcome(made("wttm", weighted=True), student, teacher, target),
+        outcome(made("wttm"), student, teacher, target),
+    )
+    without = outcome(made("wttm", weighted=False), student, teacher, target)
+    same(without, outcome(made("ttm", tau=5.0, kd_weight=1.0), student, teacher, target))
+    inside = outcome(made("ttm", weighted=True, tau=5.0, kd_weight=1.0), student, teacher, target)
+    same(inside, outcome(made("wttm"), student, teacher, target))
+
+
 def test_parameters_saved_before_terms_had_names_are_found():
     criterion = create_method("ctkd")
     criterion.load_state_dict({"temperature.theta": torch.full((1, 1), 0.25)})

@@ -70,6 +70,8 @@ def about_method(row: Method) -> dict[str, Any]:
             **_defaults(RULES[row.rule]),
             **row.rule_options,
         }
+        if row.weight:
+            about["settings"].pop("weighted", None)  # the option that this weight was
     if row.table3:
         about["table3"] = dict(row.table3)
     return {**about, "note": row.note} if row.note else about
