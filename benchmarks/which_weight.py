@@ -165,11 +165,10 @@ class Evidence:
 
     def run(self, experiment: str) -> None:
         rows, plan = getattr(self, experiment)()
-        head = {"schema": 1, "kind": "plan", "experiment": experiment, "seeds": list(SEEDS), "pull": self.pull}
+        about = {"experiment": experiment, "seeds": list(SEEDS), "pull": self.pull, **plan}
+        head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
         if not (self.records / f"{experiment}.json").is_file():
-            write_json(
-                self.records / f"{experiment}.json", {**head, **plan, **environment(torch.device("cpu"))}
-            )
+            write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
         for row in rows:
             if tuple(row) in self.done():
                 continue
