@@ -144,6 +144,15 @@ def test_no_library_call_handles_a_signal(tiny_data, tmp_path):
     assert named <= {"cli/stop.py", "_entry.py"}
 
 
+@pytest.fixture
+def usual_ctrl_c():
+    """As a terminal has it: a shell's background job, as this may be, begins with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("usual_ctrl_c")
 def test_ctrl_c_in_python_leaves_the_last_checkpoint(tiny_data, tmp_path):
     def press(row):
         if row["epoch"] == 1:
