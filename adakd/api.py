@@ -236,7 +236,7 @@ def compare(
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
     request, resources = split_options(options)
     name_of(data)
-    data = resolve_data(data, root, official)  # once
+    data = resolve_data(data, root, official, bool(progress))  # once
     request = replace(request, data=data, student=student, teacher=teacher, recipe=recipe, changes=changes)
     request = replace(request, recipe=request.resolved_recipe("student"), changes={})
     data = data.to(resolve_device(device))
@@ -362,7 +362,7 @@ def cache_teacher(
         raise ValueError("seeds: expected at least one")
     ensure_teacher([request], resources)
     loaded = load_requested_teacher(request, resources)
-    data = resolve_data(data, root, official).to(resources.device)
+    data = resolve_data(data, root, official, resources.shows).to(resources.device)
     cached = loaded.with_cache(data, recipe, dtype, precision)
     if not cached.cached:
         raise ValueError(f"{data.name} is too large for a cache: distill with a live teacher")

@@ -90,7 +90,7 @@ def plan_teacher(request: Request, resources: Resources) -> Job:
     seed = checked_seed(request.seed)
     network = request.network("teacher")
     recipe = request.resolved_recipe("teacher")
-    data = resolve_data(request.data, resources.root, resources.official).to(resources.device)
+    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
     precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)))
     further = network.identity(*_shape(data))
     config = RunConfig(network, "ce", {}, data, recipe, seed, precision, further=further)
@@ -125,7 +125,7 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     recipe = request.resolved_recipe("student")
     # Before data are downloaded for nothing.
     found = _located(request, resources) if _is_taught(request.method) and locate else None
-    data = resolve_data(request.data, resources.root, resources.official).to(resources.device)
+    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
     precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)))
     objective, further = _objective(request.method, options, recipe, data, seed)
     further = {**student.identity(*_shape(data)), **further}
@@ -144,7 +144,7 @@ def _located(request: Request, resources: Resources) -> Any:
 def load_requested_teacher(request: Request, resources: Resources) -> Teacher:
     """The live teacher of a request; never trains one."""
     found = _located(request, resources)
-    data = resolve_data(request.data, resources.root, resources.official).to(resources.device)
+    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
     return load_teacher(request.named_teacher, found, data)
 
 
@@ -170,7 +170,7 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     except MissingTeacherError:
         for each in requests:  # what is wrong with a student is found out first
             _checked(each, resources, locate=False)
-    data = resolve_data(request.data, resources.root, resources.official)
+    data = resolve_data(request.data, resources.root, resources.official, resources.shows)
     steps = steps_of(data, get_recipe(usual(name).recipe, "teacher"))
     log.info("no teacher yet: training %s first (%d steps)", named, steps)
     asked = Request(data, named, precision=request.precision)

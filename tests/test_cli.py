@@ -21,9 +21,11 @@ from archives import write_cifar
 from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
 from adakd.bench import bench_step
 from adakd.cli import _parser, main
-from adakd.data import load_gratings
+from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
+from adakd.models import create_model
 from adakd.study import read_study
+from adakd.training import save_weights
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--epochs", "1", "--quiet", "--device", "cpu"]
@@ -929,3 +931,28 @@ def test_a_fault_of_ours_is_told_as_one(adakd, monkeypatch):
     assert "ADAKD_TRACEBACK=1" in err
     monkeypatch.setenv("ADAKD_TRACEBACK", "1")
     assert "in broken" in adakd("distill")[2]
+
+
+@pytest.mark.parametrize("command", ["teacher", "distill", "compare", "cache", "study"])
+def test_quiet_downloads_quietly(adakd, tmp_path, monkeypatch, command):
+    asked = []
+
+    def refuse(name, root, *, official, progress=None, **_):
+        asked.append(progress)
+        raise DataError("no such data here")
+
+    monkeypatch.setattr("adakd.data.load_data", refuse)
+    extra = {
+        "compare": ["--methods", "ce"],
+        "study": [tmp_path / "s", "--methods", "ce", "--validation-images", 50],
+    }
+    method = ["--method", "ce"] if command == "distill" else []
+    for quiet in ([], ["--quiet"]):
+        arguments = [command, *extra.get(command, []), *method, "--data", "cifar10", "--out", tmp_path, *quiet]
+        if command == "cache":
+            weights = tmp_path / "w.safetensors"
+            save_weights(create_model("resnet8", 10), weights)
+            arguments += ["--teacher", "resnet8", "--teacher-weights", weights]
+        status, _, err = adakd(*arguments)
+        assert status == 1, err
+    assert asked == [None, False]

@@ -64,13 +64,23 @@ def name_of(data: str | ImageData) -> str:
     return data
 
 
-def resolve_data(data: str | ImageData, root: str | os.PathLike | None, official: bool = True) -> ImageData:
+def resolve_data(
+    data: str | ImageData, root: str | os.PathLike | None, official: bool = True, shows: bool = True
+) -> ImageData:
     """The data set itself, loaded where it is given by name.
+
+    Args:
+        data, root, official: as for `load_data`.
+        shows: whether a download may show its progress.
 
     Raises:
         ValueError, DataError: as `load_data`.
     """
-    return data if isinstance(data, ImageData) else load_data(data, root, official=official)
+    return (
+        data
+        if isinstance(data, ImageData)
+        else load_data(data, root, official=official, progress=None if shows else False)
+    )
 
 
 def load_data(

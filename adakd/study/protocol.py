@@ -362,7 +362,7 @@ def run_study(
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
     request, resources = split_options({**options, "out": out})
     name = name_of(data)
-    data = resolve_data(data, root, official)
+    data = resolve_data(data, root, official, bool(progress))
     device = resolve_device(device)
     request = replace(
         request,
