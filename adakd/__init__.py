@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
     from .refine import Refinement
     from .runs import Resources, Run, RunConfig, open_run
     from .signals import Batch, Signals, Tapped, Taps
+    from .stages import stages_of
     from .teachers import CachedTeacher, Ensemble, LiveTeacher, Recorded, TeacherError, find_teacher
     from .temperature import (
         CTKD,
@@ -150,6 +151,7 @@ __all__ = [
     "register_rule",
     "register_term",
     "series",
+    "stages_of",
     "standardize",
     "train_teacher",
 ]
@@ -176,6 +178,7 @@ _ROOMS = {
     "refine": ("Refinement",),
     "runs": ("Resources", "Run", "RunConfig", "open_run"),
     "signals": ("Batch", "Signals", "Tapped", "Taps"),
+    "stages": ("stages_of",),
     "temperature": (
         "CTKD",
         "DTKD",

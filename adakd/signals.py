@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from .stages import place_of
 
 __all__ = ["Batch", "Signals", "Tapped", "Taps", "Which", "logits_of_output"]
 
@@ -15,7 +18,7 @@ class Signals(NamedTuple):
     logits: Tensor
     """(…, K) as the network gives them; (N, K) once rows are selected."""
     features: Mapping[str, Tensor] = {}
-    """Features by the name of the submodule that they leave, for the names that a term asks for (`Taps`)."""
+    """Features by name, for the names that a term asks for (`Taps`)."""
 
 
 class Batch(NamedTuple):
@@ -31,6 +34,9 @@ class Batch(NamedTuple):
 
 class Taps(NamedTuple):
     """Names of the features that a term reads, of either network; empty for logits alone.
+
+    A name is a portable one, as ``"stage2"``, ``"last:pre"`` or ``"classifier:weight"`` (`adakd.stages_of`), or a place
+    of a network of your own, as ``"body"`` or ``"body.relu:input"`` (`Tapped`).
 
     A term that taps nothing of the teacher can be answered by a cache of its logits.
     """
@@ -98,38 +104,77 @@ def _chosen(output: Any, which: int | str | Callable[[Any], Tensor]) -> Tensor:
 
 
 class Tapped(nn.Module):
-    """A network whose call returns `Signals`: its logits, and the outputs of named submodules.
+    """A network whose call returns `Signals`: its logits, and features of it by name.
 
-    Parameters, buffers and ``state_dict`` are the network's own; it is not wrapped for the optimizer or a file.
+    Parameters, buffers and ``state_dict`` are the network's own; it is not wrapped for the optimizer or a file. Of a
+    submodule that is called several times, the last call counts.
 
     Args:
         network: from images to logits.
-        names: paths of submodules, as in ``network.get_submodule(name)``.
+        names: of the features: the path of a submodule, as in ``network.get_submodule(name)``, for its output;
+            ``"path:input"`` for what it receives, a copy where the submodule then overwrites it; ``"path:weight"`` for a
+            parameter, itself; or a portable name, which is found by `adakd.stages_of`.
         logits: where the logits are in its output, as for `logits_of_output`.
 
     Raises:
-        ValueError: if the network has no submodule of that name.
+        ValueError: if the network has no feature of that name.
+        RuntimeError: when called, if a feature was not computed, or overwritten before the network was done.
     """
 
     def __init__(self, network: nn.Module, names: Iterable[str] = (), logits: Which = None):
         super().__init__()
         self.network = network
         self._which = logits
-        self._features: dict[str, Tensor] = {}
-        known = dict(network.named_modules())
-        for name in names:
-            if name not in known:
-                top = ", ".join(key for key in known if key and "." not in key)
-                raise ValueError(
-                    f"features: {type(network).__name__} has no submodule {name!r}; its top level has {top}"
-                )
-            # A bound method, so that a deep copy of the network reports to the copy.
-            known[name].register_forward_hook(partial(self._keep, name))
+        self._features: dict[str, Tensor] | None = None  # None: nobody listens
+        self._versions: dict[str, int] = {}
+        self._names = tuple(dict.fromkeys(names))
+        self._parameters_of: dict[str, tuple[str, str]] = {}
+        for name in self._names:
+            path, _, part = place_of(network, name).partition(":")
+            module = network.get_submodule(path)
+            # Bound methods, so that a deep copy of the network reports to the copy.
+            if part == "":
+                module.register_forward_hook(partial(self._keep_output, name))
+            elif part == "input":
+                module.register_forward_pre_hook(partial(self._keep_input, name))
+            else:
+                self._parameters_of[name] = (path, part)
 
-    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._features[name] = output
+    def _keep_output(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._keep(name, output)
+
+    def _keep_input(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self._features is not None and inputs:
+            overwritten = getattr(module, "inplace", False) and isinstance(inputs[0], Tensor)
+            self._keep(name, inputs[0].clone() if overwritten else inputs[0])
+
+    def _keep(self, name: str, value: Tensor) -> None:
+        if self._features is None:
+            return
+        self._features[name] = value
+        if _has_version(value):
+            self._versions[name] = value._version
 
     def forward(self, *inputs: Any, **named: Any) -> Signals:
+        self._features, self._versions = {}, {}
         logits = logits_of_output(self.network(*inputs, **named), self._which)
-        features, self._features = self._features, {}
+        features, self._features = self._features, None
+        for name, (path, part) in self._parameters_of.items():
+            features[name] = getattr(self.network.get_submodule(path), part)
+        for name in self._names:
+            if name not in features:
+                raise RuntimeError(
+                    f"features: {name!r} was not computed: {type(self.network).__name__} calls no such submodule "
+                    "(or by keyword, where its input is meant)"
+                )
+            if name in self._versions and features[name]._version != self._versions[name]:
+                raise RuntimeError(
+                    f"features: {name!r} was overwritten in place after it was read, as a ReLU with inplace=True does; "
+                    "name that submodule and its input, as 'relu:input', or make it ReLU()"
+                )
         return Signals(logits, features)
+
+
+def _has_version(value: Any) -> bool:
+    """Whether it is known of a tensor that it was overwritten: not to the compiler, nor in inference mode."""
+    return isinstance(value, Tensor) and not torch.compiler.is_compiling() and not value.is_inference()

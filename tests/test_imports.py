@@ -22,6 +22,7 @@ PACKAGE = Path(adakd.__file__).parent
 FLOORS = {
     "_version": 0,
     "_check": -1,
+    "stages": -1,
     "_hash": 0,
     "series": 0,
     "logits": 0,
@@ -84,6 +85,7 @@ ROOMS = [
     "measure",
     "functional",
     "signals",
+    "stages",
     "teachers",
     "terms",
     "refine",

@@ -5,6 +5,7 @@ checkpoints load.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -43,6 +44,15 @@ class ResNet(nn.Module):
     Raises:
         ValueError: if the depth is not 6n + 2.
     """
+
+    places: ClassVar = {
+        "stage0": "relu",
+        "stage0:pre": "relu:input",
+        **{f"stage{i}": f"layer{i}" for i in (1, 2, 3)},
+        **{f"stage{i}:pre": f"layer{i}.-1.relu:input" for i in (1, 2, 3)},
+        "classifier": "fc",
+    }
+    """Of `adakd.stages_of`."""
 
     def __init__(self, depth: int, widths: tuple[int, int, int, int], num_classes: int, in_channels: int = 3):
         super().__init__()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ def _block(inputs: int, widths: tuple[int, ...]) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
         inputs = width
-    # The published modules end without the last ReLU; it is applied after the block, and has no parameters.
+    # The published modules end without the last ReLU, which follows the block and has no parameters.
     return nn.Sequential(*layers[:-1])
 
 
@@ -46,6 +47,13 @@ class VGG(nn.Module):
         ValueError: for another depth.
     """
 
+    places: ClassVar = {
+        **{f"stage{i}": f"relu{i}" for i in range(5)},
+        **{f"stage{i}:pre": f"block{i}" for i in range(5)},
+        "classifier": "classifier",
+    }
+    """Of `adakd.stages_of`."""
+
     def __init__(self, depth: int, num_classes: int, in_channels: int = 3):
         super().__init__()
         if depth not in _LAYOUTS:
@@ -53,6 +61,7 @@ class VGG(nn.Module):
         inputs = in_channels
         for i, widths in enumerate(_LAYOUTS[depth]):
             setattr(self, f"block{i}", _block(inputs, widths))
+            setattr(self, f"relu{i}", nn.ReLU())
             inputs = widths[-1]
         self.classifier = nn.Linear(inputs, num_classes)
         for module in self.modules():
@@ -64,10 +73,11 @@ class VGG(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.block0(x))
-        for block in (self.block1, self.block2, self.block3):
-            x = F.relu(block(F.max_pool2d(x, 2)))
-        x = F.relu(self.block4(x))
+        x = self.relu0(self.block0(x))
+        x = self.relu1(self.block1(F.max_pool2d(x, 2)))
+        x = self.relu2(self.block2(F.max_pool2d(x, 2)))
+        x = self.relu3(self.block3(F.max_pool2d(x, 2)))
+        x = self.relu4(self.block4(x))
         return self.classifier(x.mean(dim=(2, 3)))
 
 

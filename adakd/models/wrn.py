@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -14,9 +15,10 @@ class PreActBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu2 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         # The published name of this layer is in camel case; renaming it would lose their checkpoints.
         self.convShortcut = None if inputs == outputs else StridedPointwise(inputs, outputs, stride)
@@ -25,9 +27,9 @@ class PreActBlock(nn.Module):
         # Each batch norm runs once: one public implementation repeats three of them a step, which moves their
         # running statistics three times as fast.
         if self.convShortcut is None:
-            return x + self.conv2(self.relu(self.bn2(self.conv1(self.relu(self.bn1(x))))))
-        x = self.relu(self.bn1(x))
-        return self.convShortcut(x) + self.conv2(self.relu(self.bn2(self.conv1(x))))
+            return x + self.conv2(self.relu2(self.bn2(self.conv1(self.relu1(self.bn1(x))))))
+        x = self.relu1(self.bn1(x))
+        return self.convShortcut(x) + self.conv2(self.relu2(self.bn2(self.conv1(x))))
 
 
 class Stage(nn.Module):
@@ -52,6 +54,15 @@ class WideResNet(nn.Module):
     Raises:
         ValueError: if the depth is not 6n + 4.
     """
+
+    # A stage's sum is normalized and rectified by the block after it, which is where the stage ends here.
+    _ends: ClassVar = dict(enumerate((*(f"block{i}.layer.0.relu1" for i in (1, 2, 3)), "relu")))
+    places: ClassVar = {
+        **{f"stage{i}": end for i, end in _ends.items()},
+        **{f"stage{i}:pre": f"{end}:input" for i, end in _ends.items()},
+        "classifier": "fc",
+    }
+    """Of `adakd.stages_of`."""
 
     def __init__(self, depth: int, width: int, num_classes: int, in_channels: int = 3):
         super().__init__()
