@@ -427,7 +427,8 @@ def fit(
             logits of a step.
     """
     views = student_views(data, recipe, seed)
-    trainer = Trainer(model, criterion, recipe, data, precision, capture)
+    network = teacher if isinstance(teacher, nn.Module) else None
+    trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network)
     source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
     display = Display(label, progress)
     try:

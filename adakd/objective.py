@@ -143,7 +143,7 @@ class Objective(nn.Module):
         self.cross_entropy = CrossEntropy(class_weights, label_smoothing)
         self.chunk = chunk
         self.pad_vocab = pad_vocab
-        self.built = all(type(term).build is Term.build for term in terms.values())
+        self.built = not self.builds
         """Whether `build` has been called, or no term needs it."""
         whole = [
             name for name, term in terms.items() if term.reads_batch or term.keeps_state or term.taps != Taps()
@@ -186,6 +186,16 @@ class Objective(nn.Module):
             term.reads_epoch for term in self.terms.values()
         )
 
+    @property
+    def builds(self) -> bool:
+        """Whether a term has parts that depend on the shapes of the features (`build`)."""
+        return any(type(term).build is not Term.build for term in self.terms.values())
+
+    @property
+    def deploys(self) -> bool:
+        """Whether what is evaluated and saved is another network than the student (`deploy`)."""
+        return any(type(term).deploy is not Term.deploy for term in self.terms.values())
+
     def build(self, student: Signals, teacher: Signals, train_images: int, seed: int = 0) -> "Objective":
         """Make the connectors and memories of all terms from outputs for an example; once, before the optimizer.
 
@@ -199,7 +209,10 @@ class Objective(nn.Module):
         return self
 
     def deploy(self, student: nn.Module, teacher: nn.Module) -> nn.Module:
-        """The network to evaluate and save: the student, or what a term makes of it."""
+        """The network to evaluate and save: the student, or what a term makes of it and a part of the teacher.
+
+        It shares its parts with those that it is made of, so that it is up to date after every step.
+        """
         for term in self.terms.values():
             student = term.deploy(student, teacher)
         return student

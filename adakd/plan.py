@@ -103,11 +103,16 @@ def plan_student(request: Request, resources: Resources) -> Job:
     teacher = None
     if found is not None:
         teacher = load_teacher(request.named_teacher, found, config.data)
-        if features := getattr(objective, "taps", Taps()).teacher:  # of which neither a cache nor a file knows
+        features = getattr(objective, "taps", Taps()).teacher
+        if features or getattr(objective, "deploys", False):  # of which neither a cache nor a file knows
+            what = f"features of the teacher ({', '.join(features)})" if features else "a part of the teacher"
             if not isinstance(teacher, Teacher):
                 raise ValueError(
-                    f"method {request.method!r} reads features of the teacher ({', '.join(features)}), and recorded "
-                    "logits have none; give the network"
+                    f"method {request.method!r} reads {what}, and recorded logits have none; give the network"
+                )
+            if resources.cache:
+                log.info(
+                    "%s reads %s: the teacher runs along, and its logits are not cached", config.method, what
                 )
         elif resources.cache:
             teacher = teacher.with_cache(config.data, config.recipe, resources.cache, request.precision)

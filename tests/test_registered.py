@@ -14,9 +14,12 @@ from adakd import Divergence, Method, Objective, TemperatureRule, Temperatures, 
 from adakd import methods as methods_module
 from adakd.divergence import DIVERGENCES
 from adakd.methods import RULE_NAMES
+from adakd.runs.deployed import build_terms
 from adakd.signals import Taps
 from adakd.temperature import RULES
 from adakd.terms import TERMS
+from adakd.training import choose_precision, evaluate_model, get_recipe, student_views
+from adakd.training.loop import fit
 
 NAME = "resnet8x0.5"
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
@@ -70,6 +73,36 @@ class Hint(Term):
             self.seen[batch.index] += 1
         apart = self.connector(student.features["layer2"]) - teacher.features["layer2"].detach()
         return self.scale * apart.square().flatten(1).mean(1)
+
+
+class Reused(nn.Module):
+    """A student up to its last stage, a connector, and the teacher's classifier."""
+
+    def __init__(self, student, connector, classifier):
+        super().__init__()
+        self.student, self.connector, self.classifier = student, connector, classifier
+
+    def forward(self, x):
+        s = self.student
+        features = s.layer3(s.layer2(s.layer1(s.relu(s.bn1(s.conv1(x))))))
+        return self.classifier(self.connector(features).mean((2, 3)))
+
+
+class Reuse(Term):
+    """Features of the last stage, of which the teacher's classifier then reads the classes (as SimKD)."""
+
+    taps = Taps(("layer3",), ("layer3",))
+
+    def build(self, student, teacher, train_images):
+        inputs, outputs = (x.features["layer3"].shape[1] for x in (student, teacher))
+        self.connector = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs))
+
+    def forward(self, student, teacher, batch):
+        apart = self.connector(student.features["layer3"]) - teacher.features["layer3"]
+        return apart.square().flatten(1).mean(1)
+
+    def deploy(self, student, teacher):
+        return Reused(student, self.connector, teacher.fc)
 
 
 def distilled(method, teacher, data, out, **options):
@@ -146,6 +179,76 @@ def test_a_term_in_lockstep_with_others_is_alone_to_the_last_bit(tiny_data, tiny
         alone = distilled(method, tiny_teacher, tiny_data, tmp_path / "one", cache=None)
         assert run.history == alone.history
         assert run.record["weights_sha256"] == alone.record["weights_sha256"]
+
+
+# ---- a network that is deployed in the student's place ----
+
+
+def measured(network, data):
+    fp32 = choose_precision("fp32", data.device, 0)
+    return evaluate_model(network, data, fp32)
+
+
+def test_what_a_term_deploys_is_measured_saved_and_made_again(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_term("reuse", ce_weight=0.0)(Reuse)
+    run = distilled("reuse", tiny_teacher, tiny_data, tmp_path)
+    assert "train_accuracy" not in run.history[0], "the student's own classifier is not trained"
+    opened = adakd.open_run(run.folder)  # by another process, which has the record alone
+    for network in (run.model(), opened.model(), opened.model(NAME), opened.model(run.model())):
+        assert isinstance(network, Reused)
+        assert not network.training
+        assert torch.equal(network.classifier.weight, tiny_teacher.model().fc.weight)
+        assert measured(network, tiny_data) == run.accuracy
+    assert adakd.evaluate(opened, data=tiny_data, device="cpu") == run.accuracy
+    assert isinstance(distilled("reuse", tiny_teacher, tiny_data, tmp_path).model(), Reused), "a finished run"
+    student = adakd.create_model(NAME, 10)
+    with pytest.raises(ValueError, match=r"not the one that .* was trained with"):
+        opened.model(adakd.create_model("resnet8", 10))
+    with pytest.raises(adakd.WeightsError):
+        adakd.load_weights(student, run.folder / "model.safetensors")
+
+
+def test_a_deployed_network_teaches(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_term("reuse", ce_weight=0.0)(Reuse)
+    run = adakd.open_run(distilled("reuse", tiny_teacher, tiny_data, tmp_path).folder)
+    taught = distilled("kd", run, tiny_data, tmp_path)
+    assert taught.record["teacher"]["accuracy"] == run.accuracy
+    assert taught.record["teacher"]["sha256"] == run.record["weights_sha256"]
+
+
+def test_a_deployed_network_of_a_nameless_teacher(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_term("reuse", ce_weight=0.0)(Reuse)
+    run = distilled("reuse", tiny_teacher.model(), tiny_data, tmp_path)
+    assert measured(run.model(), tiny_data) == run.accuracy
+    opened = adakd.open_run(run.folder)
+    with pytest.raises(ValueError, match=r"teacher 'ResNet' is not known here .*objective\.deploy"):
+        opened.model()
+    assert measured(opened.model(run.model()), tiny_data) == run.accuracy
+
+
+def test_a_deployed_network_is_measured_where_training_stands(tiny_data, tiny_teacher):
+    """It shares its parts with student and connector, and leaves their modes as they are."""
+    student, teacher = (adakd.create_model(name, 10) for name in (NAME, "resnet8"))
+    teacher.eval().requires_grad_(False)
+    objective = Objective({"reuse": Reuse()}, {"reuse": 1.0}, 0.0)
+    recipe = get_recipe("demo", epochs=1, batch_size=20, train_images=60)
+    views = student_views(tiny_data, recipe, 0)
+    images = next(views.steps(1, 2)).images
+    build_terms(objective, student, teacher, images, 60, 0)
+    fp32 = choose_precision("fp32", tiny_data.device, 0)
+    with pytest.raises(ValueError, match=r"reuses a part of the teacher.*got None; give the network"):
+        adakd.Trainer(student, objective, recipe, tiny_data, fp32)
+    trainer = adakd.Trainer(student, objective, recipe, tiny_data, fp32, teacher=teacher)
+    modes = [module.training for module in trainer.deployed.modules()]
+    before = trainer.deployed.eval()(images)
+    trainer.deployed.train()
+    trainer.deployed.classifier.eval()
+    measured(trainer.deployed, tiny_data)
+    assert [module.training for module in trainer.deployed.modules()] == modes
+    fit(trainer, views, adakd.LiveTeacher(teacher, fp32, tiny_data.device, objective.taps))
+    assert trainer.history[-1]["test_accuracy"] == measured(trainer.deployed, tiny_data)
+    assert not torch.equal(trainer.deployed.eval()(images), before)
+    assert objective.deploy(student, teacher).connector is objective.terms["reuse"].connector
 
 
 def test_a_registered_row():

@@ -10,16 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from .._check import printable
 from ..data import ImageData
 from ..models import Network, network_of
-from ..models.network import is_model
-from ..signals import Tapped, Taps
-from ..terms import Term
+from ..models.network import architecture_of, is_model
+from ..signals import Taps
 from ..training.capture import choose_capture
 from ..training.files import (
     load_weights,
@@ -36,6 +34,7 @@ from ..training.record import RUN_FIELDS, contradiction, environment, key_of, no
 from ..training.resume import Checkpoint
 from ..training.trainer import Trainer
 from .config import Resources, RunConfig
+from .deployed import build_terms, deployed_network, describe_deployed
 from .folder import CHECKPOINT, FILES, RECORD, WEIGHTS, alone, begin_session, clean, tidy
 
 __all__ = ["Job", "Run", "Teaching", "carry_out", "loaded_model", "open_run", "refuse_other_data"]
@@ -80,6 +79,8 @@ class Run:
     def known_network(self, network: Any = None) -> Network:
         """The network of the run, untrained: the one given, the one of this process, or the one of its name.
 
+        Where the run has kept more than its student (SimKD, which reuses the teacher's classifier), that network.
+
         Raises:
             ValueError: if it is not known, or another one than was trained.
         """
@@ -95,14 +96,18 @@ class Run:
                 f"the network {config['model']!r} of {self.folder} is not known here: give the module or the function "
                 "that makes it (network=), or register it: adakd.MODELS[name] = function of the number of classes"
             )
+        shape = data["classes"], data.get("channels", 3)
+        kept = self.record.get("deployed")
+        if kept is not None and architecture_of(known.build(*shape)) == kept["architecture"]:
+            return known
         of_record = config.get("architecture")
-        found = known.identity(data["classes"], data.get("channels", 3)).get("architecture")
+        found = known.identity(*shape).get("architecture")
         if of_record != found:
             raise ValueError(
                 f"the network {known.name!r} is not the one that {self.folder} was trained with (its classes, or the "
                 "names and shapes of its tensors, are others); give that one (network=)"
             )
-        return known
+        return known if kept is None else deployed_network(known, self.record)
 
     def loaded(self, network: Network) -> nn.Module:
         """This network with the run's weights."""
@@ -210,6 +215,18 @@ class Job:
         """Whether it trains with a live teacher, which others can share."""
         return self.teacher is not None and not self.teacher.cached and not self.finished
 
+    def build_student(self) -> nn.Module:
+        """The student with its initial weights; the objective gets what depends on shapes, from images that the run shows."""
+        config = self.config
+        student = config.student.build(config.data.num_classes, config.data.channels, config.seed)
+        if getattr(self.objective, "builds", False):
+            views = student_views(config.data, config.recipe, config.seed)
+            images = next(views.steps(1, 2)).images
+            build_terms(
+                self.objective, student, self.teacher.model, images, len(config.data.train), config.seed
+            )
+        return student
+
     def __call__(self) -> Run:
         """Train, or open what is finished."""
         (result,) = carry_out([self])
@@ -309,7 +326,12 @@ class _Attempt:
         progress = job.resources.progress
         if isinstance(progress, tqdm):  # the display of several runs counts the steps of this one too
             progress.update(steps_of(job.config.data, job.config.recipe))
-        run = replace(open_run(job.folder), network=job.known_network)
+        run = open_run(job.folder)
+        network = job.known_network
+        if "deployed" in run.record:
+            student = job.build_student()
+            network = Network(job.config.student.name, job.objective.deploy(student, job.teacher.model))
+        run = replace(run, network=network)
         if key_of(run.record["config"]) != job.config.key:
             raise ValueError(
                 f"{job.folder / RECORD} is damaged (field 'config' is of another run than its folder's name says); "
@@ -339,10 +361,16 @@ class _Attempt:
             if job.teacher is not None:
                 self.about_teacher = job.teacher.describe(config, resources.progress)
             self.sessions = begin_session(job.folder, config.data.device, captured, together)
-            student = config.student.build(config.data.num_classes, config.data.channels, config.seed)
-            if any(type(term).build is not Term.build for term in getattr(job.objective, "terms", {}).values()):
-                _build(job, student)
-            trainer = Trainer(student, job.objective, config.recipe, config.data, config.precision, captured)
+            student = job.build_student()
+            trainer = Trainer(
+                student,
+                job.objective,
+                config.recipe,
+                config.data,
+                config.precision,
+                captured,
+                teacher=job.teacher.model if getattr(job.objective, "deploys", False) else None,
+            )
             self.display = Display(job.label, resources.progress)
             callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
             checkpoint = Checkpoint(job.folder / CHECKPOINT, config.describe())
@@ -355,7 +383,11 @@ class _Attempt:
             return
         with self._own_errors():
             job, config, trainer = self.job, self.job.config, self.runner.trainer
-            save_weights(trainer.student, job.folder / WEIGHTS)
+            save_weights(trainer.deployed, job.folder / WEIGHTS)
+            network, deployed = job.known_network, {}
+            if trainer.deployed is not trainer.student:
+                network = Network(config.student.name, copy.deepcopy(trainer.deployed).cpu())
+                deployed = {"deployed": describe_deployed(trainer.deployed, config.data.train.images.shape[1])}
             measured = [row for row in trainer.history if "test_accuracy" in row]
             best = max(measured, key=lambda row: row["test_accuracy"])
             record = {
@@ -378,26 +410,13 @@ class _Attempt:
                     "test_images": len(config.data.test),
                     **_validation_result(measured[-1], config.recipe),
                 },
+                **deployed,
                 "weights_sha256": sha256_of(job.folder / WEIGHTS),
                 "history": trainer.history,
             }
             record = write_record(job.folder / RECORD, record)
             clean(job.folder)
-            self.result = Run(job.folder, record, job.known_network)
-
-
-def _build(job: Job, student: nn.Module) -> None:
-    """Make what the terms need that depends on shapes, from two images that the run will show."""
-    config, objective = job.config, job.objective
-    views = student_views(config.data, config.recipe, config.seed)
-    images = next(views.steps(1, 2)).images
-    networks = [copy.deepcopy(network) for network in (student, job.teacher.model)]
-    with torch.no_grad():
-        outputs = [
-            Tapped(network.to(images.device).eval(), names)(images)
-            for network, names in zip(networks, objective.taps, strict=True)
-        ]
-    objective.to(images.device).build(*outputs, len(config.data.train), config.seed)
+            self.result = Run(job.folder, record, network)
 
 
 def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

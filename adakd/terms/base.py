@@ -44,6 +44,9 @@ class Term(nn.Module, ABC):
         """Value of each row (N,), or of the batch ()."""
 
     def deploy(self, student: nn.Module, teacher: nn.Module) -> nn.Module:
-        """The network to evaluate and save after training; the student itself, except where a part of the teacher is
-        reused."""
+        """The network to evaluate and save; the student itself, except where a part of the teacher is reused.
+
+        Called once, after `build`. What is returned holds the student, connectors and the part of the teacher as they
+        are and not copies: the training loop measures it after epochs.
+        """
         return student

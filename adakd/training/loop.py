@@ -335,9 +335,8 @@ def _summary(trainer: Trainer) -> dict[str, str]:
     history = trainer.history
     if not history:
         return {}
-    shown = {
-        "epoch": f"{history[-1]['epoch']}/{trainer.recipe.epochs}",
-        "train": f"{history[-1]['train_accuracy']:.1f}%",
-    }
+    shown = {"epoch": f"{history[-1]['epoch']}/{trainer.recipe.epochs}"}
+    if "train_accuracy" in history[-1]:
+        shown["train"] = f"{history[-1]['train_accuracy']:.1f}%"
     measured = [row["test_accuracy"] for row in history if "test_accuracy" in row]
     return {**shown, "test": f"{measured[-1]:.1f}%"} if measured else shown

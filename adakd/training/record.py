@@ -80,6 +80,7 @@ RUN_FIELDS = {
         "classes": int,
     },
     "teacher?": (dict, type(None)),
+    "deployed?": {"architecture": str, "size": int},
     "result": {"last": NUMBER, "best": NUMBER, "best_epoch": int, "test_images": int, "validation?": NUMBER},
     "weights_sha256?": str,
     "seconds": NUMBER,

@@ -73,14 +73,15 @@ class Meter:
 @torch.no_grad()
 def evaluate_model(model: nn.Module, data: ImageData, precision: Precision) -> float:
     """Top-1 accuracy on the test split, in percent."""
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
     for images, labels in eval_batches(data):
         with precision.autocast(data.device):
             logits = logits_of_output(model(images))
         correct += (logits.argmax(dim=1) == labels).sum()
-    model.train(training)
+    for module, training in modes.items():  # a part of a teacher stays in evaluation mode
+        module.training = training
     return 100.0 * correct.item() / len(data.test)
 
 
@@ -109,6 +110,10 @@ class Trainer:
         precision: number format of forward and backward.
         capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
             operation at a time.
+        teacher: the network of which a term reuses a part (`Objective.deploy`); None where no term does.
+
+    Raises:
+        ValueError: for such a term without a teacher.
     """
 
     def __init__(
@@ -119,10 +124,23 @@ class Trainer:
         data: ImageData,
         precision: Precision,
         capture: bool = False,
+        *,
+        teacher: nn.Module | None = None,
     ):
         self.recipe, self.precision, self.device = recipe, precision, data.device
         self.student = student.to(self.device, memory_format=torch.channels_last)
         self.objective = objective.to(self.device)
+        self.deployed = self.student
+        """The network that is measured and kept: the student, or what a term makes of it."""
+        if getattr(objective, "deploys", False):
+            if teacher is None:
+                raise ValueError(
+                    "teacher: this method reuses a part of the teacher in the network that is evaluated and saved, "
+                    "and got None; give the network"
+                )
+            self.deployed = self.objective.deploy(
+                self.student, teacher.to(self.device, memory_format=torch.channels_last)
+            )
         self.steps = steps_of(data, recipe) // recipe.epochs
         """Steps of an epoch."""
         self.tests = {"test_accuracy": data}
@@ -240,9 +258,11 @@ class Trainer:
             FloatingPointError: if loss or weights are not finite; nothing has changed then.
         """
         row = {"epoch": self.epoch, "lr": self._lr, **self.refuse_divergence()}  # the rate of the last step
+        if self.deployed is not self.student:
+            del row["train_accuracy"]  # of a classifier that is not kept, and perhaps not trained
         if self.measures:
             for name, data in self.tests.items():
-                row[name] = evaluate_model(self.student, data, self.precision)
+                row[name] = evaluate_model(self.deployed, data, self.precision)
         self.history.append(row)
         self.meter.sums.zero_()
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
