@@ -108,6 +108,15 @@ def test_temperatures_are_positive_where_nothing_has_a_peak(definition, rows):
     assert tau.student.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_log_probabilities_are_warned_of_in_every_format(dtype):
+    """The floor as a float32 is above the floor as Python has it."""
+    rows = torch.randn(4, 6, dtype=dtype).log_softmax(1)
+    rule = MaxLogit(reference="teacher")
+    assert "of 4 of 4 rows is not above 0" in rule.complaint(rows, rows, rule(rows, rows))
+    assert rule.complaint(rows + 9, rows + 9, rule(rows + 9, rows + 9)) is None
+
+
 def test_a_peak_of_four_classes_by_hand():
     teacher = torch.tensor([[3.0, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, -3.0]]) / math.sqrt(3)
     student = teacher.flip(0)

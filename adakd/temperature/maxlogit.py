@@ -83,10 +83,9 @@ class MaxLogit(TemperatureRule):
         return Temperatures(tau, tau)
 
     def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
-        lowest = read(temperatures.teacher.amin())
-        if lowest is None or lowest > _FLOOR:
+        low = temperatures.teacher <= _FLOOR  # in the tensor's format: as a float32 the floor is above itself
+        if not read(low.any()):
             return None
-        low = temperatures.teacher <= _FLOOR
         flat = (teacher == teacher[:, :1]).all(dim=1, keepdim=True)
         rows = int((low & ~flat).sum())
         if not rows:
