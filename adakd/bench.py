@@ -215,7 +215,7 @@ def bench_losses(
     """Time forward and backward of each method's loss as a ratio to plain KD.
 
     Args:
-        methods: names; all rows of `adakd.METHODS` when left out.
+        methods: names; all rows of `adakd.METHODS` on logits alone when left out.
         device: "cpu" or "cuda".
         compiled: through torch.compile.
         rounds: how often each method has its turn.
@@ -229,7 +229,8 @@ def bench_losses(
         ValueError: for an unknown method.
     """
     device = torch.device(device)
-    names = list(dict.fromkeys([_REFERENCE, *(methods or METHODS)]))
+    on_logits = [name for name, row in METHODS.items() if row.on_logits]
+    names = list(dict.fromkeys([_REFERENCE, *(methods or on_logits)]))
     # All methods are calls of one function, LogitObjective.forward, of which dynamo keeps 8 versions by default.
     limit = torch._dynamo.config.patch(recompile_limit=4 * len(names)) if compiled else nullcontext()
     with limit:

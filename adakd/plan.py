@@ -15,7 +15,7 @@ from torch import nn
 
 from ._check import brief
 from .data import DATASETS, ImageData, name_of, resolve_data, usual
-from .methods import create_method, get_method, is_built_in, options_of
+from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
 from .models.network import sha256_of_state
 from .runs import Job, Resources, RunConfig
@@ -249,10 +249,8 @@ def _objective(
             raise ValueError(f"method_options: an objective has none of ours, got {dict(options)}; set its own")
         own = copy.deepcopy(method)  # each run begins with it as it was given
         return own, {"objective": _digest_of(own)}
-    # What it reads of the run where nobody has said it.
     known = {"epochs": recipe.epochs, "num_classes": data.num_classes, "seed": seed}
-    wanted = {key: value for key, value in known.items() if key in options_of(method)}
-    objective = create_method(method, **{**wanted, **options})
+    objective = create_method(method, **fill_options(method, options, **known))
     # A registered part is known by its name here, and may be another one tomorrow.
     return objective, {} if is_built_in(method) else {"objective": _digest_of(objective)}
 

@@ -40,7 +40,8 @@ def method_of(name):
     return adakd.create_method(name, **options_of(name))
 
 
-NAMES = [*adakd.METHODS, "dkd+ctkd", "kd+ctkd-instance", "zkd+mlt-two-sided", "ctkd in slices", "hint+kd"]
+NAMES = [name for name, row in adakd.METHODS.items() if row.on_logits]
+NAMES += ["dkd+ctkd", "kd+ctkd-instance", "zkd+mlt-two-sided", "ctkd in slices", "hint+kd"]
 
 
 def distiller_of(name):

@@ -26,6 +26,7 @@ from adakd import METHODS, Fixed, LogitObjective, TemperatureRule, Temperatures,
 
 HERE = Path(__file__).parent
 BATCH, CLASSES = 6, 8
+ON_LOGITS = [name for name, row in METHODS.items() if row.on_logits]
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def markdown(rows: list[Facts]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    table = markdown([facts(name) for name in METHODS])
+    table = markdown([facts(name) for name in ON_LOGITS])
     if arguments[:1] == ["--write"]:
         Path(arguments[1]).write_text(table, encoding="utf-8")
     else:

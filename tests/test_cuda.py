@@ -11,7 +11,7 @@ from adakd.data import Views
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
 
-@pytest.mark.parametrize("method", adakd.METHODS)
+@pytest.mark.parametrize("method", [name for name, row in adakd.METHODS.items() if row.on_logits])
 def test_losses_are_those_of_the_cpu(method):
     generator = torch.Generator().manual_seed(0)
     student, teacher = (3 * torch.randn(16, 100, generator=generator) for _ in range(2))

@@ -24,7 +24,7 @@ from adakd.temperature import RULES
 
 FAST, WHOLE = 600, 5400
 NAMES = [
-    *METHODS,
+    *(name for name, row in METHODS.items() if row.on_logits),
     *(
         f"{row.name}+{rule}"
         for row in METHODS.values()

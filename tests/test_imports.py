@@ -23,6 +23,7 @@ FLOORS = {
     "_version": 0,
     "_check": -1,
     "stages": -1,
+    "_parts": 0,
     "_hash": 0,
     "series": 0,
     "logits": 0,

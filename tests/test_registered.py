@@ -11,13 +11,12 @@ from torch import nn
 
 import adakd
 from adakd import Divergence, Method, Objective, TemperatureRule, Temperatures, Term, create_method, get_method
-from adakd import methods as methods_module
 from adakd.divergence import DIVERGENCES
-from adakd.methods import RULE_NAMES
+from adakd.methods import RULE_NAMES, registry
+from adakd.methods.base import PARTS
 from adakd.runs.deployed import build_terms
 from adakd.signals import Taps
 from adakd.temperature import RULES
-from adakd.terms import TERMS
 from adakd.training import choose_precision, evaluate_model, get_recipe, student_views
 from adakd.training.loop import fit
 
@@ -28,7 +27,7 @@ SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "
 @pytest.fixture(autouse=True)
 def tables():
     """What a test registers goes when it ends."""
-    known = [(table, dict(table)) for table in (RULES, RULE_NAMES, DIVERGENCES, TERMS, adakd.METHODS)]
+    known = [(table, dict(table)) for table in (*PARTS.values(), RULE_NAMES, adakd.METHODS)]
     yield
     for table, before in known:
         table.clear()
@@ -291,8 +290,8 @@ def test_what_an_installed_package_offers_is_found_when_it_is_asked_for(monkeypa
             else []
         )
 
-    monkeypatch.setattr(methods_module, "_asked", [])
-    monkeypatch.setattr(methods_module, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "_asked", [])
+    monkeypatch.setattr(registry, "entry_points", entry_points)
     create_method("kd+mlt")
     assert asked == [], "a known name asks nobody"
     assert isinstance(create_method("kd+warm").temperature, Warm)

@@ -13,7 +13,8 @@ from adakd import METHODS, Batch, LogitObjective, LogitTerm, Objective, Signals,
 from adakd.methods import options_of
 from adakd.refine import Refinement
 
-NAMES = [*METHODS, "kd+adakd", "kd+cswt-unit", "zkd+mlt-two-sided", "kd+ctkd-instance", "zdkd+dtkd-max"]
+NAMES = [name for name, row in METHODS.items() if row.on_logits]
+NAMES += ["kd+adakd", "kd+cswt-unit", "zkd+mlt-two-sided", "kd+ctkd-instance", "zdkd+dtkd-max"]
 CLASSES = 7
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._check import near_names
-from ..divergence import DIVERGENCES
 from ..methods import METHODS, RULE_NAMES, Method, RuleName, get_method
+from ..methods.base import parameters_of
 from ..temperature import RULES
 from .options import add_json, new_command, word
 from .output import write_result
@@ -52,29 +52,45 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _defaults(component: type) -> dict[str, Any]:
-    parameters = inspect.signature(component).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    """Options of a part that have a default."""
+    parameters = inspect.signature(component).parameters
+    return {
+        name: parameters[name].default
+        for name in parameters_of(component)
+        if parameters[name].default is not inspect.Parameter.empty
+    }
 
 
 def about_method(row: Method) -> dict[str, Any]:
     """A row and every setting of it, its own and those its parts come with."""
     about = {"name": row.name, "paper": row.paper, "formula": row.formula, "ce_weight": row.ce_weight}
-    if row.divergence:
-        about["kd_weight"] = row.kd_weight
+    if row.summands:  # spelled as `--set` takes them
         about["settings"] = {
-            "standardize": row.standardize,
-            "warmup_epochs": row.warmup_epochs,
-            **({"weight": row.weight} if row.weight else {}),
-            **_defaults(DIVERGENCES[row.divergence]),
-            **row.divergence_options,
-            **_defaults(RULES[row.rule]),
-            **row.rule_options,
+            f"{summand.name}.{key}": value
+            for summand in row.summands
+            for key, value in {"kd_weight": summand.kd_weight, **_settings(summand)}.items()
         }
-        if row.weight:
-            about["settings"].pop("weighted", None)  # the option that this weight was
+    elif row.needs_teacher:
+        about["kd_weight"] = row.kd_weight
+        about["settings"] = _settings(row)
     if row.table3:
         about["table3"] = dict(row.table3)
     return {**about, "note": row.note} if row.note else about
+
+
+def _settings(row: Method) -> dict[str, Any]:
+    """Settings of the term of one row, its own and those its parts come with."""
+    settings = {
+        **({"standardize": row.standardize} if row.on_logits else {}),
+        "warmup_epochs": row.warmup_epochs,
+        **({"refine": row.refine} if row.refine else {}),
+        **({"weight": row.weight} if row.weight else {}),
+    }
+    for kind, part in row.parts.items():
+        settings |= {**_defaults(part), **row.options(kind)}
+    if row.weight:
+        settings.pop("weighted", None)  # the option that this weight was
+    return settings
 
 
 def about_rule(suffix: str, rule: RuleName) -> dict[str, Any]:
@@ -92,17 +108,19 @@ def short_list() -> list[str]:
     return [
         f"{'method':16} {'λ_CE':>5} {'λ_KD':>5}  formula",
         *(
-            _cut(
-                f"{row.name:16} {row.ce_weight:>5g} {f'{row.kd_weight:g}' if row.divergence else '–':>5}  {row.formula}"
-            )
+            _cut(f"{row.name:16} {row.ce_weight:>5g} {_weight(row):>5}  {row.formula}")
             for row in METHODS.values()
         ),
         "",
-        "Any method with a teacher takes another temperature rule, <method>+<rule>:",
+        "Any method on logits takes another temperature rule, <method>+<rule>:",
         *(_cut(f"  +{suffix:14} τ = {rule.formula}") for suffix, rule in RULE_NAMES.items()),
         "",
         "`adakd methods NAME` tells all about one: its paper, its settings, and where paper and code differ.",
     ]
+
+
+def _weight(row: Method) -> str:
+    return f"{row.kd_weight:g}" if row.needs_teacher and row.kd_weight is not None else "–"
 
 
 def _cut(line: str) -> str:

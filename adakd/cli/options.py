@@ -6,6 +6,7 @@ raises `OptionError`, and is one line like every other mistake.
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -162,10 +163,13 @@ def _value(text: str) -> Any:
     return _WORDS.get(text.lower(), text)
 
 
+_OPTION = re.compile(r"([\w+-]+\.)?[^\W\d]\w*")  # of one term of a sum: zkd+mlt.kd_weight
+
+
 def setting(text: str) -> tuple[str, Any]:
     """`name=value`."""
     name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
+    if not equals or not _OPTION.fullmatch(name):
         raise argparse.ArgumentTypeError(f"expected name=value (for example kd_weight=18), got {brief(text)}")
     return name, _value(value)
 

@@ -1,5 +1,9 @@
-"""Divergences: how a student's softened logits are compared with a teacher's. One file each."""
+"""Divergences: how a student's softened logits are compared with a teacher's. One file each.
 
+``DIVERGENCES`` has each by the name of its file.
+"""
+
+from .._parts import find_parts
 from .anchored import Anchored
 from .base import Divergence
 from .correlation import Correlation
@@ -23,13 +27,4 @@ __all__ = [
     "TaylorKL",
 ]
 
-DIVERGENCES: dict[str, type[Divergence]] = {
-    "anchored": Anchored,
-    "correlation": Correlation,
-    "dist": DIST,
-    "dkd": DKD,
-    "kl": KL,
-    "mlkd": MLKD,
-    "taylor": TaylorKL,
-    "ttm": TTM,
-}
+DIVERGENCES = find_parts(__name__, __path__, Divergence)

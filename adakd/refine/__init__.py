@@ -1,5 +1,11 @@
-"""Refinements: what is done to the rows of logits before anything else. One file each, one signature."""
+"""Refinements: what is done to the rows of logits before anything else. One file each, one signature.
 
+``REFINEMENTS`` has each by the name of its file.
+"""
+
+from .._parts import find_parts
 from .base import Refinement
 
-__all__ = ["Refinement"]
+__all__ = ["REFINEMENTS", "Refinement"]
+
+REFINEMENTS = find_parts(__name__, __path__, Refinement)

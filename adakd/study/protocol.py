@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..data import ImageData, name_of, resolve_data, usual
-from ..methods import create_method, get_method, options_of
+from ..methods import create_method, fill_options, get_method
 from ..models import network_of
 from ..objective import LogitObjective
 from ..plan import Request, ensure_teacher, load_requested_teacher, plan_student, split_options
@@ -257,8 +257,8 @@ def _pushes(work: _Work) -> dict[str, float]:
     known = {"num_classes": work.data.num_classes, "epochs": work.recipe.epochs, "seed": work.study.seeds[0]}
     pushes = {}
     for name in names:
-        wanted = {key: value for key, value in known.items() if key in options_of(name)}
-        pushes[name] = push(create_method(name, **wanted).to(student.device), student, teacher, labels)
+        criterion = create_method(name, **fill_options(name, {}, **known))
+        pushes[name] = push(criterion.to(student.device), student, teacher, labels)
     return pushes
 
 

@@ -53,7 +53,8 @@ def summarize(runs: Iterable[Run]) -> list["Line"]:
 
 
 def weights_of(record: Mapping[str, Any]) -> tuple[float, float | None]:
-    """Weights on the labels and on the teacher that a run was trained with; None for a method without a teacher."""
+    """Weights on the labels and on the teacher that a run was trained with; the latter is None without a teacher, and of a
+    sum, whose terms have a weight each."""
     config = record["config"]
     row, options = get_method(config["method"]), config["method_options"]
     on_teacher = options.get("kd_weight", row.kd_weight) if row.needs_teacher else None

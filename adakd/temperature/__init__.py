@@ -1,5 +1,9 @@
-"""Temperature rules: how soft to make a sample. One file a rule, one signature (`base.TemperatureRule`)."""
+"""Temperature rules: how soft to make a sample. One file a rule, one signature (`base.TemperatureRule`).
 
+``RULES`` has each by the name of its file.
+"""
+
+from .._parts import find_parts
 from .base import TemperatureRule, Temperatures
 from .cosine import Cosine
 from .ctkd import CTKD
@@ -26,14 +30,4 @@ __all__ = [
     "Temperatures",
 ]
 
-RULES: dict[str, type[TemperatureRule]] = {
-    "fixed": Fixed,
-    "maxlogit": MaxLogit,
-    "ctkd": CTKD,
-    "dtkd": DTKD,
-    "dts": DTS,
-    "cosine": Cosine,
-    "difficulty": Difficulty,
-    "meta": MetaTemperature,
-    "policy": Policy,
-}
+RULES = find_parts(__name__, __path__, TemperatureRule)

@@ -1,0 +1,296 @@
+"""The rows of `METHODS` and the rules of `RULE_NAMES`: data only. A published system is a row here."""
+
+from dataclasses import replace
+from functools import partial
+
+from .base import Method, RuleName, with_rule
+
+__all__ = ["METHODS", "RULE_NAMES"]
+
+HINTON = "Hinton et al. 2015"
+SUN = "Sun et al. 2024"
+ZHAO = "Zhao et al. 2022"
+MATSUYAMA = "Matsuyama et al. 2025 (arXiv 2503.09030)"
+LI = "Li et al. 2023"
+WEI = "Wei & Bai 2024"
+ISLAM = "Islam et al. 2025"
+ZHENG = "Zheng & Yang 2024"
+HUANG = "Huang et al. 2022"
+JIN = "Jin et al. 2023"
+
+RULE_NAMES: dict[str, RuleName] = {
+    "mlt": RuleName(
+        "maxlogit",
+        "c₂·max(max z_t, max z_s)",
+        MATSUYAMA,
+        note="Algorithms 1-3 as printed: signed maximum, population deviation.",
+        standardize="population",
+    ),
+    "mlt-abs": RuleName(
+        "maxlogit",
+        "c₂·max(max|z_t|, max|z_s|)",
+        MATSUYAMA,
+        {"magnitude": "absolute"},
+        "As the authors' released code: absolute maximum, sample deviation.",
+        "sample",
+    ),
+    "mlt-teacher": RuleName(
+        "maxlogit",
+        "c₂·max z_t",
+        MATSUYAMA,
+        {"reference": "teacher"},
+        "As the abstract says: the teacher's maximum only.",
+        "population",
+    ),
+    "mlt-two-sided": RuleName(
+        "maxlogit",
+        "max(c₂⁺·max z, c₂⁻·|min z|)",
+        "this book",
+        {"magnitude": "two-sided"},
+        "Both ends of the interval of convergence; the paper states the upper one.",
+        "population",
+    ),
+    "ctkd": RuleName(
+        "ctkd",
+        "1 + 20·σ(θ), θ learned against the student",
+        LI,
+        note="θ is trained by the student's optimizer, weight decay included, as in the released code.",
+    ),
+    "ctkd-instance": RuleName(
+        "ctkd",
+        "1 + 20·σ(MLP(t, s)), learned against the student",
+        LI,
+        {"instance": True},
+        "In the paper and not in its code; width and start are ours. Needs num_classes in your own loop.",
+    ),
+    "dtkd": RuleName(
+        "dtkd",
+        "2τ₀·(m_s, m_t)/(m_s + m_t), m = logsumexp",
+        WEI,
+        note="The paper's logsumexp; the released code takes the maximum (+dtkd-max). m is kept above a floor.",
+    ),
+    "dtkd-max": RuleName(
+        "dtkd",
+        "2τ₀·(m_s, m_t)/(m_s + m_t), m = max",
+        WEI,
+        {"magnitude": "max"},
+        "As the released code, except that m is kept above a floor: published temperatures can be negative.",
+    ),
+    "dts": RuleName(
+        "dts",
+        "running mean of clip(4·cosine(epoch)·boost(CE_t − CE_s), 2, 4)",
+        ISLAM,
+        note="The update rule of the author's earlier public code. On standardized logits the gap is theirs.",
+    ),
+    "cswt": RuleName(
+        "cosine",
+        "τ_min + (τ_max − τ_min)·(c_max − c)/(c_max − c_min), c = cos(p_t, p_s)",
+        "arXiv 2311.14307",
+        note="As a public implementation has it: similarity of probabilities, scaled by the batch's extremes. "
+        "The range 2 to 6 is ours.",
+    ),
+    "cswt-unit": RuleName(
+        "cosine",
+        "τ_min + (τ_max − τ_min)·(1 − cos(p_t, p_s))",
+        "this book",
+        {"span": "unit"},
+        "The same without the batch's extremes: a sample's temperature depends on nothing but the sample.",
+    ),
+    "adakd": RuleName(
+        "difficulty",
+        "τ₀·exp(-c·tanh(log(score/median)))",
+        "arXiv 2510.11615",
+        note="The token rule of that method for language models, on samples.",
+    ),
+    "meta": RuleName(
+        "meta",
+        "learned by the gradient of a look-ahead cross entropy",
+        "arXiv 2202.07940",
+        note="The paper looks ahead through the student's weights, this rule through its logits.",
+    ),
+    "itkd": RuleName(
+        "policy",
+        "drawn per sample by a learned policy",
+        "arXiv 2407.00115",
+        note="Reward: fall of the student's cross entropy against its running mean (the code: change of the batch's "
+        "accuracy); no critic, no LSTM.",
+    ),
+}
+
+
+_with_rule = partial(with_rule, RULE_NAMES)
+
+_CE = Method("ce", "–", "CE(s, y)", note="No teacher: the baseline that distillation must beat.")
+_KD = Method(
+    "kd",
+    HINTON,
+    "τ²·KL(p_t ‖ p_s), τ = 4",
+    "kl",
+    rule="fixed",
+    rule_options={"tau": 4.0},
+    ce_weight=0.1,
+    kd_weight=0.9,
+)
+_ZKD = replace(
+    _KD,
+    name="zkd",
+    paper=SUN,
+    formula="τ²·KL on standardized logits, τ = 2",
+    rule_options={"tau": 2.0},
+    standardize="sample",
+    kd_weight=9.0,
+    note="The paper prints the population deviation; its code, and this row, use the sample deviation.",
+    table3={"ce_weight": 0.1, "kd_weight": 9.0, "tau": 2.0},
+)
+_DKD = Method(
+    "dkd",
+    ZHAO,
+    "τ²·(α·TCKD + β·NCKD), τ = 4",
+    "dkd",
+    {"alpha": 1.0, "beta": 8.0},
+    "fixed",
+    {"tau": 4.0},
+    warmup_epochs=20,
+    note="The released mask of -1000 gives NaN once the temperature is learned; here the other classes are gathered. "
+    "β is 2 or 6 for some pairs.",
+)
+_ZDKD = replace(
+    _DKD,
+    name="zdkd",
+    paper=SUN,
+    formula="τ²·(α·TCKD + β·NCKD) on standardized logits, τ = 2",
+    rule_options={"tau": 2.0},
+    standardize="sample",
+    kd_weight=9.0,
+    table3={"ce_weight": 1.0, "kd_weight": 1.0, "tau": 4.0},
+)
+_TTM = Method(
+    "ttm",
+    ZHENG,
+    "KL(softmax(t/τ) ‖ softmax(s)), τ = 10",
+    "ttm",
+    rule="fixed",
+    rule_options={"tau": 10.0},
+    kd_weight=45.0,
+    note="γ = 1/τ = 0.1 and weight 45 are of the authors' example.",
+    table3={"ce_weight": 1.0, "kd_weight": 1.0, "tau": 5.0},
+)
+_WTTM = replace(
+    _TTM,
+    name="wttm",
+    formula="U·KL(softmax(t/τ) ‖ softmax(s)), U = Σ p_t^(1/τ), τ = 5",
+    weight="power_sum",
+    rule_options={"tau": 5.0},
+    kd_weight=1.0,
+    note="γ = 1/τ = 0.2.",
+)
+_DTKD = Method(
+    "dtkd",
+    WEI,
+    "α·τ_s·τ_t·KL + β·KD at 4, τ = 2·4·(m_s, m_t)/(m_s + m_t), m = logsumexp",
+    "anchored",
+    {"alpha": 3.0, "beta": 1.0, "anchor": 4.0},
+    "dtkd",
+    warmup_epochs=20,
+    note="The paper's logsumexp; the released code takes the maximum (dtkd-max). α, β differ for some pairs.",
+)
+_DIST = Method(
+    "dist",
+    HUANG,
+    "τ²·[β(1 − ρ of rows) + γ(1 − ρ of columns)] of probabilities, τ = 4",
+    "dist",
+    rule="fixed",
+    rule_options={"tau": 4.0},
+    kd_weight=2.0,
+    note="The paper has no τ²; its code, and this row, have.",
+)
+_MLKD = Method(
+    "mlkd",
+    JIN,
+    "Σ over five τ of KL + batch and class Gram distances, τ = 4",
+    "mlkd",
+    rule="fixed",
+    rule_options={"tau": 4.0},
+    ce_weight=0.1,
+    kd_weight=0.9,
+    note="On one view. With weak and strong views stacked: views=2, and twice the weight on the labels.",
+)
+_CORRELATION = Method(
+    "correlation",
+    "this book",
+    "1 − ρ(t, s)",
+    "correlation",
+    rule="fixed",
+    ce_weight=0.1,
+    kd_weight=9.0,
+    note="The limit of zkd at τ → ∞, and what the paper's Eq. 12 should say.",
+)
+_TAYLOR = replace(
+    _ZKD,
+    name="ztaylor",
+    paper="this book",
+    formula="τ²·KL of Taylor softmaxes of order n on standardized logits, τ = 2",
+    divergence="taylor",
+    divergence_options={"order": 2},
+    standardize="population",
+    note="The approximation that 2503.09030 reasons with (Eqs. 4-7), to train with.",
+    table3=None,
+)
+METHODS: dict[str, Method] = {
+    row.name: row
+    for row in (
+        _CE,
+        _KD,
+        _ZKD,
+        _DKD,
+        _ZDKD,
+        _with_rule(_ZKD, "mlt", table3={"ce_weight": 0.1, "kd_weight": 9.0}),
+        _with_rule(_ZKD, "mlt-abs"),
+        _with_rule(_ZKD, "mlt-teacher"),
+        _with_rule(_ZDKD, "mlt", table3={"ce_weight": 1.0, "kd_weight": 9.0}),
+        _with_rule(_ZDKD, "mlt-abs"),
+        _with_rule(_ZDKD, "mlt-teacher"),
+        _with_rule(_KD, "ctkd", name="ctkd"),
+        _with_rule(
+            _ZKD,
+            "ctkd",
+            name="zctkd",
+            paper=f"{LI}; {SUN}",
+            rule_options={"start": 2.0},
+            formula="τ²·KL on standardized logits, τ = 2 + 20·σ(θ), θ learned against the student",
+            note="In all 14 published logs τ sits on its lower bound, 2.00 to 2.03, from epoch 10 on: zkd at τ = 2 in "
+            "practice. The published script has the bound at 1, and Table 3 of 2503.09030 names 4 as its τ.",
+            table3={"ce_weight": 0.1, "kd_weight": 9.0},
+        ),
+        _with_rule(_DKD, "ctkd", note="With the released mask this gives NaN; here it trains."),
+        _TTM,
+        _WTTM,
+        _DTKD,
+        replace(
+            _DTKD,
+            name="dtkd-max",
+            rule_options={"magnitude": "max"},
+            formula="α·τ_s·τ_t·KL + β·KD at 4, τ = 2·4·(m_s, m_t)/(m_s + m_t), m = max",
+            note=RULE_NAMES["dtkd-max"].note,
+        ),
+        _with_rule(_KD, "dts", name="dts"),
+        _with_rule(_ZKD, "dts"),
+        _DIST,
+        _MLKD,
+        replace(
+            _MLKD,
+            name="zmlkd",
+            paper=SUN,
+            formula="mlkd with standardized logits in its KL, τ = 2",
+            divergence_options={"kl_standardize": "sample"},
+            rule_options={"tau": 2.0},
+            kd_weight=9.0,
+        ),
+        _CORRELATION,
+        _TAYLOR,
+        _with_rule(_KD, "cswt", name="cswt"),
+        _with_rule(_KD, "adakd", name="adakd"),
+        _with_rule(_KD, "meta", name="meta"),
+        _with_rule(_KD, "itkd", name="itkd"),
+    )
+}
