@@ -16,9 +16,9 @@ from .data import ImageData, eval_batches, name_of, resolve_data, usual
 from .divergence import KL
 from .logits import peak, standardize
 from .runs import Run, open_run, refuse_other_data, resolve_device
-from .series import lower_factor, samuelson_bounds, upper_factor
 from .teachers import load_teacher, locate_teacher
 from .temperature import MaxLogit, Temperatures
+from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.record import environment, now
 
 __all__ = ["logits_of", "measure_temperatures", "summarize_temperatures"]

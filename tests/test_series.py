@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from adakd import series
+from adakd import series, theory
+from adakd.theory import partition
 
 ORDERS = (1, 2, 3, 4, 5, 6, 7, 8, 11, 16, math.inf)
 
@@ -300,7 +301,7 @@ def test_root_test_on_the_series_of_log_z(classes):
 def test_zeros_in_a_disc_are_counted(low_count, radius):
     """e^s = -low_count has its zeros at ln(low_count) + (2j + 1) i pi."""
     row = np.array([1.0] + low_count * [0.0])
-    count, _ = series._Partition(row - row.mean()).zeros_inside(radius)
+    count, _ = partition._Partition(row - row.mean()).zeros_inside(radius)
     assert count == 2 * sum(math.hypot(math.log(low_count), (2 * j + 1) * math.pi) < radius for j in range(100))
 
 
@@ -363,3 +364,9 @@ def test_wrong_rows_and_peaks():
                 function(order)
         with pytest.raises(ValueError, match="up to order 40"):
             function(41)
+
+
+def test_the_chapters_name_is_the_same_functions():
+    assert series.__all__ == theory.__all__
+    assert all(getattr(series, name) is getattr(theory, name) for name in theory.__all__)
+    assert sorted(theory.__all__) == sorted([*theory.series.__all__, *partition.__all__])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .._check import read
 from ..logits import peak
-from ..series import lower_factor, upper_factor
+from ..theory import lower_factor, upper_factor
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["MaxLogit"]
