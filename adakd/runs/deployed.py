@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..methods import create_method, options_of
+from ..methods import create_method, fill_options
 from ..models import Network
 from ..models.network import architecture_of, is_model
 from ..objective import Objective
@@ -56,8 +56,8 @@ def _deployed(student: Network, record: dict[str, Any], num_classes: int, in_cha
     teacher = config["teacher"]["model"]
     settings = {"epochs": config["recipe"]["epochs"], "num_classes": num_classes, "seed": config["seed"]}
     try:
-        known = {name: value for name, value in settings.items() if name in options_of(config["method"])}
-        objective = create_method(config["method"], **{**known, **config["method_options"]})
+        options = fill_options(config["method"], config["method_options"], **settings)
+        objective = create_method(config["method"], **options)
     except ValueError as error:
         raise _unknown(student, f"method {config['method']!r}") from error
     if not is_model(teacher):
