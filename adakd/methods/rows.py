@@ -259,7 +259,8 @@ METHODS: dict[str, Method] = {
             rule_options={"start": 2.0},
             formula="τ²·KL on standardized logits, τ = 2 + 20·σ(θ), θ learned against the student",
             note="In all 14 published logs τ sits on its lower bound, 2.00 to 2.03, from epoch 10 on: zkd at τ = 2 in "
-            "practice. The published script has the bound at 1, and Table 3 of 2503.09030 names 4 as its τ.",
+            "practice. Their first epochs stand above 22, so the upper bound was not 2 + 20. The published script has "
+            "the lower bound at 1, and Table 3 of 2503.09030 names 4 as its τ.",
             table3={"ce_weight": 0.1, "kd_weight": 9.0},
         ),
         _with_rule(_DKD, "ctkd", note="With the released mask this gives NaN; here it trains."),
