@@ -27,6 +27,7 @@ FLOORS = {
     "_hash": 0,
     "theory": 0,
     "series": 1,
+    "expression": 2,
     "logits": 0,
     "statistics": 0,
     "signals": 0,

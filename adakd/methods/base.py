@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..divergence import DIVERGENCES
+from ..expression import LiveRule
 from ..refine import REFINEMENTS
 from ..temperature import RULES
 from ..terms import TERMS
@@ -108,6 +109,8 @@ class RuleName:
     note: str = ""
     standardize: str | None = None
     """How the rule's source standardizes; a row that standardizes then does it so."""
+    live: LiveRule | None = None
+    """How pages compute it, as data; None where a formula does not do, and figures say so."""
 
 
 def parameters_of(part: type) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from .._check import brief, near_names
 from ..divergence import DIVERGENCES, Divergence
+from ..expression import LiveRule
 from ..objective import LogitObjective, Objective
 from ..temperature import RULES, TemperatureRule
 from ..terms import TERMS, LogitTerm, Term
@@ -316,7 +317,12 @@ def _checked(kind: str, name: str, part: Any, known: Mapping[str, Any]) -> None:
 
 
 def register_rule(
-    name: str, *, options: Mapping[str, Any] | None = None, paper: str = "registered", formula: str = ""
+    name: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    paper: str = "registered",
+    formula: str = "",
+    live: LiveRule | None = None,
 ) -> Callable[[type], type]:
     """Register a temperature rule: a decorator of its class. ``<row>+<name>`` is a method then, for every row.
 
@@ -324,6 +330,7 @@ def register_rule(
         name: of letters, digits, "-" and "_".
         options: of its constructor, where they are not its defaults.
         paper, formula: what tables say of it.
+        live: how the book's pages compute it; they do without it where this is left out.
 
     Raises:
         TypeError: for a class that is no `TemperatureRule`.
@@ -341,7 +348,7 @@ def register_rule(
     def register(part: type) -> type:
         _checked("rule", name, part, RULES)
         RULES[name] = part
-        RULE_NAMES[name] = RuleName(name, formula or part.__name__, paper, dict(options or {}))
+        RULE_NAMES[name] = RuleName(name, formula or part.__name__, paper, dict(options or {}), live=live)
         return part
 
     return register

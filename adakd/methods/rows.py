@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+from ..expression import LiveRule
 from .base import Method, RuleName, with_rule
 
 __all__ = ["METHODS", "RULE_NAMES"]
@@ -18,6 +19,16 @@ ZHENG = "Zheng & Yang 2024"
 HUANG = "Huang et al. 2022"
 JIN = "Jin et al. 2023"
 
+_HEIGHT, _ALIKE, _LEARNED = (
+    "from the height of the logits",
+    "from how alike the two are",
+    "learned, at the start",
+)
+_HIGHEST = "c2 * sqrt(K - 1)"  # no standardized logit is above √(K − 1)
+_LIKENESS = {"likeness": "cosine(softmax(zt), softmax(zs))"}
+# Sharpness of both, kept above a floor and above a millionth of the other.
+_SHARES = {"s": "max(m_s, 1e-6 * m_t)", "t": "max(m_t, 1e-6 * m_s)", "share": "2 * tau / (s + t)"}
+
 RULE_NAMES: dict[str, RuleName] = {
     "mlt": RuleName(
         "maxlogit",
@@ -25,6 +36,12 @@ RULE_NAMES: dict[str, RuleName] = {
         MATSUYAMA,
         note="Algorithms 1-3 as printed: signed maximum, population deviation.",
         standardize="population",
+        live=LiveRule(
+            "max(0.001, c2 * max(max(zt), max(zs)))",
+            reach=("c2 / sqrt(K - 1)", _HIGHEST),
+            name="MLT, both",
+            group=_HEIGHT,
+        ),
     ),
     "mlt-abs": RuleName(
         "maxlogit",
@@ -33,6 +50,12 @@ RULE_NAMES: dict[str, RuleName] = {
         {"magnitude": "absolute"},
         "As the authors' released code: absolute maximum, sample deviation.",
         "sample",
+        LiveRule(
+            "max(0.001, c2 * max(max(abs(zt)), max(abs(zs))))",
+            reach=("c2", _HIGHEST),
+            name="MLT, absolute",
+            group=_HEIGHT,
+        ),
     ),
     "mlt-teacher": RuleName(
         "maxlogit",
@@ -41,6 +64,12 @@ RULE_NAMES: dict[str, RuleName] = {
         {"reference": "teacher"},
         "As the abstract says: the teacher's maximum only.",
         "population",
+        LiveRule(
+            "max(0.001, c2 * max(zt))",
+            reach=("c2 / sqrt(K - 1)", _HIGHEST),
+            name="MLT, teacher",
+            group=_HEIGHT,
+        ),
     ),
     "mlt-two-sided": RuleName(
         "maxlogit",
@@ -49,12 +78,26 @@ RULE_NAMES: dict[str, RuleName] = {
         {"magnitude": "two-sided"},
         "Both ends of the interval of convergence; the paper states the upper one.",
         "population",
+        LiveRule(
+            "max(0.001, c2 * max(max(zt), max(zs)), -c2_lower * min(min(zt), min(zs)))",
+            reach=("sqrt(1 / 2)", _HIGHEST),
+            name="MLT, two-sided",
+            group=_HEIGHT,
+        ),
     ),
     "ctkd": RuleName(
         "ctkd",
         "1 + 20·σ(θ), θ learned against the student",
         LI,
         note="θ is trained by the student's optimizer, weight decay included, as in the released code.",
+        live=LiveRule(
+            "start + end * sigmoid(theta)",
+            learned={"theta": 1.0},
+            reach=("start", "start + end"),
+            name="CTKD",
+            group=_LEARNED,
+            note="Learned against the student, one θ for all pairs.",
+        ),
     ),
     "ctkd-instance": RuleName(
         "ctkd",
@@ -68,6 +111,16 @@ RULE_NAMES: dict[str, RuleName] = {
         "2τ₀·(m_s, m_t)/(m_s + m_t), m = logsumexp",
         WEI,
         note="The paper's logsumexp; the released code takes the maximum (+dtkd-max). m is kept above a floor.",
+        live=LiveRule(
+            "share * s",
+            "share * t",
+            {"m_s": "max(floor, lse(zs))", "m_t": "max(floor, lse(zt))", **_SHARES},
+            in_graph=True,
+            printed=("2 * tau * lse(zs) / (lse(zs) + lse(zt))", "2 * tau * lse(zt) / (lse(zs) + lse(zt))"),
+            reach=("0", "2 * tau"),
+            name="DTKD",
+            group=_HEIGHT,
+        ),
     ),
     "dtkd-max": RuleName(
         "dtkd",
@@ -75,12 +128,36 @@ RULE_NAMES: dict[str, RuleName] = {
         WEI,
         {"magnitude": "max"},
         "As the released code, except that m is kept above a floor: published temperatures can be negative.",
+        live=LiveRule(
+            "share * s",
+            "share * t",
+            {"m_s": "max(floor, max(zs))", "m_t": "max(floor, max(zt))", **_SHARES},
+            in_graph=True,
+            printed=("2 * tau * max(zs) / (max(zs) + max(zt))", "2 * tau * max(zt) / (max(zs) + max(zt))"),
+            reach=("0", "2 * tau"),
+            name="DTKD, max",
+            group=_HEIGHT,
+        ),
     ),
     "dts": RuleName(
         "dts",
         "running mean of clip(4·cosine(epoch)·boost(CE_t − CE_s), 2, 4)",
         ISLAM,
         note="The update rule of the author's earlier public code. On standardized logits the gap is theirs.",
+        live=LiveRule(
+            "clip(initial * cosine_part * boost, minimum, maximum)",
+            parts={
+                "cosine_part": "(1 + cos(pi * curve * min(epoch, epochs) / epochs)) / 2",
+                "d": "label(log_softmax(zs)) - label(log_softmax(zt))",
+                "a": "d / where(abs(d + 1) > 0, d + 1, 1)",
+                "boost": "where(a > 2, 1.35, max(1, a))",
+            },
+            reach=("minimum", "maximum"),
+            name="DTS",
+            group="by schedule and loss gap",
+            note="Its running mean, if every batch is this pair. It is boosted while the student's cross entropy is "
+            "more than 1 nat above the teacher's.",
+        ),
     ),
     "cswt": RuleName(
         "cosine",
@@ -88,6 +165,18 @@ RULE_NAMES: dict[str, RuleName] = {
         "arXiv 2311.14307",
         note="As a public implementation has it: similarity of probabilities, scaled by the batch's extremes. "
         "The range 2 to 6 is ours.",
+        live=LiveRule(
+            "minimum + (maximum - minimum) * where(span > 2 ** -46, (high - likeness) / span, 0.5)",
+            parts={
+                **_LIKENESS,
+                "high": "batch_max(likeness)",
+                "span": "high - batch_min(likeness)",
+            },
+            reach=("minimum", "maximum"),
+            name="CSWT, batch",
+            group=_ALIKE,
+            note="Extremes of its batch",
+        ),
     ),
     "cswt-unit": RuleName(
         "cosine",
@@ -95,18 +184,43 @@ RULE_NAMES: dict[str, RuleName] = {
         "this book",
         {"span": "unit"},
         "The same without the batch's extremes: a sample's temperature depends on nothing but the sample.",
+        live=LiveRule(
+            "minimum + (maximum - minimum) * clip(1 - likeness, 0, 1)",
+            parts=_LIKENESS,
+            reach=("minimum", "maximum"),
+            name="CSWT, alone",
+            group=_ALIKE,
+        ),
     ),
     "adakd": RuleName(
         "difficulty",
         "τ₀·exp(-c·tanh(log(score/median)))",
         "arXiv 2510.11615",
         note="The token rule of that method for language models, on samples.",
+        live=LiveRule(
+            "tau * exp(-strength * (hard - usual) / (hard + usual + 2 ** -96))",
+            parts={
+                "hard": "sum((exp(log_softmax(zt) / 2) - exp(log_softmax(zs) / 2)) ** 2) / 2",
+                "usual": "batch_median(sqrt(hard)) ** 2",
+            },
+            reach=("tau * exp(-strength)", "tau * exp(strength)"),
+            name="AdaKD",
+            group=_ALIKE,
+            note="Median of its batch",
+        ),
     ),
     "meta": RuleName(
         "meta",
         "learned by the gradient of a look-ahead cross entropy",
         "arXiv 2202.07940",
         note="The paper looks ahead through the student's weights, this rule through its logits.",
+        live=LiveRule(
+            "initial",
+            reach=("minimum", "maximum"),
+            name="Meta",
+            group=_LEARNED,
+            note="It looks at the student one step ahead.",
+        ),
     ),
     "itkd": RuleName(
         "policy",
@@ -114,6 +228,13 @@ RULE_NAMES: dict[str, RuleName] = {
         "arXiv 2407.00115",
         note="Reward: fall of the student's cross entropy against its running mean (the code: change of the batch's "
         "accuracy); no critic, no LSTM.",
+        live=LiveRule(
+            "initial",
+            reach=("minimum", "maximum"),
+            name="ITKD",
+            group=_LEARNED,
+            note="It gives 4 to every pair at the start, and draws 4 ± 0.9 in training.",
+        ),
     ),
 }
 
