@@ -19,8 +19,8 @@ from torch import Tensor
 
 from adakd import KL, MaxLogit, distill, get_recipe, pearson, standardize, train_teacher
 from adakd.data.gratings import load_gratings
-from adakd.measure import logits_of, summarize_temperatures
 from adakd.study import append_record, read_records
+from adakd.temperatures import logits_of, summarize_temperatures
 from adakd.training import Run, save_weights, write_json
 from adakd.training.files import sha256_of
 from adakd.training.record import environment

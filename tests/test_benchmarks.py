@@ -130,7 +130,7 @@ class Machine:
     def __init__(self, monkeypatch, drift=0.0, after_itself=0.0, disturbed=0):
         self.now, self.last, self.calls = 0.0, None, []
         self.drift, self.after_itself, self.disturbed = drift, after_itself, disturbed
-        monkeypatch.setattr("adakd.bench.time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr("adakd.bench.timing.time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def step(self, name, seconds):
         def run():
@@ -206,7 +206,7 @@ def test_an_fp32_ceiling_is_that_of_the_faster_kind_of_product(monkeypatch):
     same = torch.nn.functional.conv2d(pixels, matrix.view(64, 64, 1, 1))
     torch.testing.assert_close(same.permute(0, 2, 3, 1).reshape(64, 64), matrix @ matrix.T)
     plain = ceiling(CPU, FP32)
-    monkeypatch.setattr("adakd.bench.conv2d", lambda pixels, filters: None)
+    monkeypatch.setattr("adakd.bench.roofline.conv2d", lambda pixels, filters: None)
     assert ceiling(CPU, FP32).flops > 100 * plain.flops
     bf16 = choose_precision("bf16", CPU, 0)
     assert ceiling(CPU, bf16).flops < 100 * plain.flops

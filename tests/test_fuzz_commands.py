@@ -243,9 +243,9 @@ class Kitchen:
         }
         patch.setitem(adakd.RECIPES, "demo", demo)
         # Benchmarks measure the smallest there is, and nothing is compiled: that is bounded, and slow.
-        patch.setattr("adakd.bench.SHAPES", ((8, 10),))
-        patch.setattr("adakd.bench.synthetic_data", lambda _: synthetic_data(100, test_images=10))
-        patch.setattr("adakd.bench.ceiling", lambda device, precision: Ceiling(1e12, 1e11, "a test"))
+        patch.setattr("adakd.bench.losses.SHAPES", ((8, 10),))
+        patch.setattr("adakd.bench.step.synthetic_data", lambda _: synthetic_data(100, test_images=10))
+        patch.setattr("adakd.bench.step.ceiling", lambda device, precision: Ceiling(1e12, 1e11, "a test"))
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
         patch.setattr("adakd.runs.run.choose_capture", lambda capture, device: (False, "a test"))

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..measure import measure_temperatures
+from ..temperatures import measure_temperatures
 from .options import add_data, add_json, add_out, add_quiet, new_command, order, path, teacher_arguments, word
 from .output import write_result
 

@@ -13,7 +13,7 @@ from strategies import batches
 import adakd
 from adakd import DataError, MaxLogit, TeacherError, WeightsError, find_teacher, series, standardize
 from adakd.data import eval_batches
-from adakd.measure import PERCENT, RULES, logits_of, measure_temperatures, summarize_temperatures
+from adakd.temperatures import PERCENT, RULES, logits_of, measure_temperatures, summarize_temperatures
 from adakd.training import REQUIRED_FIELDS
 
 QUANTILES = [f"q{n}" for n in PERCENT]
@@ -243,7 +243,7 @@ def test_chunks_of_rows_do_not_show(monkeypatch):
     student, teacher = torch.randn(2, 23, 7, dtype=torch.float64, generator=generator)
     labels = torch.zeros(23, dtype=torch.int64)
     whole = summarize_temperatures(teacher, labels, student)
-    monkeypatch.setattr("adakd.measure.ROWS", 4)
+    monkeypatch.setattr("adakd.temperatures.ROWS", 4)
     parts = summarize_temperatures(teacher, labels, student)
     for one, other in zip(whole["gradient"]["fixed"], parts["gradient"]["fixed"], strict=True):
         assert one == pytest.approx(other, rel=1e-5)
