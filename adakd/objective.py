@@ -16,7 +16,7 @@ from ._check import NotFiniteError, check_finite, read
 from ._rows import Rows, check_kinds, select_rows
 from .divergence import Divergence
 from .refine import Refinement
-from .signals import Batch, Signals, Taps
+from .signals import Batch, Signals, Taps, is_parameter
 from .temperature import TemperatureRule, Temperatures
 from .terms import LogitTerm, Term
 from .weight import SampleWeight
@@ -545,7 +545,9 @@ def _kept(signals: Signals, keep: Tensor | None) -> Mapping[str, Tensor]:
     """Features of the rows that are left, where a row is an image; of sequences they stay as they are."""
     if keep is None or keep.ndim > 1:
         return signals.features
-    return {name: feature[keep] for name, feature in signals.features.items()}
+    return {
+        name: feature if is_parameter(name) else feature[keep] for name, feature in signals.features.items()
+    }
 
 
 def _mean(values: Tensor, mask: Tensor, reads_batch: bool) -> Tensor:

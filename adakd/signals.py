@@ -1,6 +1,6 @@
 """What a step hands to a loss: the outputs of both networks, and what else is known of the batch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,7 +36,8 @@ class Taps(NamedTuple):
     """Names of the features that a term reads, of either network; empty for logits alone.
 
     A name is a portable one, as ``"stage2"``, ``"last:pre"`` or ``"classifier:weight"`` (`adakd.stages_of`), or a place
-    of a network of your own, as ``"body"`` or ``"body.relu:input"`` (`Tapped`).
+    of a network of your own, as ``"body"`` or ``"body.relu:input"`` (`Tapped`). One that ends with "?", as ``"stage4?"``,
+    is read where the network has it, by its name without that mark.
 
     A term that taps nothing of the teacher can be answered by a cache of its logits.
     """
@@ -113,7 +114,8 @@ class Tapped(nn.Module):
         network: from images to logits.
         names: of the features: the path of a submodule, as in ``network.get_submodule(name)``, for its output;
             ``"path:input"`` for what it receives, a copy where the submodule then overwrites it; ``"path:weight"`` for a
-            parameter, itself; or a portable name, which is found by `adakd.stages_of`.
+            parameter, itself; or a portable name, which is found by `adakd.stages_of`. One that ends with "?" is left
+            out where the network has no such feature.
         logits: where the logits are in its output, as for `logits_of_output`.
 
     Raises:
@@ -127,7 +129,7 @@ class Tapped(nn.Module):
         self._which = logits
         self._features: dict[str, Tensor] | None = None  # None: nobody listens
         self._versions: dict[str, int] = {}
-        self._names = tuple(dict.fromkeys(names))
+        self._names = tuple(dict.fromkeys(_present(network, names)))
         self._parameters_of: dict[str, tuple[str, str]] = {}
         for name in self._names:
             path, _, part = place_of(network, name).partition(":")
@@ -173,6 +175,23 @@ class Tapped(nn.Module):
                     "name that submodule and its input, as 'relu:input', or make it ReLU()"
                 )
         return Signals(logits, features)
+
+
+def _present(network: nn.Module, names: Iterable[str]) -> Iterator[str]:
+    """Names of features, those that may be missing only where they are there, and without their mark."""
+    for name in names:
+        if name.endswith("?"):
+            name = name[:-1]
+            try:
+                place_of(network, name)
+            except ValueError:
+                continue
+        yield name
+
+
+def is_parameter(name: str) -> bool:
+    """Whether a feature of this name is a parameter, as ``"classifier:weight"``, and not of rows."""
+    return name.partition(":")[2] not in ("", "input", "pre")
 
 
 def _has_version(value: Any) -> bool:

@@ -340,6 +340,21 @@ def test_a_feature_term_and_a_logit_term_add_up():
     assert {name for name, _ in objective.named_buffers()} == {"terms.hint.memory"}
 
 
+def test_a_parameter_among_the_features_has_no_rows_to_leave_out():
+    class Weight(Term):
+        taps = adakd.Taps(("3:weight", "2"), ())
+
+        def forward(self, student, teacher, batch):
+            weight = student.features["3:weight"]  # as many classes as images
+            return (student.features["2"] @ weight.T).square().mean(1)
+
+    student, teacher, images, target = networks()
+    outputs = adakd.Tapped(student, Weight.taps.student)(images)
+    terms = Objective({"weight": Weight()}, {"weight": 1.0})(outputs, teacher(images), target)
+    expected = (outputs.features["2"][target != -100] @ student[3].weight.T).square().mean()
+    close(terms.parts["weight"], expected)
+
+
 def test_a_sum_refuses_what_does_not_add_up():
     term = LogitTerm(adakd.KL())
     with pytest.raises(ValueError, match=r"weights: expected one for each of \['kd'\], got \['dk'\]"):

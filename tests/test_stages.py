@@ -328,3 +328,11 @@ def test_one_term_fits_networks_of_two_families():
     assert terms.parts["map"] != expected  # batch norm of the evaluation
     terms.total.backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
+
+
+def test_a_feature_that_may_be_missing():
+    """Three stages of one family, four of another: a term reads as many as both have."""
+    names = ("stage3", "stage4?", "head?")
+    assert set(features(network("vgg8"), names)[1]) == {"stage3", "stage4"}
+    assert set(features(network("resnet14"), names)[1]) == {"stage3"}
+    assert set(features(network("vgg8"), ("stage4?", "stage4"))[1]) == {"stage4"}
