@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..signals import Batch, Signals, Taps
 from ._features import feature
+from ._layers import unit
 from .base import Term
 
 __all__ = ["CATKD"]
@@ -77,5 +78,5 @@ def activation_maps(found: Tensor, weight: Tensor, resolution: int) -> Tensor:
 def map_distance(student: Tensor, teacher: Tensor, normalize: bool) -> Tensor:
     """Mean square distance (N,) of maps (N, K, r, r)."""
     if normalize:
-        student, teacher = (F.normalize(x, dim=(2, 3)) for x in (student, teacher))  # type: ignore[arg-type]
-    return (student - teacher).square().mean(dim=(1, 2, 3))
+        student, teacher = (unit(x.flatten(2), dim=2) for x in (student, teacher))
+    return (student - teacher).square().flatten(1).mean(dim=1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .._hash import hashed
 from ..signals import Batch, Signals, Taps
 from ._features import feature, position, refuse_unbuilt
+from ._layers import unit
 from .base import Term
 
 __all__ = ["CRD"]
@@ -99,8 +100,8 @@ class CRD(Term):
         refuse_unbuilt(self, "partition")
         index, target = position(batch, self), batch.target
         assert target is not None  # reads_target
-        v = F.normalize(self.embed_student(feature(student, "pooled", "student").flatten(1)), dim=1)
-        w = F.normalize(self.embed_teacher(feature(teacher, "pooled", "teacher").flatten(1).detach()), dim=1)
+        v = unit(self.embed_student(feature(student, "pooled", "student").flatten(1)))
+        w = unit(self.embed_teacher(feature(teacher, "pooled", "teacher").flatten(1).detach()))
         counts = self.counts(self.draw(index, batch.epoch))
         counts = counts * (self.labels != target.unsqueeze(1))
         value, partition = self.contrast(v, w, index, counts)
@@ -144,7 +145,7 @@ class CRD(Term):
         """Move the memories of these images towards their embeddings, and keep Z and labels."""
         for memory, embedding in ((self.memory_student, v), (self.memory_teacher, w)):
             moved = self.momentum * memory[index] + (1 - self.momentum) * embedding.to(memory.dtype)
-            memory.index_copy_(0, index, F.normalize(moved, dim=1))
+            memory.index_copy_(0, index, unit(moved))
         self.labels.index_copy_(0, index, target)
         self.partition.copy_(partition)
 

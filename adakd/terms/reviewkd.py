@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..signals import Batch, Signals, Taps
 from ._features import feature, refuse_unbuilt
+from ._layers import STAGES, taps_of
 from .base import Term
 
 __all__ = ["ReviewKD"]
@@ -18,8 +19,8 @@ _MOST = 512  # channels of the fused map
 class ReviewKD(Term):
     r"""Square distance of fused student maps and teacher maps, at several resolutions.
 
-    The levels are the pooled features and the last stages. From the deepest up, each student map is fused with what came
-    from below and compared with the teacher's map of that level:
+    The levels are the stages and the pooled features. From the deepest up, each student map is fused with what came from
+    below and compared with the teacher's map of that level:
 
     .. math:: u_l = a_l \odot C_l f^s_l + b_l \odot \mathrm{up}(u_{l+1}), \qquad
               \ell_i = \sum_l \mathrm{HCL}(D_l u_l,\ f^t_l)
@@ -30,63 +31,84 @@ class ReviewKD(Term):
     1, ½, ¼, ⅛ divided by their sum.
 
     Args:
-        levels: how many of the last stages are compared, beside the pooled features.
         trained: whether the fusions are trained. False: as the released code of 2503.09030 runs it, whose optimizer is
             never given them, so that the student is compared through convolutions that stay random.
+        student_layers, teacher_layers: names of the features from the first level to the deepest, separated by commas, of
+            networks of your own.
 
-    Shapes: features ``pooled`` (N, C) and ``stage-1``, ``stage-2``, … (N, C, H, W) of the student, the same before their
-    last ReLU (``stage-1:pre``, …) of the teacher. Returns (N,). In training a row's value depends on its batch, by batch
-    norm.
+    Shapes: features (N, C, H, W), or (N, C) as maps of one field: ``stage1`` to ``stage3``, ``stage4`` where there is one,
+    and ``pooled``; of the teacher the stages before their last ReLU. Returns (N,). In training a row's value depends on
+    its batch, by batch norm.
 
     Raises:
-        ValueError: for fewer than one level; when built, if a network has not so many stages.
+        ValueError: for another number of layers of one network than of the other.
 
     Source: Chen et al. 2021 (arXiv 2104.09044) and their released code.
 
     Differs from the paper:
-        - Levels are paired from the deepest up, so that networks of three and of four stages fit. The released code pairs
-          the four stages of VGG, MobileNetV2 and ResNet-50 among themselves (``levels=4``), and for a teacher with three
-          pairs the student's fourth with the teacher's pooled features.
-        - The paper warms up over 20 epochs; that is of the row, not of the term.
+        - Levels are paired from the deepest up, and what one network has more of is left out. For two networks of three
+          stages, and for two of four, that is what the released code has in a table by names. For a student of four
+          stages and a teacher of three the code of 2503.09030 pairs from the first level on, the student's fourth stage
+          with the teacher's pooled features.
+        - The warm-up over 20 epochs is of the row, not of the term.
     """
 
     reads_batch = True
 
     fusions: nn.ModuleList
 
-    def __init__(self, levels: int = 3, trained: bool = True):
+    def __init__(
+        self, trained: bool = True, student_layers: str | None = None, teacher_layers: str | None = None
+    ):
         super().__init__()
-        if levels < 1:
-            raise ValueError(f"levels: expected a number of stages of at least 1, got {levels!r}")
-        self.levels, self.trained = levels, trained
-        stages = [f"stage-{back}" for back in range(1, levels + 1)]
-        self.taps = Taps(("pooled", *stages), ("pooled", *(f"{stage}:pre" for stage in stages)))
+        self.trained = trained
+        if student_layers is None and teacher_layers is None:
+            self.taps = Taps((*STAGES, "pooled"), (*map(_before_relu, STAGES), "pooled"))
+        else:
+            self.taps = taps_of((), student_layers, teacher_layers)
 
     def build(self, student: Signals, teacher: Signals, train_images: int) -> None:
-        inner, outer = self._maps(student, "student"), self._maps(teacher, "teacher")
-        width = min(_MOST, inner[0].shape[1])
+        levels = self._levels(student, teacher)
+        width = min(_MOST, levels[0][0].shape[1])
         self.fusions = nn.ModuleList(
-            Fusion(s.shape[1], width, t.shape[1], deepest=level == 0)
-            for level, (s, t) in enumerate(zip(inner, outer, strict=True))
+            Fusion(s.shape[1], width, t.shape[1], deepest=depth == 0) for depth, (s, t) in enumerate(levels)
         ).requires_grad_(self.trained)
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
         refuse_unbuilt(self, "fusions")
-        inner, outer = self._maps(student, "student"), self._maps(teacher, "teacher")
-        value, fused = inner[0].new_zeros(len(inner[0])), None
-        for s, t, fusion in zip(inner, outer, self.fusions, strict=True):
-            t = t.detach()
+        levels = self._levels(student, teacher)
+        value, fused = levels[0][0].new_zeros(len(levels[0][0])), None
+        for (s, t), fusion in zip(levels, self.fusions, strict=True):
             output, fused = fusion(s, fused, t.shape[-2:])
             value = value + pyramid_distance(output, t)
         return value
 
-    def _maps(self, signals: Signals, network: str) -> list[Tensor]:
-        """The maps (N, C, H, W) of all levels, the deepest first; pooled features are a map of one field."""
-        maps = [feature(signals, name, network) for name in getattr(self.taps, network)]
-        return [x[:, :, None, None] if x.ndim == 2 else x for x in maps]
+    def _levels(self, student: Signals, teacher: Signals) -> list[tuple[Tensor, Tensor]]:
+        """Maps (N, C, H, W) of student and teacher, the deepest level first."""
+        sides = zip(self.taps, (student, teacher), ("student", "teacher"), strict=True)
+        inner, outer = (list(map(_as_map, _present(*side)))[::-1] for side in sides)
+        # Of four stages beside three the first is left out.
+        return [(s, t.detach().to(s.dtype)) for s, t in zip(inner, outer, strict=False)]
 
     def extra_repr(self) -> str:
-        return f"levels={self.levels}, trained={self.trained}"
+        return f"trained={self.trained}"
+
+
+def _present(names: tuple[str, ...], signals: Signals, network: str) -> list[Tensor]:
+    """Features by name; one whose name ends with "?" where it is there."""
+    plain = [
+        name.removesuffix("?") for name in names if not name.endswith("?") or name[:-1] in signals.features
+    ]
+    return [feature(signals, name, network) for name in plain]
+
+
+def _as_map(x: Tensor) -> Tensor:
+    """A map (N, C, H, W), which is what pooled features (N, C) are with one field."""
+    return x[:, :, None, None] if x.ndim == 2 else x
+
+
+def _before_relu(stage: str) -> str:
+    return stage.replace("?", ":pre?") if "?" in stage else f"{stage}:pre"
 
 
 class Fusion(nn.Module):

@@ -11,8 +11,8 @@ from layers import array, averaged, batch_norm, convolution, nearest, sigmoid
 from adakd import Objective
 from adakd.terms.reviewkd import ReviewKD, pyramid_distance
 
-STUDENT = {"pooled": (6,), "stage-1": (6, 4, 4), "stage-2": (3, 8, 8)}
-TEACHER = {"pooled": (5,), "stage-1:pre": (5, 2, 2), "stage-2:pre": (4, 8, 8)}
+STUDENT = {"stage1": (2, 8, 8), "stage2": (3, 8, 8), "stage3": (6, 4, 4), "pooled": (6,)}
+TEACHER = {"stage1:pre": (3, 16, 16), "stage2:pre": (4, 8, 8), "stage3:pre": (5, 2, 2), "pooled": (5,)}
 
 
 def pair(rows=4, seed=0):
@@ -41,9 +41,9 @@ def pyramid(s, t):
 
 def test_every_layer_in_numpy():
     student, teacher = pair()
-    term = built(ReviewKD(levels=2), student, teacher)
+    term = built(ReviewKD(), student, teacher)
     expected, below = np.zeros(4), None
-    for level, name in enumerate(("pooled", "stage-1", "stage-2")):
+    for level, name in enumerate(("pooled", "stage3", "stage2", "stage1")):
         s = array(student.features[name]).reshape(4, -1, *STUDENT[name][1:] or (1, 1))
         t = array(teacher.features[name if level == 0 else f"{name}:pre"])
         t = t.reshape(4, -1, *TEACHER[name if level == 0 else f"{name}:pre"][1:] or (1, 1))
@@ -60,17 +60,26 @@ def test_every_layer_in_numpy():
 
 
 def test_the_fused_map_has_no_more_than_512_channels():
-    student = signals(rows=2, **{"pooled": (1280,), "stage-1": (160, 2, 2)})
-    teacher = signals(rows=2, **{"pooled": (512,), "stage-1:pre": (512, 4, 4)})
-    term = built(ReviewKD(levels=1), student, teacher)
+    student = signals(rows=2, **{"stage1": (160, 2, 2), "pooled": (1280,)})
+    teacher = signals(rows=2, **{"stage1": (512, 4, 4), "pooled": (512,)})
+    term = built(ReviewKD(True, "stage1,pooled", "stage1,pooled"), student, teacher)
     assert term.fusions[0].reduce[0].weight.shape == (512, 1280, 1, 1)
     assert term(student, teacher, batch(rows=2)).isfinite().all()
+
+
+def test_of_four_stages_beside_three_the_first_is_left_out():
+    student, teacher = pair()
+    fourth = {f"stage{i + 1}:pre": teacher.features[f"stage{i}:pre"] for i in (1, 2, 3)}
+    first = {"stage1:pre": torch.zeros(4, 7, 32, 32, dtype=torch.float64), "pooled": teacher.features["pooled"]}
+    expected = built(ReviewKD(), student, teacher)(student, teacher, batch(rows=4))
+    deeper = teacher._replace(features={**first, **fourth})
+    assert torch.equal(built(ReviewKD(), student, deeper)(student, deeper, batch(rows=4)), expected)
 
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_gradients(trained):
     student, teacher = (leaves(x) for x in pair())
-    term = built(ReviewKD(levels=2, trained=trained), student, teacher)
+    term = built(ReviewKD(trained=trained), student, teacher)
     term(student, teacher, batch(rows=4)).mean().backward()
     for name, feature in student.features.items():
         assert feature.grad.abs().sum() > 0, name  # also through fusions that are not trained
@@ -86,7 +95,7 @@ def test_the_released_run_leaves_the_fusions_as_they_were_drawn():
     moved = {}
     for trained in (True, False):
         student, teacher = pair()
-        objective = Objective({"review": ReviewKD(levels=2, trained=trained)}, {"review": 1.0}, ce_weight=0.0)
+        objective = Objective({"review": ReviewKD(trained=trained)}, {"review": 1.0}, ce_weight=0.0)
         objective.build(student, teacher, 20, seed=3).double()
         inner = [x.requires_grad_() for x in student.features.values()]
         before = [p.clone() for p in objective.parameters()]
@@ -103,12 +112,12 @@ def test_the_released_run_leaves_the_fusions_as_they_were_drawn():
 
 def test_a_saved_term_goes_on_bit_for_bit():
     student, teacher = pair()
-    term = built(ReviewKD(levels=2), student, teacher)
+    term = built(ReviewKD(), student, teacher)
     term(student, teacher, batch(rows=4))  # batch norms count
     file = io.BytesIO()
     torch.save(term.state_dict(), file)
     file.seek(0)
-    other = built(ReviewKD(levels=2), student, teacher, seed=9)
+    other = built(ReviewKD(), student, teacher, seed=9)
     other.load_state_dict(torch.load(file, weights_only=True))
     for a, b in zip(term.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -118,11 +127,9 @@ def test_a_saved_term_goes_on_bit_for_bit():
 
 def test_what_is_missing_is_said():
     student, teacher = pair()
-    with pytest.raises(ValueError, match="levels: expected a number of stages of at least 1, got 0"):
-        ReviewKD(levels=0)
     with pytest.raises(RuntimeError, match="ReviewKD has no fusions yet: call build"):
-        ReviewKD(levels=2)(student, teacher, batch(rows=4))
-    with pytest.raises(ValueError, match=r"teacher features: expected 'stage-3:pre', got pooled, stage-1:pre"):
-        ReviewKD(levels=3).build(
-            student._replace(features={**student.features, "stage-3": student.features["stage-2"]}), teacher, 20
-        )
+        ReviewKD()(student, teacher, batch(rows=4))
+    with pytest.raises(ValueError, match=r"teacher features: expected 'stage1:pre', got pooled"):
+        ReviewKD().build(student, teacher._replace(features={"pooled": teacher.features["pooled"]}), 20)
+    with pytest.raises(ValueError, match="expected as many layers of one network as of the other, got 2 and 1"):
+        ReviewKD(student_layers="a,b", teacher_layers="c")
