@@ -105,10 +105,11 @@ def about_rule(suffix: str, rule: RuleName) -> dict[str, Any]:
 
 def short_list() -> list[str]:
     """One line a method, one line a rule."""
+    width = max(map(len, METHODS))
     return [
-        f"{'method':16} {'λ_CE':>5} {'λ_KD':>5}  formula",
+        f"{'method':{width}} {'λ_CE':>5} {'λ_KD':>5}  formula",
         *(
-            _cut(f"{row.name:16} {row.ce_weight:>5g} {_weight(row):>5}  {row.formula}")
+            _cut(f"{row.name:{width}} {row.ce_weight:>5g} {_weight(row):>5}  {row.formula}")
             for row in METHODS.values()
         ),
         "",

@@ -18,6 +18,10 @@ ISLAM = "Islam et al. 2025"
 ZHENG = "Zheng & Yang 2024"
 HUANG = "Huang et al. 2022"
 JIN = "Jin et al. 2023"
+TIAN = "Tian et al. 2020"
+P_CHEN = "P. Chen et al. 2021"
+D_CHEN = "D. Chen et al. 2022"
+GUO = "Guo et al. 2023"
 
 _HEIGHT, _ALIKE, _LEARNED = (
     "from the height of the logits",
@@ -357,6 +361,71 @@ _TAYLOR = replace(
     note="The approximation that 2503.09030 reasons with (Eqs. 4-7), to train with.",
     table3=None,
 )
+_CRD = Method(
+    "crd",
+    TIAN,
+    "NCE of embeddings against a memory of the training set, 16 384 negatives, τ = 0.07",
+    term="crd",
+    kd_weight=0.8,
+    note="Negatives are drawn with replacement; those of the image's class count 0 once their labels were seen.",
+)
+_REVIEWKD = Method(
+    "reviewkd",
+    P_CHEN,
+    "Σ over stages of HCL(fused student map, teacher map before its ReLU)",
+    term="reviewkd",
+    kd_weight=5.0,
+    warmup_epochs=20,
+    note="The weight is 0.6 for resnet56→20, 1 for resnet110→32, 8 for resnet32x4→ShuffleNetV2; 5 for the other pairs of "
+    "the authors' script.",
+)
+_SIMKD = Method(
+    "simkd",
+    D_CHEN,
+    "mean square distance of the projected last map and the teacher's, whose classifier is reused",
+    term="simkd",
+    ce_weight=0.0,
+    note="Evaluated and saved is the student, the projector and the teacher's classifier; the student's own classifier "
+    "is not trained.",
+)
+_CATKD = Method(
+    "catkd",
+    GUO,
+    "mean square distance of class activation maps, as 2×2 fields",
+    term="catkd",
+    kd_weight=15.0,
+    note="15 is for resnet32x4→8x4; 0.7 resnet56→20, 1.8 resnet110→32, 12 wrn_40_2→16_2, 1.5 wrn_40_2→40_1, "
+    "4.5 vgg13→8. With normalize=true: 40 ResNet50→MobileNetV2, 15 vgg13→MobileNetV2; and with resolution=4 too: 600 "
+    "resnet32x4→ShuffleNets, 80 wrn_40_2→ShuffleNetV1.",
+)
+_SSD = Method(
+    "ssd",
+    "Aslam et al. 2025 (arXiv 2504.14307)",
+    "mean square distance of pooled features and the teacher's under dropout, weighted by the student",
+    term="ssd",
+    ce_weight=0.5,
+    kd_weight=0.5,
+    note="For a student of the teacher's architecture; others get a linear embedding. Dropout on the pooled features, at "
+    "a rate of our own.",
+)
+_OKD = Method(
+    "okd",
+    "Rao et al. 2024 (arXiv 2409.12512)",
+    "τ²·KL(p_t' ‖ p_s), t' = t + a module trained towards student and labels, τ = 4",
+    term="okd",
+    ce_weight=0.1,
+    kd_weight=0.9,
+    note="A reading of the abstract for images; the module, its loss and all weights are ours.",
+)
+_WARMUP_DISTILL = Method(
+    "warmup-distill",
+    "Sun et al. 2025 (arXiv 2502.11766)",
+    "for 10 epochs the teacher's class is preferred to the student's where it rejects that; then τ²·KL, τ = 4",
+    term="warmup_distill",
+    ce_weight=0.1,
+    kd_weight=0.9,
+    note="A reading of the abstract for images; the preference, its threshold and all weights are ours.",
+)
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
@@ -414,5 +483,29 @@ METHODS: dict[str, Method] = {
         _with_rule(_KD, "adakd", name="adakd"),
         _with_rule(_KD, "meta", name="meta"),
         _with_rule(_KD, "itkd", name="itkd"),
+        _CRD,
+        _REVIEWKD,
+        replace(
+            _REVIEWKD,
+            name="reviewkd-released",
+            paper=MATSUYAMA,
+            formula=f"{_REVIEWKD.formula}, fusions not trained",
+            term_options={"trained": False},
+            note="As the released code of 2503.09030 runs it: its optimizer is never given the fusions. The weight is "
+            "that of reviewkd; the code names none.",
+        ),
+        _SIMKD,
+        _CATKD,
+        replace(
+            _CATKD,
+            name="catkd-released",
+            paper=MATSUYAMA,
+            formula="mean square distance of the student's maps and the student's maps: 0",
+            term_options={"against": "student"},
+            note="As the released code of 2503.09030 runs it, which compares the student with itself: cross entropy alone.",
+        ),
+        _SSD,
+        _OKD,
+        _WARMUP_DISTILL,
     )
 }

@@ -12,7 +12,7 @@ __all__ = ["WarmupDistill"]
 class WarmupDistill(Term):
     r"""Distillation after a warm-up in which the student learns to prefer the teacher's answer to its own.
 
-    In the first `epochs` epochs the student's answer :math:`a_i = \arg\max_k s_{ik}` is checked by the teacher: where
+    In the first `align_epochs` epochs the student's answer :math:`a_i = \arg\max_k s_{ik}` is checked by the teacher: where
     its probability :math:`p_{i a_i}` is below `threshold`, the teacher's answer :math:`b_i = \arg\max_k t_{ik}` is to be
     preferred; afterwards the teacher's distribution is learned:
 
@@ -24,7 +24,7 @@ class WarmupDistill(Term):
     :math:`\log q_b - \log q_a = s_b - s_a`.)
 
     Args:
-        epochs: :math:`e_0`; 0 for distillation alone.
+        align_epochs: :math:`e_0`; 0 for distillation alone.
         threshold: :math:`\theta`.
         beta: :math:`\beta`.
         tau: temperature :math:`\tau` of the distillation.
@@ -45,19 +45,19 @@ class WarmupDistill(Term):
 
     reads_epoch = True
 
-    def __init__(self, epochs: int = 10, threshold: float = 0.5, beta: float = 1.0, tau: float = 4.0):
+    def __init__(self, align_epochs: int = 10, threshold: float = 0.5, beta: float = 1.0, tau: float = 4.0):
         super().__init__()
-        if epochs < 0:
-            raise ValueError(f"epochs: expected a whole number of at least 0, got {epochs!r}")
+        if align_epochs < 0:
+            raise ValueError(f"align_epochs: expected a whole number of at least 0, got {align_epochs!r}")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: expected a probability, got {threshold!r}")
         if not (beta > 0 and tau > 0):
             raise ValueError(f"beta, tau: expected positive numbers, got {beta!r}, {tau!r}")
-        self.epochs, self.threshold, self.beta, self.tau = epochs, threshold, beta, tau
+        self.align_epochs, self.threshold, self.beta, self.tau = align_epochs, threshold, beta, tau
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
         s, t = student.logits, teacher.logits.detach()
-        if batch.epoch is not None and batch.epoch <= self.epochs:
+        if batch.epoch is not None and batch.epoch <= self.align_epochs:
             return self.preference(s, t)
         log_p, log_q = F.log_softmax(t / self.tau, dim=1), F.log_softmax(s / self.tau, dim=1)
         return self.tau**2 * (log_p.exp() * (log_p - log_q)).sum(dim=1)
@@ -71,4 +71,4 @@ class WarmupDistill(Term):
         return value.squeeze(1)
 
     def extra_repr(self) -> str:
-        return f"epochs={self.epochs}, threshold={self.threshold:g}, beta={self.beta:g}, tau={self.tau:g}"
+        return f"align_epochs={self.align_epochs}, threshold={self.threshold:g}, beta={self.beta:g}, tau={self.tau:g}"

@@ -22,9 +22,9 @@ def test_afterwards_it_is_kd():
     student, teacher = pair()
     kd = LogitTerm(KL(), Fixed(4.0))
     for epochs, epoch in ((10, 11), (10, None), (0, 1)):
-        value = WarmupDistill(epochs=epochs)(student, teacher, given(epoch))
+        value = WarmupDistill(align_epochs=epochs)(student, teacher, given(epoch))
         torch.testing.assert_close(value, kd(student, teacher, given(epoch)))
-    assert not torch.allclose(WarmupDistill(epochs=10)(student, teacher, given(10)), value)
+    assert not torch.allclose(WarmupDistill(align_epochs=10)(student, teacher, given(10)), value)
 
 
 def test_row_by_row():
@@ -75,7 +75,7 @@ def test_corrected_long_enough_the_teacher_rejects_nothing():
     assert not term(student, teacher, given(1)).any()
 
 
-@pytest.mark.parametrize("options", [{"epochs": -1}, {"threshold": 1.5}, {"beta": 0.0}, {"tau": 0.0}])
+@pytest.mark.parametrize("options", [{"align_epochs": -1}, {"threshold": 1.5}, {"beta": 0.0}, {"tau": 0.0}])
 def test_options_out_of_range(options):
     with pytest.raises(ValueError, match="expected"):
         WarmupDistill(**options)
