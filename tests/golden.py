@@ -2,8 +2,9 @@
 
     python tests/golden.py FILE.npz FILE.json
 
-Exits with 0 if every covered case agrees in its loss, its gradient with respect to the student's logits and (where
-the file holds one) its temperature, and with 1 otherwise. A new method is one line in ``BUILDERS``.
+Exits with 0 if every covered case agrees in its loss, its gradient with respect to the student's logits or features and
+(where the file holds one) its temperature, and with 1 otherwise. A new method is one line in ``BUILDERS``, or in
+``FEATURES``.
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if __name__ == "__main__":
@@ -32,15 +34,27 @@ from adakd import (
     KL,
     MLKD,
     TTM,
+    Batch,
     Divergence,
     Fixed,
     LogitObjective,
     MaxLogit,
+    Signals,
     TemperatureRule,
     Temperatures,
+    Term,
     create_method,
 )
 from adakd.temperature.ctkd import curriculum
+from adakd.terms.attention import Attention
+from adakd.terms.catkd import map_distance
+from adakd.terms.crd import CRD
+from adakd.terms.fitnet import FitNet
+from adakd.terms.nst import NST
+from adakd.terms.pkt import PKT
+from adakd.terms.reviewkd import pyramid_distance
+from adakd.terms.rkd import RKD
+from adakd.terms.sp import SP
 
 RTOL, ATOL = 1e-9, 1e-11
 
@@ -61,6 +75,11 @@ class Case:
     @property
     def label(self) -> str:
         return f"{self.group}/{self.name}"
+
+    @property
+    def on_features(self) -> bool:
+        """Whether its gradient is by a feature, and not by logits."""
+        return self.group == "features"
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Student logits to differentiate by, and the student, teacher and target that the loss sees."""
@@ -154,6 +173,63 @@ BUILDERS: tuple[tuple[str, Callable[[Case, dict[str, Any]], LogitObjective]], ..
     (r"mlt_paper_lambda\w+", lambda c, p: _published("zkd+mlt", p, ce_weight=0.0)),
 )
 
+# ---- cases on features ----
+
+
+def _term(kind: type[Term], **fixed: Any) -> Callable[[Case, Tensor], Tensor]:
+    """A term between one feature of each network, called "x"."""
+
+    def value(case: Case, leaf: Tensor) -> Tensor:
+        student, teacher = (
+            Signals(leaf.new_zeros(len(leaf), 2), {"x": x}) for x in (leaf, case.inputs[case.params["teacher"]])
+        )
+        options = {key: each for key, each in case.params.items() if key not in ("student", "teacher")}
+        term = kind(student_layers="x", teacher_layers="x", **options, **fixed)
+        term.build(student, teacher, len(leaf))
+        return term(student, teacher, Batch(None))
+
+    return value
+
+
+def _maps(case: Case, leaf: Tensor) -> Tensor:
+    size = case.params["cam_resolution"]
+    pooled = [F.adaptive_avg_pool2d(x, size) for x in (leaf, case.inputs[case.params["teacher"]])]
+    return map_distance(*pooled, case.params["normalize"])
+
+
+def _crd(case: Case, leaf: Tensor) -> Tensor:
+    """Embeddings, memories and drawn negatives are the case's own; the first call sets the constants."""
+    term = CRD(width=leaf.shape[1], negatives=case.params["nce_k"])
+    term.memory_student, term.memory_teacher = (case.inputs[f"crd_memory_v{i}"].clone() for i in (1, 2))
+    term.partition = leaf.new_zeros(2)
+    drawn = case.inputs["crd_contrast_index"][:, 1:]
+    return term.contrast(leaf, case.inputs["crd_emb_t"], case.inputs["crd_index"], term.counts(drawn))[0]
+
+
+# The value of each row, by the feature to differentiate by; the first pattern that matches all of the name.
+FEATURES: tuple[tuple[str, Callable[[Case, Tensor], Tensor]], ...] = (
+    (r"at_\w+", _term(Attention)),
+    (r"rkd\w*", _term(RKD)),
+    (r"cat_res\d_norm\d", _maps),
+    (r"hcl", lambda c, leaf: pyramid_distance(leaf, c.inputs[c.params["teacher"]])),
+    (r"fitnet_mse", _term(FitNet, regressor=False)),
+    (r"sp", _term(SP)),
+    (r"pkt", _term(PKT)),
+    (r"nst", _term(NST)),
+    (r"crd_core", _crd),
+)
+
+
+def feature_of(case: Case) -> Callable[[Case, Tensor], Tensor] | None:
+    """What adakd has for a case on features; None where nothing matches."""
+    return next((value for pattern, value in FEATURES if re.fullmatch(pattern, case.name)), None)
+
+
+def covered(case: Case) -> bool:
+    """Whether adakd has something for this case."""
+    return (feature_of(case) if case.on_features else build(case)) is not None
+
+
 # Cases whose value here is another one on purpose: (set, case, reason).
 DIFFERENT = (
     (r".*", r"kd_per_sample_T_itkd_broadcast_bug", "peer's bug: (B,)·(B, 1) broadcasts to (B, B)"),
@@ -224,14 +300,17 @@ def build(case: Case) -> LogitObjective | None:
 
 
 def read(npz: Path, description: Path) -> Iterator[Case]:
-    """All cases on logits of a golden file; cases of other kinds (features) have params that name their inputs."""
+    """All cases of a golden file; cases on features have params that name their inputs."""
     arrays = np.load(npz)
     tensor = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     for group, cases in json.loads(description.read_text())["cases"].items():
         prefix = f"{group}/inputs/"
         inputs = {name.removeprefix(prefix): x for name, x in tensor.items() if name.startswith(prefix)}
         for name, case in cases.items():
-            params = dict(case["params"])
+            params = {
+                key: value.removeprefix(prefix) if isinstance(value, str) else value
+                for key, value in case["params"].items()
+            }
             tau = case.get("tau", params.get("tau"))
             yield Case(
                 group,
@@ -247,6 +326,8 @@ def read(npz: Path, description: Path) -> Iterator[Case]:
 
 def compare(case: Case) -> tuple[str, str]:
     """What became of a case, "agrees", "differs" (on purpose), "uncovered" or "WRONG", and why."""
+    if case.on_features:
+        return compare_features(case)
     reason, criterion = different(case), build(case)
     if reason:
         return "differs", reason
@@ -266,16 +347,32 @@ def compare(case: Case) -> tuple[str, str]:
         )
     if case.tau is not None:
         pairs["temperature"] = (terms.temperature.teacher.flatten()[rows], case.tau.flatten()[rows])
-    problems = [
-        f"{name} differs by {float((ours - theirs).abs().max()):.3g}"
-        for name, (ours, theirs) in pairs.items()
-        if not torch.allclose(ours, theirs, rtol=RTOL, atol=ATOL)
-    ]
+    problems = list(differences(pairs))
     if not (terms.total.isfinite() and leaf.grad.isfinite().all()):
         problems.append("loss or gradient is not finite")
     if problems:
         return "WRONG", "; ".join(problems)
     return ("differs", reason) if reason else ("agrees", "")
+
+
+def compare_features(case: Case) -> tuple[str, str]:
+    """The same of a case on features."""
+    value = feature_of(case)
+    if value is None:
+        return "uncovered", ""
+    leaf = case.inputs[case.params.get("student", "crd_emb_s")].clone().requires_grad_()
+    loss = value(case, leaf).mean()
+    loss.backward()
+    expected = torch.tensor(case.loss, dtype=torch.float64)
+    problems = list(differences({"gradient": (leaf.grad, case.grad), "loss": (loss.detach(), expected)}))
+    return ("WRONG", "; ".join(problems)) if problems else ("agrees", "")
+
+
+def differences(pairs: dict[str, tuple[Tensor, Tensor]]) -> Iterator[str]:
+    """What is to be said of pairs of our values and the peer's that differ."""
+    for name, (ours, theirs) in pairs.items():
+        if not torch.allclose(ours, theirs, rtol=RTOL, atol=ATOL):
+            yield f"{name} differs by {float((ours - theirs).abs().max()):.3g}"
 
 
 def _ctkd(arrays: dict[str, np.ndarray]) -> list[list[float]]:
