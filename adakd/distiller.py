@@ -128,8 +128,8 @@ class _Pair(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         if self.teacher is not None:
-            self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            self.teacher._apply(fn, recurse)
+        super()._apply(fn, recurse)
         return self
 
     def _network(self, side: int) -> nn.Module:
@@ -182,7 +182,8 @@ class _Pair(nn.Module):
         finally:
             for module, mode in modes.items():
                 module.training = mode
-        self.criterion.build(student, teacher, train_images, seed)
+        if teacher is not None:  # else there is no term
+            self.criterion.build(student, teacher, train_images, seed)
         self.criterion.to(student.logits.device)
         if student.logits.dtype == torch.float64:
             self.criterion.double()
@@ -454,8 +455,8 @@ class TrainerDistiller(_Pair):
         super().__init__(student, teacher, method, logits=logits, **overrides)
         self.shift = shift
         """Whether labels are shifted by one; None where nobody has said so."""
-        self._register_state_dict_hook(_without_twins)  # type: ignore[no-untyped-call]
-        self._register_load_state_dict_pre_hook(_with_twins, with_module=True)  # type: ignore[no-untyped-call]
+        self._register_state_dict_hook(_without_twins)
+        self._register_load_state_dict_pre_hook(_with_twins, with_module=True)
 
     def __getattr__(self, name: str) -> Any:
         if name in TrainerDistiller._of_the_student:
@@ -480,7 +481,11 @@ class TrainerDistiller(_Pair):
         return (slice(None, -1), labels[:, 1:]) if self.shift else (slice(None), labels)
 
     def forward(
-        self, labels: Tensor | None = None, num_items_in_batch: Tensor | int | None = None, **inputs: Any
+        self,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        index: Tensor | None = None,
+        **inputs: Any,
     ) -> dict[str, Tensor]:
         """Logits of the student, and the loss where labels are given.
 
@@ -488,10 +493,13 @@ class TrainerDistiller(_Pair):
             labels: (B,) or (B, T), -100 where there is none.
             num_items_in_batch: labels in the whole step; the loss is then the sum over the rows of this part, divided by
                 it. None for the mean over the rows.
+            index: (B,) positions of the examples in the training set, for terms with a memory of it: a column "index" of
+                the data set. The networks do not see it.
             inputs: of both networks.
 
         Raises:
-            ValueError: for no labels in training mode, where nothing would be distilled.
+            ValueError: for no labels in training mode, where nothing would be distilled; for no index where a term
+                needs it.
         """
         if labels is None:
             if self.training:
@@ -512,7 +520,7 @@ class TrainerDistiller(_Pair):
             None if x is None else x._replace(logits=x.logits[:, rows] if x.logits.ndim > 2 else x.logits)
             for x in (student, teacher)
         ]
-        loss = self.criterion(*both, target, epoch=self.epoch, ignore_index=_IGNORED).total
+        loss = self.criterion(*both, target, epoch=self.epoch, index=index, ignore_index=_IGNORED).total
         if num_items_in_batch is not None:
             # In this order: a ratio of integers would be fp32. A step may have no label at all.
             loss = loss * _count(target) / torch.as_tensor(num_items_in_batch).clamp(min=1)

@@ -510,6 +510,43 @@ def test_images_by_name(tmp_path):
     assert run.predict(rows_of(batch)).predictions.shape == (8, 5)
 
 
+class Memory(adakd.Term):
+    """Mean square distance of the logits; it counts how often it has trained on each example."""
+
+    def build(self, student, teacher, train_images):
+        self.register_buffer("seen", torch.zeros(train_images))
+
+    def forward(self, student, teacher, batch):
+        if batch.index is None:
+            raise ValueError("index: Memory needs the positions")
+        if self.training:
+            self.seen[batch.index] += 1
+        return (student.logits - teacher.logits).square().mean(1)
+
+
+def test_a_column_of_positions_reaches_a_terms_memory(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    batch = {"x": torch.randn(8, 6, generator=generator), "labels": torch.arange(8) % 3}
+
+    class Net(nn.Module):  # which would not take an index
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return {"logits": self.layer(x)}
+
+    objective = adakd.Objective({"memory": Memory()}, {"memory": 1.0})
+    model = adakd.TrainerDistiller(Net(), Net(), objective).build({"x": batch["x"][:2]}, 20)
+    with pytest.raises(ValueError, match="index: Memory needs the positions"):
+        model(**batch)
+    run = trainer(model, {**batch, "index": torch.arange(8) + 5}, tmp_path, max_steps=2)
+    run.train()
+    seen = torch.zeros(20)
+    seen[5:13] = 2
+    assert torch.equal(model.criterion.terms["memory"].seen, seen)
+
+
 def test_the_best_checkpoint_is_loaded_again(tmp_path):
     """By the Trainer: tied embeddings are whole in it, and stay tied."""
     model = adakd.TrainerDistiller(gpt2(), gpt2(width=24, seed=1), "zkd+mlt")
