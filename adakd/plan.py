@@ -69,7 +69,11 @@ class Request:
 
     def resolved_recipe(self, role: str) -> Recipe:
         """The recipe, or the data set's usual one, with its changes."""
-        recipe = get_recipe(self.recipe or usual(name_of(self.data)).recipe, role, **self.changes)
+        network = self.network(role)
+        named = network.name if network.described_by_its_name else None
+        recipe = get_recipe(
+            self.recipe or usual(name_of(self.data)).recipe, role, network=named, **self.changes
+        )
         data = self.data if isinstance(self.data, ImageData) and self.data.name not in DATASETS else None
         if (
             data is not None

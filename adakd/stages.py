@@ -1,15 +1,16 @@
 """Where a network's features are: portable names, so that one term fits every pair of networks.
 
-======================  ===========================================================================
+======================  ===============================================================================
 ``stage0``              the stem's map
 ``stage1``, …           the map that each stage ends with, after its ReLU (B, C, H, W)
-``stage1:pre``, …       the same before that ReLU; the same map, where the stage ends without one
-``last``, ``last:pre``  the map whose mean is ``pooled``: that of the last stage, or of a head behind it
+``stage1:pre``, …       the same before that ReLU; the same map, where a stage of ours ends without one
+``last``, ``last:pre``  the map whose mean is ``pooled``: of the last stage, or of a head behind it
+                        (of timm's networks always the last stage's)
 ``pooled``              what the classifier receives (B, C)
 ``classifier``          the logits, as the classifier returns them
 ``classifier:weight``   the classifier's parameters themselves (K, C), with gradient
 ``classifier:bias``     … and (K,)
-======================  ===========================================================================
+======================  ===============================================================================
 
 A *place* is where such a name leads: the path of a submodule, as in ``network.get_submodule(path)``, for its output;
 ``path:input`` for what it receives; ``path:weight`` for a parameter of it.

@@ -70,7 +70,9 @@ def test_no_cell_is_longer_than_a_reader_holds(path):
     assert max(lengths) <= 25
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))[:11], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))[:11], ids=lambda path: path.stem
+)
 def test_most_of_the_code_that_a_reader_sees_shows_something(path):
     """Checks and preparations are folded: a page is a text with figures, and what stays open is worth typing."""
     cells = json.loads(path.read_text(encoding="utf8"))["cells"]

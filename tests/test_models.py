@@ -11,14 +11,23 @@ import torch
 from torch import nn
 
 from adakd import MODELS, create_model
-from adakd.models import VGG, ResNet, WideResNet, seeded_model
+from adakd.models import VGG, ImageNetResNet, MobileNetV2, ResNet, WideResNet, seeded_model
 from adakd.models._pointwise import StridedPointwise
 
 # Counted on the published models; adakd's own numbers must be these.
 ZOO = json.loads((Path(__file__).parent / "zoo.json").read_text())
 # The student of the embedded set is of this project alone.
 OWN = {"resnet8x0.5"}
-FAMILIES = ["resnet8", "resnet8x0.5", "wrn_16_1", "vgg8"]
+FAMILIES = [
+    "resnet8",
+    "resnet8x0.5",
+    "wrn_16_1",
+    "vgg8",
+    "ResNet50",
+    "MobileNetV2",
+    "ShuffleV1",
+    "ShuffleV2",
+]
 
 
 def meta(name, classes):
@@ -61,7 +70,7 @@ def test_multiplications_at_32_by_32(name):
 
     def count(module, inputs, output):
         if isinstance(module, nn.Conv2d):
-            counted.append(output.numel() * module.in_channels * math.prod(module.kernel_size))
+            counted.append(output.numel() * module.weight[0].numel())  # weights of one output channel
         elif isinstance(module, nn.Linear):
             counted.append(output.numel() * module.in_features)
 
@@ -136,9 +145,9 @@ def test_initial_weights_depend_on_the_seed_alone(name):
     assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers were used up"
 
 
-@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8"])
+@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8", "ResNet18", "ResNet50", "MobileNetV2"])
 def test_initial_convolutions_keep_the_variance(name):
-    """Normal with variance 2 / (k² · outputs), the initialization of all three families."""
+    """Normal with variance 2 / (k² · outputs), the initialization of all families but the ShuffleNets."""
     torch.manual_seed(0)
     for module in create_model(name, 100).modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 5000:
@@ -146,8 +155,24 @@ def test_initial_convolutions_keep_the_variance(name):
             assert module.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
 
 
+@pytest.mark.parametrize("name", ["ShuffleV1", "ShuffleV2"])
+def test_initial_weights_of_the_shufflenets_are_torchs(name):
+    """Uniform with variance 1 / (3 · inputs of one output), as nothing else was published."""
+    torch.manual_seed(0)
+    for module in create_model(name, 100).modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 5000:
+            inputs = module.weight[0].numel()
+            assert module.weight.std().item() == pytest.approx(1 / math.sqrt(3 * inputs), rel=0.05)
+            assert module.weight.abs().max() <= 1 / math.sqrt(inputs)
+
+
 def test_unknown_models_are_answered_with_near_names():
-    for name, near in (("resnet18", "'resnet8'"), ("wrn-16-2", "'wrn_16_2'"), ("VGG8", "'vgg8'")):
+    for name, near in (
+        ("resnet18", "'resnet8'"),
+        ("wrn-16-2", "'wrn_16_2'"),
+        ("VGG8", "'vgg8'"),
+        ("ShuffleNetV2", "'ShuffleV2'"),
+    ):
         with pytest.raises(ValueError, match="unknown model") as caught:
             create_model(name, 10)
         assert near in str(caught.value).partition("Known:")[0]
@@ -162,6 +187,10 @@ def test_other_wrong_arguments():
         WideResNet(18, 1, 10)
     with pytest.raises(ValueError, match="expected one of 8, 11, 13, 16, 19, got 12"):
         VGG(12, 10)
+    with pytest.raises(ValueError, match="expected one of 18, 50, got 34"):
+        ImageNetResNet(34, 10)
+    with pytest.raises(ValueError, match=r"width: expected at least 1/16, got 0\.01"):
+        MobileNetV2(0.01, 10)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

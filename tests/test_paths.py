@@ -43,7 +43,9 @@ def test_minutes_grow_with_the_text(monkeypatch):
     from adakd_book.paths import minutes, span
     from docutils.core import publish_doctree
 
-    short, long = (publish_doctree("Two words\n" * n, settings_overrides={"report_level": 5}) for n in (180, 1800))
+    short, long = (
+        publish_doctree("Two words\n" * n, settings_overrides={"report_level": 5}) for n in (180, 1800)
+    )
     assert minutes(short) == 2  # 360 words
     assert minutes(long) == 20
     assert [span(n) for n in (23, 69, 90, 117, 153)] == [

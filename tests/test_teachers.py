@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 import adakd
 from adakd import Ensemble, Recorded
 from adakd.models import seeded_model
+from adakd.teachers.find import load_teacher, locate_teacher
 
 NAME = "resnet8x0.5"
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
@@ -192,3 +193,35 @@ def test_files_that_are_no_teacher(content, message, tiny_data, tmp_path):
     with pytest.raises(ValueError, match=message):
         distilled(Recorded(written(tmp_path, content)), tiny_data, tmp_path / "out")
     assert not list(tmp_path.rglob("record.json"))
+
+
+# ---- published weights of the larger networks ----
+
+
+@pytest.mark.parametrize("wrap", ["model", "net"])
+@pytest.mark.parametrize("name", ["MobileNetV2", "ShuffleV1", "ShuffleV2", "ResNet50"])
+def test_published_weights_of_the_tables_networks_teach(name, wrap, tiny_data, tmp_path):
+    """As the repositories of the literature save them: wrapped, with the epoch and the best accuracy beside them."""
+    published = seeded_model(name, 10, seed=3)
+    path = tmp_path / "ckpt_epoch_240.pth"
+    torch.save({"epoch": 240, "best_acc": torch.tensor(70.1), wrap: published.state_dict()}, path)
+    teacher = load_teacher(name, locate_teacher(name, path, "gratings", tmp_path), tiny_data)
+    assert teacher.identity["model"] == name
+    assert not teacher.model.training
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(teacher.model(images), published.eval()(images))
+    other = {"MobileNetV2": "ShuffleV1"}.get(name, "MobileNetV2")
+    with pytest.raises(adakd.WeightsError, match="does not fit"):
+        load_teacher(other, locate_teacher(other, path, "gratings", tmp_path), tiny_data)
+
+
+@pytest.mark.slow
+def test_a_published_teacher_and_a_student_of_depthwise_convolutions(tiny_data, tmp_path):
+    torch.save({"net": seeded_model("MobileNetV2", 10, seed=3).state_dict()}, tmp_path / "published.pth")
+    settings = {**SMALL, "train_images": 20, "batch_size": 10, "epochs": 1, "recipe": "paper"}
+    settings["cache"] = None  # an untrained MobileNetV2 says next to nothing, in fp16 nothing at all
+    weights = {"teacher_weights": tmp_path / "published.pth"}
+    run = adakd.distill("MobileNetV2", "ShuffleV2", "kd", tiny_data, out=tmp_path, **weights, **settings)
+    assert run.record["config"]["recipe"]["lr"] == 0.01
+    assert run.record["teacher"]["model"] == "MobileNetV2"
+    assert adakd.load_weights(seeded_model("ShuffleV2", 10, 0), run.folder / "weights.safetensors")

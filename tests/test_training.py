@@ -34,6 +34,7 @@ from adakd import (
 from adakd.cli.stop import StopRequests
 from adakd.data import eval_batches, ring_distance
 from adakd.models import seeded_model
+from adakd.plan import Request
 from adakd.runs import resolve_device
 from adakd.training import RECIPES, REQUIRED_FIELDS, choose_precision, evaluate_model, get_recipe, save_weights
 from adakd.training import loop as loop_module
@@ -511,6 +512,33 @@ def test_the_papers_recipe():
         expected = [0.05] * 150 + [0.005] * 30 + [0.0005] * 30 + [0.00005] * 30
         assert rates(recipe)[::2] == pytest.approx(expected)
         assert rates(recipe)[1::2] == pytest.approx(expected), "the rate changes between epochs only"
+
+
+@pytest.mark.parametrize("network", ["MobileNetV2", "ShuffleV1", "ShuffleV2"])
+def test_the_literature_trains_depthwise_convolutions_with_a_lower_rate(network):
+    for role in ("teacher", "student"):
+        usual = get_recipe("paper", role)
+        assert get_recipe("paper", role, network=network) == dataclasses.replace(usual, lr=0.01)
+        assert get_recipe("paper", role, network=network, lr=0.02).lr == 0.02
+        assert get_recipe("paper", role, network="resnet8x4") == usual
+    assert get_recipe("quick", network=network) == get_recipe("quick")
+    own = Recipe("paper", epochs=2, lr=0.3)
+    assert get_recipe(own, network=network) == own
+
+
+def test_a_run_has_the_rate_of_its_network():
+    class MobileNetV2(nn.Linear):
+        """Somebody's own, which happens to be called so."""
+
+    requests = {
+        "MobileNetV2": Request("cifar100", "MobileNetV2", recipe="paper"),
+        "own": Request("cifar100", MobileNetV2(2, 2), recipe="paper"),
+        "asked": Request("cifar100", "ShuffleV2", recipe="paper", changes={"lr": 0.04}),
+        "resnet8x4": Request("cifar100", "resnet8x4", recipe="paper"),
+    }
+    rates = {name: request.resolved_recipe("student").lr for name, request in requests.items()}
+    assert rates == {"MobileNetV2": 0.01, "own": 0.05, "asked": 0.04, "resnet8x4": 0.05}
+    assert requests["MobileNetV2"].resolved_recipe("teacher").lr == 0.01
 
 
 def test_onecycle_warms_up_and_anneals_to_zero():

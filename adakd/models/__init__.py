@@ -1,8 +1,24 @@
 """The networks of the distillation tables, with the parameter names of the published teachers; and anybody's own."""
 
+from .imagenet_resnet import ImageNetResNet
+from .mobilenet import MobileNetV2
 from .network import MODELS, Network, create_model, network_of, seeded_model
 from .resnet import ResNet
+from .shufflenet import ShuffleNetV1, ShuffleNetV2
 from .vgg import VGG
 from .wrn import WideResNet
 
-__all__ = ["MODELS", "VGG", "Network", "ResNet", "WideResNet", "create_model", "network_of", "seeded_model"]
+__all__ = [
+    "MODELS",
+    "VGG",
+    "ImageNetResNet",
+    "MobileNetV2",
+    "Network",
+    "ResNet",
+    "ShuffleNetV1",
+    "ShuffleNetV2",
+    "WideResNet",
+    "create_model",
+    "network_of",
+    "seeded_model",
+]

@@ -14,13 +14,23 @@ import torch
 from torch import nn
 
 from .._check import brief, near_names
+from .imagenet_resnet import IMAGENET_RESNETS
+from .mobilenet import MOBILENETS
 from .resnet import RESNETS
+from .shufflenet import SHUFFLENETS
 from .vgg import VGGS
 from .wrn import WRNS
 
 __all__ = ["MODELS", "Network", "create_model", "network_of", "seeded_model", "sha256_of_state"]
 
-MODELS: dict[str, Callable[..., nn.Module]] = {**RESNETS, **WRNS, **VGGS}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    **RESNETS,
+    **WRNS,
+    **VGGS,
+    **IMAGENET_RESNETS,
+    **MOBILENETS,
+    **SHUFFLENETS,
+}
 _BUILT_IN = dict(MODELS)  # what has these names, and is still this, needs no further description
 _LIBRARIES = ("torchvision", "timm")
 
@@ -89,8 +99,8 @@ def _from_library(name: str, num_classes: int, in_channels: int) -> nn.Module:
         ) from error
     except RuntimeError as error:  # as "operator torchvision::nms does not exist"
         raise ValueError(
-            f"model {name!r}: {package} is of another build than torch {torch.__version__} ({error}); install the one "
-            f"that belongs to it, from where torch is from: pip install --force-reinstall --no-deps {package}"
+            f"model {name!r}: torchvision is of another build than torch {torch.__version__} ({error}); install the "
+            "one that belongs to it, from where torch is from: pip install --force-reinstall --no-deps torchvision"
         ) from error
     known = library.list_models() if package == "timm" else import_module("torchvision.models").list_models()
     if model not in known:
