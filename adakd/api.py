@@ -28,6 +28,7 @@ from .plan import (
     plan_student,
     plan_teacher,
     split_options,
+    with_one_teacher,
 )
 from .runs import Job, Resources, Run, carry_out, loaded_model, open_run, refuse_other_data, resolve_device
 from .teachers import CachedTeacher, LiveTeacher
@@ -148,7 +149,8 @@ def distill(
         progress: show a progress bar; or a display that several runs share.
         fresh: forget an earlier run of the same settings.
         cache: ask the teacher about all views of the run first, once for all methods, and keep the answers in "fp16" or
-            "fp32" (see `adakd.ViewCache`); None for a teacher that runs along. They differ by the rounding.
+            "fp32" (see `adakd.ViewCache`); None for a teacher that runs along. They differ by the rounding. A method that
+            reads features of the teacher has none.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
@@ -205,9 +207,9 @@ def compare(
     """Distill by several methods over several seeds, so that their differences are paired.
 
     Runs of one seed have the same initial weights, transfer set, order and views, and the teacher says everything once.
-    With a cache, they read one. Without (``cache=None``, or a set too large for one) they train in lockstep, and
-    share the teacher's outputs for each step; all their networks are in memory then. Either way each is, bit for bit on
-    a CPU, the run that `distill` makes alone.
+    With a cache, they read one. Without (``cache=None``, a set too large for one, or a method among them that reads
+    features of the teacher) they train in lockstep, and share the teacher's outputs for each step; all their networks are in
+    memory then. Either way each is, bit for bit on a CPU, the run that `distill` makes alone.
 
     All methods of a seed come before the next seed, so that a comparison that is stopped is a smaller one. Repeating the
     call continues it; runs that are finished are opened. A run that fails does not stop the others.
@@ -252,6 +254,7 @@ def compare(
                 requests.append(
                     replace(request, data=data, method=method, options=settings, seed=seed, on_epoch=told)
                 )
+        resources = with_one_teacher(requests, resources)
         ensure_teacher(requests, resources)
         jobs = [plan_student(each, resources) for each in requests]
         return _all_of(jobs, on_failure)

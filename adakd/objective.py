@@ -32,7 +32,7 @@ class Terms(NamedTuple):
     ce: Tensor
     """Cross entropy with the labels, mean over the rows, unweighted; 0 without labels."""
     kd: Tensor
-    """Value of the logit term, mean over the rows, unweighted; 0 without one."""
+    """Value of the logit term, or of the only term; mean over the rows, unweighted; 0 without."""
     temperature: Temperatures | None
     """Temperatures that the rule of the logit term chose, each (N, 1) or (1, 1); None without one."""
 
@@ -317,7 +317,7 @@ class Objective(nn.Module):
                     values = term(of_student, of_teacher, batch)
                 parts[name] = values.mean() if rows.mask is None else _mean(values, rows.mask, term.reads_batch)
                 total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
-                if isinstance(term, LogitTerm):
+                if isinstance(term, LogitTerm) or len(self.terms) == 1:
                     kd = parts[name]
         _refuse_non_finite(total, s.dtype)
         terms = Terms(total, ce, torch.zeros_like(ce) if kd is None else kd, temperatures)
@@ -373,7 +373,7 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             parts[name] = parts[name] / count
             total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
-            if isinstance(term, LogitTerm):
+            if isinstance(term, LogitTerm) or len(self.terms) == 1:
                 kd = parts[name]
         _refuse_non_finite(total, total.dtype)
         return self._result(Terms(total, ce, kd, _joined(seen)), parts)

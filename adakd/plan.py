@@ -32,6 +32,7 @@ __all__ = [
     "plan_student",
     "plan_teacher",
     "split_options",
+    "with_one_teacher",
 ]
 
 log = logging.getLogger("adakd")
@@ -107,9 +108,7 @@ def plan_student(request: Request, resources: Resources) -> Job:
     teacher = None
     if found is not None:
         teacher = load_teacher(request.named_teacher, found, config.data)
-        features = getattr(objective, "taps", Taps()).teacher
-        if features or getattr(objective, "deploys", False):  # of which neither a cache nor a file knows
-            what = f"features of the teacher ({', '.join(features)})" if features else "a part of the teacher"
+        if what := _beyond_logits(objective):  # of which neither a cache nor a file knows
             if not isinstance(teacher, Teacher):
                 raise ValueError(
                     f"method {request.method!r} reads {what}, and recorded logits have none; give the network"
@@ -123,6 +122,36 @@ def plan_student(request: Request, resources: Resources) -> Job:
         config = replace(config, teacher=teacher.identity)
     student_views(config.data, config.recipe, config.seed)  # refuses a recipe that does not fit the data
     return Job(config, objective, resources, teacher, on_epoch=request.on_epoch)
+
+
+def _beyond_logits(objective: nn.Module) -> str | None:
+    """What a loss reads of the teacher besides its logits; None where they are enough."""
+    if names := getattr(objective, "taps", Taps()).teacher:
+        return f"features of the teacher ({', '.join(name.removesuffix('?') for name in names)})"
+    return "a part of the teacher" if getattr(objective, "deploys", False) else None
+
+
+def with_one_teacher(requests: Sequence[Request], resources: Resources) -> Resources:
+    """Resources for runs that are compared: without a cache, if a method among them reads features of the teacher.
+
+    All then have the one live teacher, since runs by cached logits and by live ones differ in their rounding too.
+    """
+    if not resources.cache:
+        return resources
+    readers: dict[str, str] = {}
+    for request in requests:
+        name = named_method(request.method)
+        if name not in readers and _is_taught(request.method):
+            _, objective, _ = _checked(request, resources, locate=False)
+            if what := _beyond_logits(objective):
+                readers[name] = what
+    if not readers:
+        return resources
+    log.info(
+        "%s: the teacher runs along for all methods, and its logits are not cached",
+        "; ".join(f"{name} reads {what}" for name, what in readers.items()),
+    )
+    return replace(resources, cache=None)
 
 
 def _checked(request: Request, resources: Resources, locate: bool = True) -> tuple[RunConfig, nn.Module, Any]:

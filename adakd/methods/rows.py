@@ -361,6 +361,54 @@ _TAYLOR = replace(
     note="The approximation that 2503.09030 reasons with (Eqs. 4-7), to train with.",
     table3=None,
 )
+# ---- terms on features: one weight for every pair of networks, those of the CRD repository (Tian et al. 2020) ----
+
+_FITNET = Method(
+    "fitnet",
+    "Romero et al. 2015",
+    "MSE(r(f_s), f_t) at stage 2, r a convolution with batch norm and ReLU",
+    term="fitnet",
+    kd_weight=100.0,
+    note="In one phase with the cross entropy; the paper trains the lower half first, by the hint alone.",
+)
+_AT = Method(
+    "at",
+    "Zagoruyko & Komodakis 2017",
+    "Σ over stages of MSE(Q_s/‖Q_s‖, Q_t/‖Q_t‖), Q = mean over channels of f²",
+    term="attention",
+    kd_weight=1000.0,
+    note="As all released codes; the paper's Eq. 2 sums the norms of the differences (distance='norm').",
+)
+_RKD = Method(
+    "rkd",
+    "Park et al. 2019",
+    "25·smooth-L1 of distances + 50·smooth-L1 of angles between the batch's pooled features",
+    term="rkd",
+    note="Means over all pairs and triples, those of an image with itself among them; the paper has sums.",
+)
+_SP = Method(
+    "sp",
+    "Tung & Mori 2019",
+    "MSE of the row-normalized Gram matrices of the batch's last maps",
+    term="sp",
+    kd_weight=3000.0,
+)
+_PKT = Method(
+    "pkt",
+    "Passalis & Tefas 2018",
+    "KL of the probabilities (cos + 1)/2 over the batch's pooled features, mean over pairs",
+    term="pkt",
+    kd_weight=30000.0,
+    note="As the released code: an image counts beside itself, which it does not in the paper.",
+)
+_NST = Method(
+    "nst",
+    "Huang & Wang 2017",
+    "Σ over stages of ‖F_sᵀF_s/C_s − F_tᵀF_t/C_t‖², channels of norm 1",
+    term="nst",
+    kd_weight=50.0,
+    note="Maximum mean discrepancy of the channels with the kernel (aᵀb)², written by the fields.",
+)
 _CRD = Method(
     "crd",
     TIAN,
@@ -483,6 +531,12 @@ METHODS: dict[str, Method] = {
         _with_rule(_KD, "adakd", name="adakd"),
         _with_rule(_KD, "meta", name="meta"),
         _with_rule(_KD, "itkd", name="itkd"),
+        _FITNET,
+        _AT,
+        _RKD,
+        _SP,
+        _PKT,
+        _NST,
         _CRD,
         _REVIEWKD,
         replace(

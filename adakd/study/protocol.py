@@ -31,7 +31,14 @@ from ..data import ImageData, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
 from ..objective import LogitObjective
-from ..plan import Request, ensure_teacher, load_requested_teacher, plan_student, split_options
+from ..plan import (
+    Request,
+    ensure_teacher,
+    load_requested_teacher,
+    plan_student,
+    split_options,
+    with_one_teacher,
+)
 from ..runs import BusyError, Job, Resources, Run, resolve_device
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import Interrupted, never, step_bar
@@ -93,7 +100,8 @@ class Study:
     """What to compare.
 
     Attributes:
-        methods: names; those without a teacher run at published weights only.
+        methods: names; those without a teacher, terms on features and sums run at published weights only: the gradient of
+            one term by the logits is not defined of them.
         seeds: at least one. The first is the one by which weights are matched and chosen.
         reference: the method whose published push the others are matched to.
         grid: multiples of the matched weight among which validation chooses.
@@ -125,7 +133,7 @@ class Study:
 
     @property
     def taught(self) -> tuple[str, ...]:
-        """The methods that have a teacher."""
+        """The methods that have a distillation term on logits, whose weight can be matched."""
         return tuple(name for name in self.methods if get_method(name).divergence is not None)
 
 
@@ -145,14 +153,23 @@ def _three_digits(x: float) -> float:
 
 def _warmup(method: str, epochs: int) -> dict[str, int]:
     """The published warm-up in proportion to the length of the run, as a recipe's milestones are."""
-    published = get_method(method).warmup_epochs
-    return {"warmup_epochs": max(1, round(published * epochs / PUBLISHED_EPOCHS))} if published else {}
+    row = get_method(method)
+    published = {"warmup_epochs": row.warmup_epochs}
+    if row.summands:
+        published = {f"{summand.name}.warmup_epochs": summand.warmup_epochs for summand in row.summands}
+    return {name: max(1, round(w * epochs / PUBLISHED_EPOCHS)) for name, w in published.items() if w}
 
 
 def _options(method: str, settings: dict[str, float]) -> tuple[tuple[str, float], ...]:
     """Only what differs from the published row, so that the same training is the same run by whatever way."""
     row = get_method(method)
-    return tuple(sorted((name, value) for name, value in settings.items() if getattr(row, name) != value))
+    rows = {summand.name: summand for summand in row.summands}
+
+    def published(name: str) -> float | None:
+        of, _, setting = name.rpartition(".")
+        return getattr(rows[of] if of else row, setting)
+
+    return tuple(sorted((name, value) for name, value in settings.items() if published(name) != value))
 
 
 class _Work:
@@ -381,6 +398,7 @@ def run_study(
     resources = replace(resources, device=device, root=root, official=official, should_stop=should_stop)
     work = _Work(study, request, resources, folder)
     first = [work.asked(work.published(method, study.seeds[0])) for method in study.methods]
+    work.resources = with_one_teacher(first, replace(resources, progress=progress))
     ensure_teacher(first, replace(resources, progress=progress))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes first measures

@@ -37,7 +37,7 @@ class StudyResults:
             for record in self.records
             if all(record["config"][name] == config[name] for name in ("model", "data", "recipe", "precision"))
             and record["config"]["teacher"] in (config["teacher"], None)
-            and set(record["config"]["method_options"]) <= _FREE
+            and {name.rpartition(".")[2] for name in record["config"]["method_options"]} <= _FREE
         ]
 
     @property
@@ -51,7 +51,7 @@ class StudyResults:
         if way not in WAYS:
             raise ValueError(near_names("way", way, WAYS))
         row = get_method(method)
-        if row.divergence is None:
+        if not row.needs_teacher:
             return row.ce_weight, None
         if way == "published":
             return row.ce_weight, row.kd_weight
