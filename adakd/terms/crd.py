@@ -22,7 +22,7 @@ class CRD(Term):
     r"""Noise contrast of embeddings: the same image in both networks against other images.
 
     With unit vectors :math:`v_i = W_s f^s_i / \|\cdot\|` and :math:`w_i = W_t f^t_i / \|\cdot\|`, memories
-    :math:`m^s, m^t` of both for all n training images, and K images j drawn for each image i:
+    :math:`m^s, m^t` of both for all n training images, and images j drawn for each image i, K of which count:
 
     .. math:: \ell_i = \mathrm{NCE}(v_i, m^t) + \mathrm{NCE}(w_i, m^s), \qquad
               \mathrm{NCE}(v_i, m) = -\log\frac{P_{ii}}{P_{ii} + c} - \sum_{j} \log\frac{K/n}{P_{ij} + c}, \qquad
@@ -33,7 +33,8 @@ class CRD(Term):
 
     The images drawn are a pure function of seed, epoch and position: independent of the order and of the batch, so that
     a resumed run goes on exactly. An image is never its own negative, nor (from its second epoch on, when its label has
-    been seen) one of the same class.
+    been seen) one of the same class. Without an epoch the draws are those of epoch 0. Under `DistributedDataParallel` give
+    it ``broadcast_buffers=False``: each process then remembers the images that it sees itself.
 
     Args:
         width: of the embeddings.
@@ -51,8 +52,8 @@ class CRD(Term):
     Differs from the paper:
         - Negatives are drawn with replacement and by hashing; the released code draws from the images of other classes,
           without replacement where there are enough. Here those of the same class count 0 once their labels are known.
-        - Scores of all n images are computed and those drawn are counted, which spares gathering B·K vectors and gives a
-          gradient that does not depend on the order of additions.
+        - Scores of all n images are computed and those drawn are counted: this spares gathering B·K vectors, and a
+          gradient whose last bits depend on the order in which a GPU adds them up.
         - Images that a run never shows (a held-out split) stay in the memory as they were drawn: random vectors.
     """
 

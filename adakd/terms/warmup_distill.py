@@ -40,7 +40,7 @@ class WarmupDistill(Term):
         - There a language model generates text, tokens that the teacher finds improbable are replaced, and the result
           is what a separate first training learns from. Here the answer is a class, and both trainings are one run.
         - The preference, threshold ½, β = 1 and the number of epochs are ours.
-        - A student that starts untrained has no knowledge to correct: in its first steps nearly every answer is rejected.
+        - The paper's student is pretrained. One that starts untrained has no knowledge to correct.
     """
 
     reads_epoch = True

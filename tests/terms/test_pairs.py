@@ -98,3 +98,26 @@ def test_ignored_rows_are_as_if_they_were_not_there(name):
     torch.testing.assert_close(found.total, few.total, rtol=1e-4, atol=1e-6)
     for key, value in objective.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TERMS)
+def test_the_whole_loss_is_one_graph(name):
+    """Compiled without a break, step after step: also with a memory that a step changes."""
+    torch.manual_seed(0)
+    networks = create_model("resnet8x0.5", 10).eval(), create_model("wrn_16_1", 10).eval()
+    images, target = torch.randn(6, 3, 32, 32), torch.arange(6)
+    objective = Objective({name: TERMS[name]()}, {name: 1.0})
+    build_terms(objective, *networks, images[:2], train_images=40, seed=0)
+    with torch.no_grad():
+        outputs = [
+            Tapped(network, names)(images) for network, names in zip(networks, objective.taps, strict=True)
+        ]
+    eager = copy.deepcopy(objective)
+    compiled = torch.compile(objective, fullgraph=True, backend="aot_eager")
+    for epoch in (1, 2):
+        given = {"epoch": epoch, "ignore_index": None, "index": torch.arange(6)}
+        found, expected = compiled(*outputs, target, **given), eager(*outputs, target, **given)
+        torch.testing.assert_close(found.total, expected.total)
+    for key, value in objective.state_dict().items():
+        torch.testing.assert_close(value, eager.state_dict()[key])
