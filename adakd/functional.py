@@ -20,14 +20,20 @@ from .logits import peak, pearson, standardize
 from .temperature import Temperatures
 
 __all__ = [
+    "ab",
     "anchored_kl",
     "correlation",
     "dist",
     "dkd",
+    "jsd",
     "kl",
+    "logit_distance",
     "mlkd",
     "peak",
     "pearson",
+    "reverse_kl",
+    "rld",
+    "skewed_kl",
     "standardize",
     "taylor_kl",
     "ttm",
@@ -56,11 +62,40 @@ def kl(student: Tensor, teacher: Tensor, tau: Any = 4.0) -> Tensor:
     return _value(_divergences.KL(), student, teacher, None, tau)
 
 
+def reverse_kl(student: Tensor, teacher: Tensor, tau: Any = 4.0) -> Tensor:
+    r"""KL divergence of the student's softened probabilities from the teacher's, (N,); see `adakd.ReverseKL`."""
+    return _value(_divergences.ReverseKL(), student, teacher, None, tau)
+
+
+def skewed_kl(
+    student: Tensor, teacher: Tensor, tau: Any = 4.0, skew: float = 0.1, reverse: bool = False
+) -> Tensor:
+    """KL divergence to a mixture with the first of the two, (N,); see `adakd.SkewedKL`."""
+    return _value(_divergences.SkewedKL(skew, reverse), student, teacher, None, tau)
+
+
+def jsd(student: Tensor, teacher: Tensor, tau: Any = 4.0, mixture: float = 0.5) -> Tensor:
+    """Generalized Jensen-Shannon divergence, (N,); see `adakd.JSD`."""
+    return _value(_divergences.JSD(mixture), student, teacher, None, tau)
+
+
+def ab(student: Tensor, teacher: Tensor, tau: Any = 4.0, alpha: float = 0.8, beta: float = 0.3) -> Tensor:
+    """Alpha-beta divergence, (N,); see `adakd.AB`."""
+    return _value(_divergences.AB(alpha, beta), student, teacher, None, tau)
+
+
 def dkd(
     student: Tensor, teacher: Tensor, target: Tensor, tau: Any = 4.0, alpha: float = 1.0, beta: float = 8.0
 ) -> Tensor:
     r"""Decoupled KL, :math:`\tau^s\tau^t(\alpha\,\mathrm{TCKD} + \beta\,\mathrm{NCKD})`, (N,); see `adakd.DKD`."""
     return _value(_divergences.DKD(alpha, beta), student, teacher, target, tau)
+
+
+def rld(
+    student: Tensor, teacher: Tensor, target: Tensor, tau: Any = 4.0, alpha: float = 1.0, beta: float = 8.0
+) -> Tensor:
+    """Refined logit distillation, of the label and the classes below it, (N,); see `adakd.RLD`."""
+    return _value(_divergences.RLD(alpha, beta), student, teacher, target, tau)
 
 
 def ttm(student: Tensor, teacher: Tensor, tau: Any = 10.0) -> Tensor:
@@ -93,3 +128,8 @@ def taylor_kl(student: Tensor, teacher: Tensor, tau: Any = 2.0, order: int = 2) 
 def correlation(student: Tensor, teacher: Tensor) -> Tensor:
     r"""One minus the correlation of logits, :math:`1 - \rho`, (N,); see `adakd.Correlation`."""
     return _value(_divergences.Correlation(), student, teacher, None, 1.0)
+
+
+def logit_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    r"""Half the mean square of the difference of centred logits, (N,); see `adakd.LogitDistance`."""
+    return _value(_divergences.LogitDistance(), student, teacher, None, 1.0)

@@ -4,8 +4,8 @@
     python tests/method_table.py --write FILE   write it there as Markdown
 
 Columns: golden cases of the method's divergence, rule and standardization that agree, or of its rule's trajectories
-(of those in golden/); gradcheck of the loss by the student's logits, with temperatures held where the method stops
-their gradient; what the rule learns; what state it keeps; whether a sample's loss depends on the others
+(of those in golden/); gradcheck of the loss by the student's logits, with temperatures, weights and interpolated
+teachers held where the method stops their gradient; what the rule learns; what state it keeps; whether a sample's loss depends on the others
 of its batch, and so on gradient accumulation; whether the loss goes through torch.compile as one graph.
 """
 
@@ -22,7 +22,19 @@ if __name__ == "__main__":
 
 import golden
 
-from adakd import METHODS, Fixed, LogitObjective, TemperatureRule, Temperatures, create_method
+from adakd import (
+    METHODS,
+    Batch,
+    Fixed,
+    LogitObjective,
+    LogitTerm,
+    PowerSum,
+    Refinement,
+    SampleWeight,
+    TemperatureRule,
+    Temperatures,
+    create_method,
+)
 
 HERE = Path(__file__).parent
 BATCH, CLASSES = 6, 8
@@ -48,7 +60,10 @@ def _kind(criterion: LogitObjective) -> tuple:
     """What makes two losses the same but for weights, the value of a fixed temperature, and alpha and beta."""
     rule = criterion.temperature
     inner = getattr(criterion.divergence, "mlkd", criterion.divergence)
-    options = (getattr(inner, "weighted", None), getattr(inner, "kl_standardize", None))
+    term = criterion.term
+    # The weight of WTTM was an option of its divergence once, and is so in the golden cases.
+    weight = PowerSum if getattr(inner, "weighted", False) else type(term and term.weight)
+    options = (type(term and term.refine), weight, getattr(inner, "kl_standardize", None))
     settings = "" if isinstance(rule, Fixed) else str(rule)
     return type(inner), *options, type(rule), settings, criterion.standardize
 
@@ -81,12 +96,52 @@ def _gradcheck(name: str) -> bool:
     student.requires_grad_()
     # In evaluation mode: a rule that updates its state at each call is not a function of its arguments.
     criterion = create_method(name).double().eval()
-    tau = criterion(student, teacher, target, epoch=7).temperature
-    if tau is not None and not _reaches(tau.student, student):
-        criterion.temperature = Held(tau)
+    term = criterion.term
+    if term is not None:
+        _hold(term, student, teacher, target)
     return torch.autograd.gradcheck(
         lambda s: criterion(s, teacher, target, epoch=7).total, student, raise_exception=False
     )
+
+
+def _hold(term: LogitTerm, student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor) -> None:
+    """Put constants in the place of the parts that send the student no gradient: it is not that of their numbers."""
+    batch = Batch(target, None, 7)
+    if term.refine is not None:
+        rows = term.refine(student, teacher, batch)
+        assert rows[0] is student, "a refinement of the student's rows is in its gradient"
+        term.refine = HeldRows(rows[1].detach())
+        teacher = rows[1]
+    z = [term.standardized(rows) for rows in (student, teacher.detach())]
+    tau = term.temperature(*z, target, 7)
+    if not _reaches(tau.student, student):
+        term.temperature = Held(tau)
+    if term.weight is not None:
+        weight = term.weight(*z, target, tau)
+        if not _reaches(weight, student):
+            term.weight = HeldWeight(weight)
+
+
+class HeldRows(Refinement):
+    """The teacher's rows as they were once."""
+
+    def __init__(self, teacher: torch.Tensor):
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, student, teacher, batch) -> tuple[torch.Tensor, torch.Tensor]:
+        return student, self.teacher
+
+
+class HeldWeight(SampleWeight):
+    """Weights as they were once."""
+
+    def __init__(self, weight: torch.Tensor):
+        super().__init__()
+        self.weight = weight.detach()
+
+    def forward(self, student, teacher, target, temperatures) -> torch.Tensor:
+        return self.weight
 
 
 class Held(TemperatureRule):
@@ -103,7 +158,7 @@ class Held(TemperatureRule):
 def _reaches(value: torch.Tensor, leaf: torch.Tensor) -> bool:
     if not value.requires_grad:
         return False
-    return torch.autograd.grad(value.sum(), leaf, allow_unused=True)[0] is not None
+    return torch.autograd.grad(value.sum(), leaf, retain_graph=True, allow_unused=True)[0] is not None
 
 
 def _one_graph(name: str) -> bool:

@@ -14,6 +14,12 @@ FORMS = {
     "anchored_kl": (functional.anchored_kl, adakd.Anchored()),
     "taylor_kl": (functional.taylor_kl, adakd.TaylorKL()),
     "dkd": (lambda s, t, tau: functional.dkd(s, t, TARGET, tau), adakd.DKD()),
+    "reverse_kl": (functional.reverse_kl, adakd.ReverseKL()),
+    "skewed_kl": (functional.skewed_kl, adakd.SkewedKL()),
+    "jsd": (functional.jsd, adakd.JSD()),
+    "ab": (functional.ab, adakd.AB()),
+    "rld": (lambda s, t, tau: functional.rld(s, t, TARGET, tau), adakd.RLD()),
+    "logit_distance": (lambda s, t, tau: functional.logit_distance(s, t), adakd.LogitDistance()),
     "correlation": (lambda s, t, tau: functional.correlation(s, t), adakd.Correlation()),
 }
 GENERATOR = torch.Generator().manual_seed(0)

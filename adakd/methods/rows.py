@@ -22,6 +22,8 @@ TIAN = "Tian et al. 2020"
 P_CHEN = "P. Chen et al. 2021"
 D_CHEN = "D. Chen et al. 2022"
 GUO = "Guo et al. 2023"
+LUONG = "Luong et al. 2026 (arXiv 2605.20357)"
+CHI = "Chi et al. 2023"
 
 _HEIGHT, _ALIKE, _LEARNED = (
     "from the height of the logits",
@@ -224,6 +226,45 @@ RULE_NAMES: dict[str, RuleName] = {
             name="Meta",
             group=_LEARNED,
             note="It looks at the student one step ahead.",
+        ),
+    ),
+    "cist": RuleName(
+        "cist",
+        "max t / r and max s / r, r = 3",
+        LUONG,
+        note="A reading of the abstract: r, and that the rule reads raw logits, are ours.",
+        live=LiveRule("max(0.001, max(zs) / ratio)", "max(0.001, max(zt) / ratio)", name="CIST", group=_HEIGHT),
+    ),
+    "attm": RuleName(
+        "adaptive_ttm",
+        "1/β of the teacher, β = arg min KL(softmax(βt) ‖ q), and 1",
+        "arXiv 2608.29099",
+        note="A reading of the abstract. β is the regression slope of s on t under its own softened probabilities.",
+    ),
+    "normkd": RuleName(
+        "normkd",
+        "2·σ(t) and 2·σ(s)",
+        CHI,
+        note="The row normkd has the paper's weight too, τ_t² in the place of τ_s·τ_t.",
+        live=LiveRule(
+            "max(0.001, tau * std(zs) * sqrt(K / (K - 1)))",
+            "max(0.001, tau * std(zt) * sqrt(K / (K - 1)))",
+            in_graph=True,
+            name="NormKD",
+            group=_HEIGHT,
+        ),
+    ),
+    "energy": RuleName(
+        "energy",
+        "4 ± 2 by the order of log Σ e^t in the batch",
+        "Kim et al. 2023 (arXiv 2311.14334)",
+        note="A reading of the abstract: the order is the batch's, not the data set's, and the temperatures are ours.",
+        live=LiveRule(
+            "tau + spread * (where(lse(zt) > middle, 1, 0) - where(lse(zt) < middle, 1, 0))",
+            parts={"middle": "batch_median(lse(zt))"},
+            reach=("tau - spread", "tau + spread"),
+            name="Energy",
+            group=_HEIGHT,
         ),
     ),
     "itkd": RuleName(
@@ -474,6 +515,45 @@ _WARMUP_DISTILL = Method(
     kd_weight=0.9,
     note="A reading of the abstract for images; the preference, its threshold and all weights are ours.",
 )
+_LOGITS = replace(
+    _KD,
+    name="logits",
+    paper="Kim et al. 2021",
+    formula="½·mean of ((s − mean s) − (t − mean t))²",
+    divergence="logits",
+    rule_options={},
+    note="The limit of kd at τ → ∞, at its weights; what they train on is not centred.",
+)
+_RKL = replace(
+    _KD,
+    name="rkl",
+    paper="Gu et al. 2024",
+    formula="τ²·KL(p_s ‖ p_t), τ = 4",
+    divergence="reverse_kl",
+    note="Of language models, there at τ = 1; temperature and weights are those of kd.",
+)
+_RLD = Method(
+    "rld",
+    "Sun et al. 2025 (arXiv 2408.07703)",
+    "τ²·(α·KL of (p_max, rest) and (q_y, rest) + β·KL of the classes below the label), τ = 4",
+    "rld",
+    {"alpha": 1.0, "beta": 8.0},
+    "fixed",
+    {"tau": 4.0},
+    warmup_epochs=20,
+    note="Its first term has a temperature of its own in the released code; here both have τ.",
+)
+_AB = Method(
+    "ab",
+    "Wang et al. 2025 (arXiv 2505.04560)",
+    "τ²·D_αβ(p_t, p_s), α = 0.8, β = 0.3, τ = 4",
+    "ab",
+    {"alpha": 0.8, "beta": 0.3},
+    "fixed",
+    {"tau": 4.0},
+    kd_weight=2.0,
+    note="The code has no τ² and weighs 32 for resnet56 and resnet20, which is 2 here if its τ is its default, 4.",
+)
 METHODS: dict[str, Method] = {
     row.name: row
     for row in (
@@ -531,6 +611,84 @@ METHODS: dict[str, Method] = {
         _with_rule(_KD, "adakd", name="adakd"),
         _with_rule(_KD, "meta", name="meta"),
         _with_rule(_KD, "itkd", name="itkd"),
+        _LOGITS,
+        _RKL,
+        replace(
+            _RKL,
+            name="skl",
+            paper="Ko et al. 2024",
+            formula="τ²·KL(p_t ‖ λ·p_t + (1 − λ)·p_s), λ = 0.1, τ = 4",
+            divergence="skewed_kl",
+        ),
+        replace(
+            _RKL,
+            name="jsd",
+            paper="Agarwal et al. 2024",
+            formula="τ²·[β·KL(p_t ‖ m) + (1 − β)·KL(p_s ‖ m)], m = β·p_t + (1 − β)·p_s, β = ½, τ = 4",
+            divergence="jsd",
+        ),
+        _AB,
+        _RLD,
+        _with_rule(
+            _KD,
+            "cist",
+            name="cist",
+            formula="u·τ_s·τ_t·KL(p_t ‖ p_s), u = max p_t·(1 − q), τ = max t / r and max s / r, r = 3",
+            weight="confidence",
+            note="A reading of the abstract, which gives neither r nor the weight u; λ is that of kd.",
+        ),
+        _with_rule(
+            _KD,
+            "normkd",
+            name="normkd",
+            formula="τ_t²·KL(p_t ‖ p_s), τ = 2·σ(t) and 2·σ(s)",
+            weight="teacher_scale",
+            note="zkd with σ²(t) as the weight of a sample.",
+        ),
+        _with_rule(
+            _TTM,
+            "attm",
+            name="attm",
+            kd_weight=1.0,
+            note="A reading of the abstract; its λ is not known to us, 1 is that of wttm.",
+        ),
+        _with_rule(_KD, "energy", name="energy"),
+        replace(
+            _TTM,
+            name="ats",
+            paper="Li et al. 2022 (arXiv 2210.04427)",
+            formula="KL(softmax(t/τ, the label's t/(2τ)) ‖ softmax(s)), τ = 2",
+            refine="asymmetric",
+            rule_options={"tau": 2.0},
+            ce_weight=0.5,
+            kd_weight=0.5,
+            note="As its released script: 4 for the label, 2 for the others, the student at 1.",
+            table3=None,
+        ),
+        replace(
+            _KD,
+            name="eakd",
+            paper="Su et al. 2023 (arXiv 2311.13621)",
+            formula="u·τ²·KL(p_t ‖ p_s), u = ½·H_t·(1 + H_s/log K) at temperature 3, τ = 4",
+            weight="entropy",
+            note="On CIFAR-100 the released code divides by 100 in the place of log 100.",
+        ),
+        replace(
+            _KD,
+            name="swap",
+            paper="Limantoro et al. 2025 (arXiv 2504.20108)",
+            formula="τ²·KL(p_t ‖ p_s), t with its highest logit at the label, τ = 4",
+            refine="swap",
+            note="The swap alone: SLD's second teacher and its schedule are left out; λ is that of kd.",
+        ),
+        replace(
+            _KD,
+            name="taid",
+            paper="Shing et al. 2025",
+            formula="τ²·KL(softmax(((1 − u)·s + u·t)/τ) ‖ p_s), u from 0.4 to 1 over the run, τ = 4",
+            refine="taid",
+            note="Of language models, there at τ = 1, and u may run ahead of its schedule; temperature and λ are those of kd.",
+        ),
         _FITNET,
         _AT,
         _RKD,

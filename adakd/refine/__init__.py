@@ -4,8 +4,11 @@
 """
 
 from .._parts import find_parts
+from .asymmetric import Asymmetric
 from .base import Refinement
+from .swap import Swap
+from .taid import TAID
 
-__all__ = ["REFINEMENTS", "Refinement"]
+__all__ = ["REFINEMENTS", "TAID", "Asymmetric", "Refinement", "Swap"]
 
 REFINEMENTS = find_parts(__name__, __path__, Refinement)

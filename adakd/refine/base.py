@@ -17,6 +17,8 @@ class Refinement(nn.Module):
     """Whether a row depends on the other rows of the batch."""
     reads_target = False
     """Whether class labels are needed."""
+    reads_epoch = False
+    """Whether it follows a schedule, and so needs to be told the epoch."""
 
     def forward(self, student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it changes the rows")

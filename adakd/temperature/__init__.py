@@ -4,27 +4,35 @@
 """
 
 from .._parts import find_parts
+from .adaptive_ttm import AdaptiveTTM
 from .base import TemperatureRule, Temperatures
+from .cist import CIST
 from .cosine import Cosine
 from .ctkd import CTKD
 from .difficulty import Difficulty
 from .dtkd import DTKD
 from .dts import DTS
+from .energy import Energy
 from .fixed import Fixed
 from .maxlogit import MaxLogit
 from .meta import MetaTemperature
+from .normkd import NormKD
 from .policy import Policy
 
 __all__ = [
+    "CIST",
     "CTKD",
     "DTKD",
     "DTS",
     "RULES",
+    "AdaptiveTTM",
     "Cosine",
     "Difficulty",
+    "Energy",
     "Fixed",
     "MaxLogit",
     "MetaTemperature",
+    "NormKD",
     "Policy",
     "TemperatureRule",
     "Temperatures",

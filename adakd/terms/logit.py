@@ -104,7 +104,7 @@ class LogitTerm(Term):
 
     @property
     def reads_epoch(self) -> bool:  # type: ignore[override]  # of its parts
-        return self.temperature.reads_epoch
+        return self.temperature.reads_epoch or (self.refine is not None and self.refine.reads_epoch)
 
     def standardized(self, logits: Tensor) -> Tensor:
         """Logits (N, K) as the temperature rule and the divergence see them."""

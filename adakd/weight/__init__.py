@@ -5,8 +5,18 @@
 
 from .._parts import find_parts
 from .base import SampleWeight
+from .confidence import Confidence
+from .entropy import Entropy
 from .power_sum import PowerSum
+from .teacher_scale import TeacherScale
 
-__all__ = ["WEIGHTS", "PowerSum", "SampleWeight"]
+__all__ = [
+    "WEIGHTS",
+    "Confidence",
+    "Entropy",
+    "PowerSum",
+    "SampleWeight",
+    "TeacherScale",
+]
 
 WEIGHTS = find_parts(__name__, __path__, SampleWeight)

@@ -77,7 +77,9 @@ def test_fifteen_rules_and_all_of_adakd_are_in_it():
     from adakd.temperature import RULES as ALL
 
     shown = {RULE_NAMES[name].rule if name in RULE_NAMES else METHODS[name].rule for name in RULES}
-    assert shown == set(ALL)
+    not_yet = {"adaptive_ttm", "cist", "energy", "normkd"}  # they came after the figure
+    assert shown | not_yet == set(ALL)
+    assert not shown & not_yet
     assert len(RULES) == 15
 
 

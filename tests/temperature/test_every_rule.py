@@ -25,13 +25,13 @@ every_rule = pytest.mark.parametrize("name", VARIANTS)
 
 # What is known of these beyond what every rule promises; of any other its own test states it.
 KNOWN = {"fixed", "maxlogit", "ctkd", "ctkd-instance", "dtkd", "dtkd-max", "dts", "cosine", "cosine-unit"}
-KNOWN |= {"difficulty", "meta", "meta-separate", "policy"}
+KNOWN |= {"difficulty", "meta", "meta-separate", "policy", "adaptive_ttm", "cist", "energy", "normkd"}
 LEARNED = {"ctkd", "ctkd-instance"}
 STATEFUL = {"dts", "meta", "meta-separate", "policy"}
-IN_THE_GRAPH = {*LEARNED, "dtkd", "dtkd-max"}
+IN_THE_GRAPH = {*LEARNED, "dtkd", "dtkd-max", "normkd"}
 SHARED_BY_THE_BATCH = {"fixed", "ctkd", "dts", "meta", "meta-separate"}
-TWO_TEMPERATURES = {"dtkd", "dtkd-max", "meta-separate"}
-READS_NO_SHIFT = KNOWN - {"maxlogit", "dtkd", "dtkd-max", "ctkd-instance"}
+TWO_TEMPERATURES = {"dtkd", "dtkd-max", "meta-separate", "adaptive_ttm", "cist", "normkd"}
+READS_NO_SHIFT = KNOWN - {"maxlogit", "dtkd", "dtkd-max", "ctkd-instance", "cist"}
 READS_NO_ORDER_OF_CLASSES = KNOWN - {"ctkd-instance"}
 
 
