@@ -3,6 +3,7 @@
     python benchmarks/which_weight.py standardization book/records/evidence
     python benchmarks/which_weight.py labels book/records/evidence
     python benchmarks/which_weight.py constants book/records/evidence
+    python benchmarks/which_weight.py direction book/records/evidence
 
 Same data, networks, recipe and number format as that study, so that its records count here too. Each experiment has a
 file of records, a run a line, and a plan beside it that says how every setting was computed. Whatever stands there, or
@@ -12,6 +13,8 @@ standardization: {raw, standardized} × the same temperature in units of the tea
     the length of its gradient at the start (as the study's matched weights are).
 labels: methods whose published weight of the labels is 1, at 1 and at 0.1, at published and matched λ_KD.
 constants: schedules and learned rules beside the constants that they pass through.
+direction: KL, reverse KL and the Jensen-Shannon divergence × τ, each weighted by the length of its gradient at the start:
+    does temperature help KL and only rescale its reverse (arXiv 2606.00306)?
 
 They need CIFAR-100 (ADAKD_DATA) and train on a CPU in about a minute and a half of one core each.
 """
@@ -49,6 +52,7 @@ SPREADS = (
     8.0,
     30.0,
 )  # temperatures in units of the spread; 30 is the limit to a few percent
+DIRECTIONS = ("kd", "rkl", "jsd")
 LABELS = ("dkd", "dtkd", "zdkd", "ttm", "wttm", "dist")
 REFERENCE = "zkd"
 
@@ -148,6 +152,20 @@ class Evidence:
         ]
         return rows, {"settings": settings}
 
+    def direction(self) -> tuple[list[Wanted], dict[str, Any]]:
+        """At matched length, what is left of the temperature is the direction of the gradient."""
+        settings = [
+            {"method": method, "tau": tau, "kd_weight": self.matched(method, tau=tau)}
+            for tau in (1.0, 2.0, 4.0, 8.0)
+            for method in DIRECTIONS
+        ]
+        rows = [
+            self.wanted(row["method"], seed, tau=row["tau"], kd_weight=row["kd_weight"])
+            for seed in SEEDS
+            for row in settings
+        ]
+        return rows, {"settings": settings}
+
     def wanted(self, method: str, seed: int, **options: float) -> Wanted:
         """As the study writes it: what is the row's own is left out, and warm-ups are in proportion to the run."""
         row = get_method(method)
@@ -199,7 +217,7 @@ class Evidence:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("standardization", "labels", "constants"))
+    parser.add_argument("experiment", choices=("standardization", "labels", "constants", "direction"))
     parser.add_argument("records", type=Path, help="folder of the records")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"), help="folder of the runs themselves")
     arguments = parser.parse_args()
