@@ -27,6 +27,7 @@ __all__ = [
     "printable",
     "read",
     "transformed",
+    "value_of",
 ]
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -110,8 +111,11 @@ def transformed() -> bool:
 
 def read(scalar: Tensor) -> float | int | bool | None:
     """The value of a scalar, or None where none may be read, or where it is many: inside `torch.vmap`."""
-    if not may_read(scalar):
-        return None
+    return value_of(scalar) if may_read(scalar) else None
+
+
+def value_of(scalar: Tensor) -> float | int | bool | None:
+    """The value of a scalar that may be read; None inside `torch.vmap`, where it is many."""
     try:
         return scalar.item()
     except RuntimeError as error:
@@ -201,8 +205,8 @@ def check_device(student: Tensor, teacher: Tensor | None, target: Tensor | None)
 
 
 def label_ends(target: Tensor) -> tuple[int, int] | None:
-    """Lowest and highest label, or None where none may be read, or inside `torch.vmap`."""
-    low, high = (read(end) for end in target.aminmax())
+    """Lowest and highest label, which may be read; None inside `torch.vmap`."""
+    low, high = map(value_of, target.aminmax())
     return None if low is None or high is None else (int(low), int(high))
 
 
@@ -231,9 +235,9 @@ def check_finite(**tensors: Tensor | None) -> None:
     for name, tensor in tensors.items():
         if tensor is None:
             continue
-        if may_read(tensor):
+        if tensor.is_cpu:
             # The cheapest look at all of them. The sum of finite numbers may overflow: then the rows say what it is.
-            total = read(tensor.detach().sum())
+            total = value_of(tensor.detach().sum())
             if total is None or math.isfinite(total):
                 continue
         if torch.isfinite(tensor).all():

@@ -1,6 +1,7 @@
 """Rows: (…, K) logits and their targets flattened in one place, ignored rows taken out before anything sees them."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from . import _check
 from ._check import check_device, check_float, check_labels, check_tensor, label_ends
 
-__all__ = ["Rows", "check_kinds", "select_rows"]
+__all__ = ["Rows", "are_usual", "check_kinds", "check_shapes", "select_rows"]
 
 _EMPTY = (
     "every row of this batch is ignored (its target is ignore_index): its loss is 0 with a gradient of 0. "
@@ -38,31 +39,34 @@ def select_rows(
     target: Tensor | None,
     *,
     ignore_index: int | None,
-    pad_vocab: str | None = None,
-    may_mask: bool = False,
+    may_mask: Callable[[], bool] = lambda: False,
 ) -> Rows:
     """Flatten (…, K) to (N, K), and take out the rows whose label is `ignore_index`.
 
     Rows are taken out before standardization, temperatures and batch statistics, so that all of them agree, by
     construction, with selecting the rows beforehand. In a compiled graph, whose shapes must not depend on values, they
     stay and are marked in `mask`; so inside `torch.vmap`, and on an accelerator, which would have to be waited for, where
-    `may_mask` says that no row is compared with another.
+    `may_mask` says that no row is compared with another (it is asked only there).
+
+    Shapes and types fit (`check_shapes`).
 
     Raises:
-        ValueError: for shapes or types that do not fit, or no rows at all.
+        ValueError: for labels out of range, where values may be read.
     """
-    _check_student(student)
-    if teacher is not None:
-        _check_teacher(student, teacher, pad_vocab)
-    _check_target(student, target)
-    check_device(student, teacher, target)
     soft = target is not None and target.is_floating_point()
     keep: Tensor | None = None
     mask: Tensor | None = None
     ends = None if target is None or soft or not _check.may_read(target) else label_ends(target)
+    if (
+        student.ndim == 2
+        and ends
+        and 0 <= ends[0] <= ends[1] < student.shape[1]
+        and not _may_be_among(ignore_index, ends)
+    ):
+        return Rows(student, teacher, target, None, None)  # as in nearly every call
     if target is not None and not soft and ignore_index is not None and _may_be_among(ignore_index, ends):
         counted = torch.ne(target, ignore_index)
-        whole = None if may_mask and student.ndim == 2 and not _check.may_read(counted) else _all(counted)
+        whole = None if not _check.may_read(counted) and student.ndim == 2 and may_mask() else _all(counted)
         if whole is None:
             mask = counted.flatten()
             target = target.masked_fill(~counted, 0)
@@ -87,9 +91,30 @@ def select_rows(
     return Rows(student, teacher, target, keep, mask)
 
 
-def _may_be_among(ignore_index: int, ends: tuple[int, int] | None) -> bool:
+def are_usual(student: Any, teacher: Any, target: Any) -> bool:
+    """Whether these are (N, K) logits in fp32 and N labels on one device, as in nearly every call.
+
+    The one look then stands for `check_kinds` and `check_shapes`, which find out what is wrong.
+    """
+    return (
+        type(student) is type(teacher) is type(target) is Tensor
+        and student.dtype is teacher.dtype is torch.float32
+        and target.dtype is torch.int64
+        and student.layout is teacher.layout is target.layout is torch.strided
+        and not (student.is_nested or teacher.is_nested or target.is_nested)
+        and student.shape == teacher.shape
+        and student.ndim == 2
+        and target.shape == student.shape[:1]
+        and student.shape[0] > 0
+        and student.shape[1] > 1
+        and student.device == teacher.device == target.device
+        and not (student.is_inference() or teacher.is_inference() or target.is_inference())
+    )
+
+
+def _may_be_among(ignore_index: int | None, ends: tuple[int, int] | None) -> bool:
     """Whether a label may be `ignore_index`, of labels between these ends; None where the ends are not known."""
-    return ends is None or ends[0] <= ignore_index <= ends[1]
+    return ignore_index is not None and (ends is None or ends[0] <= ignore_index <= ends[1])
 
 
 def _all(counted: Tensor) -> bool | None:
@@ -102,6 +127,15 @@ def _all(counted: Tensor) -> bool | None:
         if "vmap" not in str(error):
             raise
         return None
+
+
+def check_shapes(student: Tensor, teacher: Tensor | None, target: Tensor | None, pad_vocab: str | None) -> None:
+    """Raise ValueError for shapes or types that do not fit, several devices, or no rows at all."""
+    _check_student(student)
+    if teacher is not None:
+        _check_teacher(student, teacher, pad_vocab)
+    _check_target(student, target)
+    check_device(student, teacher, target)
 
 
 def check_kinds(student: Any, teacher: Any, target: Any) -> None:

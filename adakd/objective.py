@@ -3,7 +3,6 @@
 import math
 import numbers
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, check_finite, read
-from ._rows import Rows, check_kinds, select_rows
+from ._check import NotFiniteError, check_finite, value_of
+from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from .divergence import Divergence
 from .refine import Refinement
 from .signals import Batch, Signals, Taps, is_parameter
@@ -141,6 +140,7 @@ class Objective(nn.Module):
         self.warmups = {name: warmup_epochs.get(name, 0) for name in terms}
         self.ce_weight = float(ce_weight)
         self.cross_entropy = CrossEntropy(class_weights, label_smoothing)
+        self._is_plain = len(terms) < 2 and all(isinstance(term, LogitTerm) for term in terms.values())
         self.chunk = chunk
         self.pad_vocab = pad_vocab
         self.built = not self.builds
@@ -252,39 +252,53 @@ class Objective(nn.Module):
         """
         student = _signals(student_logits)
         teacher = None if teacher_logits is None else _signals(teacher_logits)
-        check_kinds(student.logits, teacher and teacher.logits, target)
-        self._check_call(student.logits, teacher, target, epoch)
+        taught = None if teacher is None else teacher.logits
+        usual = not torch.compiler.is_compiling() and are_usual(student.logits, taught, target)
+        if not usual:
+            check_kinds(student.logits, taught, target)
+            self._check_call(student.logits, teacher, target)
+            check_shapes(student.logits, taught if self.terms else None, target, self.pad_vocab)
+        _check_epoch(epoch)
         rows = select_rows(
             student.logits,
-            None if teacher is None or not self.needs_teacher else teacher.logits,
+            taught if self.terms else None,
             target,
             ignore_index=ignore_index,
-            pad_vocab=self.pad_vocab,
-            may_mask=not any(
-                term.reads_batch or term.keeps_state or not term.per_sample for term in self.terms.values()
-            ),
+            may_mask=self._rows_stand_alone,
         )
         if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
             index = index[rows.keep]
-        if rows.target is not None:
+        if rows.target is not None and not usual:
             rows = rows._replace(target=_ordinary(rows.target))
         batch = Batch(rows.target, index, epoch)
-        with _full_precision(rows.student.device.type):
-            if not len(rows.student):
-                return self._nothing(rows.student)
-            if self.chunk is not None and len(rows.student) > self.chunk:
-                return self._in_slices(rows, batch)
-            return self._whole(rows, batch, student, teacher)
+        device = rows.student.device.type
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
+            # Or else matrix products of a divergence or a rule would fall to the half precision of the caller's autocast.
+            with torch.autocast(device, enabled=False):
+                return self._loss(rows, batch, student, teacher)
+        return self._loss(rows, batch, student, teacher)
 
-    def _check_call(
-        self, logits: Tensor, teacher: Signals | None, target: Tensor | None, epoch: int | None
-    ) -> None:
+    def _loss(self, rows: Rows, batch: Batch, student: Signals, teacher: Signals | None) -> Terms:
+        """Loss of the rows that are left."""
+        count = rows.student.shape[0]
+        if not count:
+            return self._nothing(rows.student)
+        if self.chunk is not None and count > self.chunk:
+            return self._in_slices(rows, batch)
+        return self._whole(rows, batch, student, teacher)
+
+    def _rows_stand_alone(self) -> bool:
+        """Whether no row is compared with another."""
+        return not any(
+            term.reads_batch or term.keeps_state or not term.per_sample for term in self.terms.values()
+        )
+
+    def _check_call(self, logits: Tensor, teacher: Signals | None, target: Tensor | None) -> None:
         if self.needs_teacher and teacher is None:
             raise ValueError(
                 "teacher_logits: this method distills from a teacher and got None; pass the teacher's logits "
                 "for the same images, or use the method 'ce'"
             )
-        _check_epoch(epoch)
         if target is None and self.reads_target:
             why = "the cross entropy has a weight" if self.ce_weight > 0 else "a term reads the labels"
             raise ValueError(
@@ -300,11 +314,12 @@ class Objective(nn.Module):
             )
 
     def _whole(self, rows: Rows, batch: Batch, student: Signals, teacher: Signals | None) -> Terms:
-        if _check.may_read(rows.student):
+        reads = _check.may_read(rows.student)
+        if reads:
             check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
         s = _at_least_fp32(_ordinary(rows.student))
         ce = self._ce(s, rows)
-        total = self.ce_weight * ce
+        total = ce if self.ce_weight == 1 else self.ce_weight * ce
         kd, temperatures, parts = None, None, {}
         if rows.teacher is not None:
             s_rows, t_rows = self._both(s, rows.teacher)
@@ -316,10 +331,12 @@ class Objective(nn.Module):
                     of_teacher = Signals(t_rows, {} if teacher is None else _kept(teacher, rows.keep))
                     values = term(of_student, of_teacher, batch)
                 parts[name] = values.mean() if rows.mask is None else _mean(values, rows.mask, term.reads_batch)
-                total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
+                weight = self.weights[name] * self._warmup(name, batch.epoch)
+                total = torch.add(total, parts[name], alpha=weight)
                 if isinstance(term, LogitTerm) or len(self.terms) == 1:
                     kd = parts[name]
-        _refuse_non_finite(total, s.dtype)
+        if reads:
+            _refuse_non_finite(total, s.dtype)
         terms = Terms(total, ce, torch.zeros_like(ce) if kd is None else kd, temperatures)
         return self._result(terms, parts)
 
@@ -329,7 +346,7 @@ class Objective(nn.Module):
         if student.shape[-1] != teacher.shape[-1]:
             shared = min(student.shape[-1], teacher.shape[-1])
             student, teacher = student[:, :shared], teacher[:, :shared]
-        return student, teacher.to(student.dtype)
+        return student, teacher if teacher.dtype == student.dtype else teacher.to(student.dtype)
 
     def _ce(self, student: Tensor, rows: Rows) -> Tensor:
         if rows.target is None:
@@ -375,7 +392,8 @@ class Objective(nn.Module):
             total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
             if isinstance(term, LogitTerm) or len(self.terms) == 1:
                 kd = parts[name]
-        _refuse_non_finite(total, total.dtype)
+        if _check.may_read(total):
+            _refuse_non_finite(total, total.dtype)
         return self._result(Terms(total, ce, kd, _joined(seen)), parts)
 
     def _slice(
@@ -409,7 +427,7 @@ class Objective(nn.Module):
         return self._result(Terms(zero, nothing, nothing, None), dict.fromkeys(self.terms, nothing))
 
     def _result(self, terms: Terms, parts: Mapping[str, Tensor]) -> Terms:
-        if all(isinstance(term, LogitTerm) for term in self.terms.values()) and len(parts) < 2:
+        if self._is_plain:
             return terms  # whose kd is the one part
         result = SumOfTerms(*terms)
         result.parts = parts
@@ -530,13 +548,6 @@ def check_weight(name: str, value: float) -> None:
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
 
 
-def _full_precision(device: str) -> AbstractContextManager[Any]:
-    """Without it, inside a caller's autocast, matrix products of a divergence or a rule would fall to half precision."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
-
-
 def _signals(outputs: Any) -> Signals:
     return outputs if isinstance(outputs, Signals) else Signals(outputs)
 
@@ -577,7 +588,7 @@ def _at_least_fp32(logits: Tensor) -> Tensor:
 def _check_epoch(epoch: int | None) -> None:
     if epoch is None:
         return
-    if not torch.compiler.is_compiling() and not isinstance(epoch, numbers.Real):
+    if type(epoch) is not int and not torch.compiler.is_compiling() and not isinstance(epoch, numbers.Real):
         raise TypeError(f"epoch: expected a number counted from 1, or None, got {epoch!r}")
     if not epoch >= 1:
         raise ValueError(f"epoch: epochs are counted from 1, got {epoch}")
@@ -585,7 +596,7 @@ def _check_epoch(epoch: int | None) -> None:
 
 def _refuse_non_finite(total: Tensor, dtype: torch.dtype) -> None:
     """The logits are known to be finite."""
-    value = read(total.detach())
+    value = value_of(total)
     if value is not None and not math.isfinite(value):
         raise NotFiniteError(
             f"the loss is {value} although all logits are finite: their scale is beyond {dtype}; "

@@ -691,6 +691,15 @@ def test_a_sharpness_at_its_floor_is_said_once(method):
     criterion(student - 100, teacher + 100, target)
 
 
+def test_logits_are_looked_at_in_calls_1_2_4_8(recwarn):
+    student, teacher, target = gaussian(6, 10)
+    criterion = create_method("dtkd")
+    for call in range(1, 9):
+        assert not recwarn
+        criterion(*((student, teacher) if call < 5 else (student - 100, teacher + 100)), target)
+    assert len(recwarn) == 1
+
+
 # ---- tensors of every kind -----------------------------------------------------------------------------------------
 
 

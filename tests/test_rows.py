@@ -10,6 +10,7 @@ from torch import nn
 
 import adakd
 from adakd import METHODS, Batch, LogitObjective, LogitTerm, Objective, Signals, Term, create_method
+from adakd._rows import are_usual
 from adakd.methods import options_of
 from adakd.refine import Refinement
 
@@ -94,6 +95,44 @@ def test_leading_axes_are_flattened(name):
     a = outcome(one, student, teacher, target, epoch=3)
     b = outcome(other, student.flatten(0, 1), teacher.flatten(0, 1), target.flatten(), epoch=3)
     same((a[0], a[1].flatten(0, 1), a[2]), b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_one_look_at_a_usual_call_changes_nothing(name, monkeypatch):
+    student, teacher, target = (x.float() if x.is_floating_point() else x for x in sequences(ignored=()))
+    batch = student.flatten(0, 1), teacher.flatten(0, 1), target.flatten()
+    assert are_usual(*batch)
+    one, other = made(name).float(), made(name).float()
+    a = outcome(one, *batch, epoch=3)
+    monkeypatch.setattr("adakd.objective.are_usual", lambda *tensors: False)
+    same(a, outcome(other, *batch, epoch=3), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s, t, y: (s.double(), t, y),
+        lambda s, t, y: (s, t.half(), y),
+        lambda s, t, y: (s, t, y.int()),
+        lambda s, t, y: (s, t[:, 1:], y),
+        lambda s, t, y: (s, t, y[1:]),
+        lambda s, t, y: (s[None], t[None], y[None]),
+        lambda s, t, y: (s[:0], t[:0], y[:0]),
+        lambda s, t, y: (s[:, :1], t[:, :1], y),
+        lambda s, t, y: (s, t.to_sparse(), y),
+        lambda s, t, y: (s, t.to("meta"), y),
+        lambda s, t, y: (s, None, y),
+        lambda s, t, y: (s, t, None),
+        lambda s, t, y: (s, t, t.softmax(1)),
+        lambda s, t, y: (s, t.numpy(), y),
+        lambda s, t, y: (s, nn.Parameter(t), y),
+    ],
+)
+def test_all_else_is_looked_at_closely(change):
+    student, teacher, target = (x.float() if x.is_floating_point() else x for x in sequences(ignored=()))
+    batch = student.flatten(0, 1), teacher.flatten(0, 1), target.flatten()
+    assert are_usual(*batch)
+    assert not are_usual(*change(*batch))
 
 
 def test_segmentation_leaves_out_its_own_label():

@@ -1,6 +1,5 @@
 """DIST: correlation of probabilities, between classes and within classes (Huang et al. 2022)."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -23,13 +22,14 @@ def _is_constant(p: Tensor, dim: int) -> Tensor:
     return high - p.amin(dim=dim) <= 4 * torch.finfo(p.dtype).eps * high
 
 
-def _surely_vary(norm: Tensor, mean: Tensor, count: int) -> bool:
+def _surely_vary(norms: Tensor, means: Tensor, count: int) -> bool:
     """Whether what is left of all rows (or columns) of `count` numbers is far more than the rounding of their mean.
 
-    False also where no value may be read.
+    Of both tensors at once, from the products of their norms and of their means: a norm is at most `count` means, so each
+    of the two is then at least its part. False also where no value may be read.
     """
-    smallest = read((norm.detach() / mean.detach()).amin())
-    return smallest is not None and smallest > 100 * math.sqrt(count) * torch.finfo(norm.dtype).eps
+    smallest = read((norms / means).amin())
+    return smallest is not None and smallest > 100 * count**1.5 * torch.finfo(norms.dtype).eps
 
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
@@ -49,9 +49,9 @@ def _plainly(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Callable[[], bool]
     mean_a, mean_b = a.mean(dim=dim, keepdim=True), b.mean(dim=dim, keepdim=True)
     a, b = a - mean_a, b - mean_b
     norm_a, norm_b = (torch.linalg.vector_norm(x, dim=dim, keepdim=True) for x in (a, b))
-    correlation = (a * b).sum(dim=dim) / ((norm_a * norm_b).squeeze(dim) + _EPS)
-    count = a.shape[dim]
-    return correlation, lambda: _surely_vary(norm_a, mean_a, count) and _surely_vary(norm_b, mean_b, count)
+    norms = norm_a * norm_b
+    correlation = (a * b).sum(dim=dim) / (norms.squeeze(dim) + _EPS)
+    return correlation, lambda: _surely_vary(norms.detach(), mean_a.detach() * mean_b.detach(), a.shape[dim])
 
 
 class DIST(Divergence):
@@ -81,10 +81,12 @@ class DIST(Divergence):
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         q = torch.softmax(student / temperatures.student, dim=-1)  # (B, K)
         p = torch.softmax(teacher / temperatures.teacher, dim=-1)
-        rows = 1.0 - _correlation(q, p, dim=1)  # (B,)
-        columns = 1.0 - _correlation(q, p, dim=0).mean() if len(q) > 1 else 0.0
-        scale = (temperatures.student * temperatures.teacher).squeeze(-1)
-        return (self.beta * rows + self.gamma * columns) * scale
+        several = q.shape[0] > 1
+        most = self.beta + self.gamma if several else self.beta
+        value = torch.rsub(_correlation(q, p, dim=1), most, alpha=self.beta)  # (B,)
+        if several:
+            value = torch.sub(value, _correlation(q, p, dim=0).mean(), alpha=self.gamma)
+        return value * (temperatures.student * temperatures.teacher).squeeze(-1)
 
     def extra_repr(self) -> str:
         return f"beta={self.beta:g}, gamma={self.gamma:g}"

@@ -1,11 +1,11 @@
 """Decoupled knowledge distillation (Zhao et al. 2022)."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..temperature import Temperatures
 from .base import Divergence
+from .kl import kl_of_rows
 
 __all__ = ["DKD"]
 
@@ -19,8 +19,8 @@ class DKD(Divergence):
     K - 1 classes. With :math:`\alpha = 1, \beta = 1 - p_y` the sum is KL itself.
 
     The released code masks the target with -1000, which makes a probability exactly 0 and the gradient NaN once
-    the temperature is learned. Here the K - 1 other logits are gathered, and everything stays in log space:
-    the same loss, a finite gradient.
+    the temperature is learned. Here the target's logit is replaced, by a number with no gradient, and everything stays in
+    log space: the same loss, a finite gradient.
 
     Args:
         alpha: weight of TCKD, 1 in the paper.
@@ -38,24 +38,21 @@ class DKD(Divergence):
 
     @staticmethod
     def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Binary log-probabilities (B, 2) and non-target log-probabilities (B, K-1) of scaled logits."""
-        classes = logits.shape[1]
+        """Binary log-probabilities (B, 2) and non-target log-probabilities (B, K) of scaled logits, very low at the target."""
         column = target.unsqueeze(1)  # (B, 1)
-        # Class k of the others is column k for k < y and k + 1 from y on.
-        others = torch.arange(classes - 1, device=logits.device)
-        others = others + (others >= column)  # (B, K-1)
-        rest = logits.gather(1, others)
+        # A finite number: with the probability 0 that it has, infinity would make 0 times infinity of KL.
+        rest = logits.scatter(1, column, torch.finfo(logits.dtype).min / 2)
         rest_total = rest.logsumexp(dim=1, keepdim=True)
-        binary = F.log_softmax(torch.cat([logits.gather(1, column), rest_total], dim=1), dim=1)
+        binary = torch.log_softmax(torch.cat([logits.gather(1, column), rest_total], dim=1), dim=1)
         return binary, rest - rest_total
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         binary_q, rest_q = self._split(student / temperatures.student, target)
         binary_p, rest_p = self._split(teacher / temperatures.teacher, target)
-        tckd = F.kl_div(binary_q, binary_p, reduction="none", log_target=True).sum(dim=-1)  # (B,)
-        nckd = F.kl_div(rest_q, rest_p, reduction="none", log_target=True).sum(dim=-1)
-        scale = (temperatures.student * temperatures.teacher).squeeze(-1)
-        return (self.alpha * tckd + self.beta * nckd) * scale
+        scale = temperatures.student * temperatures.teacher
+        tckd = kl_of_rows(binary_q, binary_p, self.alpha * scale)  # (B,)
+        nckd = kl_of_rows(rest_q, rest_p, self.beta * scale)
+        return tckd + nckd
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}, beta={self.beta:g}"

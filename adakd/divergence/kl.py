@@ -1,6 +1,6 @@
 """Kullback-Leibler divergence of softened probabilities (Hinton et al. 2015)."""
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from ..temperature import Temperatures
@@ -9,15 +9,18 @@ from .base import Divergence
 __all__ = ["KL", "kl_of_rows"]
 
 
-def kl_of_rows(log_q: Tensor, log_p: Tensor) -> Tensor:
-    r"""KL divergence of each row of log-probabilities (B, K), :math:`\sum_k p_k (\log p_k - \log q_k)`. Returns (B,).
+def kl_of_rows(log_q: Tensor, log_p: Tensor, scale: Tensor | None = None) -> Tensor:
+    r"""KL divergence of each row of log-probabilities (B, K), :math:`a_i \sum_k p_k (\log p_k - \log q_k)`. Returns (B,).
 
-    The numbers of ``F.kl_div(..., log_target=True)`` to the last bit, with both signs turned: the gradient for
-    :math:`\log q` then is :math:`-p` times what comes in, one product, and together with that of the softmax
-    :math:`q - p`, without a further pass.
+    The numbers of ``F.kl_div(..., log_target=True)`` with both signs turned: the gradient for :math:`\log q` then is
+    :math:`-a_i p` times what comes in, one product, and together with that of the softmax :math:`q - p`, without a
+    further pass. There the scale :math:`a`, (B, 1) or (1, 1), costs nothing; None for 1.
     """
     p = log_p.exp()
-    minus_p = -p if p.requires_grad else p.neg_()
+    if scale is None:
+        minus_p = -p if p.requires_grad else p.neg_()
+    else:
+        minus_p = p * -scale if p.requires_grad or scale.requires_grad else p.mul_(-scale)
     return ((log_q - log_p) * minus_p).sum(dim=-1)
 
 
@@ -35,6 +38,6 @@ class KL(Divergence):
     """
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
-        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
-        return kl_of_rows(log_q, log_p) * (temperatures.student * temperatures.teacher).squeeze(-1)
+        log_q = torch.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
+        log_p = torch.log_softmax(teacher / temperatures.teacher, dim=-1)
+        return kl_of_rows(log_q, log_p, temperatures.student * temperatures.teacher)

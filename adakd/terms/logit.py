@@ -71,6 +71,7 @@ class LogitTerm(Term):
                 "leave the rule out"
             )
         self._told: set[str] = set()  # what was warned of, once each
+        self._looks = _Spaced()
         self.divergence = divergence
         self.temperature = temperature if temperature is not None else Fixed()
         self.refine = refine
@@ -116,10 +117,11 @@ class LogitTerm(Term):
         """Value of each row (N,), and the temperatures that the rule chose, (N, 1) or (1, 1)."""
         if self.refine is not None:
             student, teacher = self.refine(student, teacher, batch)
-        self._refuse_two_classes(student.shape[-1])
+        if student.shape[-1] < 3:
+            self._refuse_two_classes()
         z_student, z_teacher = self.standardized(student), self.standardized(teacher)
         temperatures = self.temperature(z_student, z_teacher, batch.target, batch.epoch)
-        if _check.may_read(student):
+        if _check.may_read(student) and self._looks():
             self._warn(student, teacher, (z_student, z_teacher), temperatures)
         value = self.divergence(z_student, z_teacher, batch.target, temperatures)
         if self.weight is not None:
@@ -133,7 +135,7 @@ class LogitTerm(Term):
     def _warn(
         self, student: Tensor, teacher: Tensor, z: tuple[Tensor, Tensor], temperatures: Temperatures
     ) -> None:
-        """Of logits of which the teacher can teach next to nothing; once each."""
+        """Of logits of which the teacher can teach next to nothing; once each. What is looked for stays as it is over batches."""
         if "temperature" not in self._told:
             self._tell("temperature", self.temperature.complaint(*z, temperatures))
         if self.standardize is not False and "classes" not in self._told:
@@ -144,8 +146,8 @@ class LogitTerm(Term):
             self._told.add(what)
             warnings.warn(text, stacklevel=8)
 
-    def _refuse_two_classes(self, classes: int) -> None:
-        if classes > 2 or (self.standardize is False and not self.divergence.standardizes):
+    def _refuse_two_classes(self) -> None:
+        if self.standardize is False and not self.divergence.standardizes:
             return
         raise ValueError(
             "student_logits: expected at least 3 classes where logits are standardized, got 2; every row would be "
@@ -155,6 +157,17 @@ class LogitTerm(Term):
 
     def extra_repr(self) -> str:
         return f"standardize={self.standardize!r}"
+
+
+class _Spaced:
+    """True at the calls number 1, 2, 4, 8 and so on: in the long run it costs nothing to look."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> bool:
+        self.calls += 1
+        return self.calls & (self.calls - 1) == 0
 
 
 def _two_values(student: Tensor, teacher: Tensor, z_teacher: Tensor) -> str | None:
