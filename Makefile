@@ -7,7 +7,7 @@ READY := .venv/.ready
 STRICT := -W --keep-going -n --all
 
 .DEFAULT_GOAL := help
-.PHONY: help book html notebooks test check demo bench lint clean
+.PHONY: help book html notebooks test check demo bench lint figures clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,9 +42,18 @@ bench: $(READY) ## measure losses, also beside the published formulas, a trainin
 
 lint: $(READY) ## check style, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@if command -v npm > /dev/null; then $(MAKE) -s node_modules && npm run -s lint; \
+	  else echo "The JavaScript was not checked: npm is not on this machine."; fi
+
+figures: node_modules ## format the live figures' JavaScript and build their modules (needs npm)
+	@npm run -s format && npm run -s build
 
 clean: ## remove the built book (the environment stays)
 	@rm -rf _build
+
+node_modules: package.json
+	@npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

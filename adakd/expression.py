@@ -37,7 +37,7 @@ from torch import Tensor
 
 from .series import lower_factor, upper_factor
 
-__all__ = ["CONSTANTS", "LiveRule", "evaluate", "numbers", "parse"]
+__all__ = ["CONSTANTS", "LiveRule", "Tree", "evaluate", "names", "numbers", "parse"]
 
 Tree = float | str | list[Any]
 """A number, a name, or ``[operation, argument, …]``: what JSON can hold."""
@@ -179,6 +179,17 @@ def _call(name: str, arguments: list[Tree], text: str) -> Tree:
     if name in _SHORTHAND:
         return _parse(formula, dict(zip(parameters, arguments, strict=True)))
     return [name, *arguments]
+
+
+def names(tree: Tree) -> set[str]:
+    """The names and operations that a tree uses.
+
+    >>> sorted(names(parse("tau * max(zt)")))
+    ['*', 'highest', 'tau', 'zt']
+    """
+    if isinstance(tree, str):
+        return {tree}
+    return set().union(*map(names, tree)) if isinstance(tree, list) else set()
 
 
 def numbers(component: type, options: Mapping[str, Any]) -> dict[str, float]:

@@ -1,13 +1,16 @@
 """The live figure of chapter 8: what two losses do to each of a student's logits."""
 
 import math
+from typing import Any
 
 import torch
 import traitlets
 
 from ..logits import pearson, standardize
-from ..methods import create_method
-from .live import asset
+from ..methods import METHODS, create_method
+from .live import style_sheet
+from .module import built_module
+from .rules import live_rule_of, method_for_page, rules_for_page
 from .style import COLORS, Picture, log_axis, picture, use_style
 from .temperature import MadeUpPair, student_logits, teacher_logits
 
@@ -25,8 +28,29 @@ _METHODS = {  # name in adakd.methods: name in the figure, and its options; "tau
     "zkd+mlt": ("MLT", {}),
     "correlation": ("1 − ρ", {}),
 }
+_RAW = ("ce", "kd", "dkd", "ttm", "dtkd", "dist")
+_MENU = {
+    "on raw logits": {name: _METHODS[name][0] for name in _RAW},
+    "on standardized logits": {name: label for name, (label, _) in _METHODS.items() if name not in _RAW},
+}
+_RULES = {live_rule_of(METHODS[name]) for name in _METHODS if METHODS[name].divergence}
 _LABELS = {"peak": 0, "second": 1, "slip": 2}
 _ZERO = 1e-12  # a gradient shorter than this is rounding
+
+
+def _for_page(name: str) -> dict[str, Any]:
+    """A row of `METHODS` for the page, with the figure's options."""
+    chosen = _METHODS[name][1]
+    row = method_for_page(METHODS[name])
+    if "standardize" in row:
+        row["standardize"] = "population"
+    if "divergenceOptions" in row:
+        row["divergenceOptions"] |= {
+            key: value for key, value in chosen.items() if key in row["divergenceOptions"]
+        }
+    row["readsTau"] = "tau" in chosen
+    del row["formula"]
+    return row
 
 
 class GradientExplorer(MadeUpPair):
@@ -60,8 +84,13 @@ class GradientExplorer(MadeUpPair):
         *("peak", "second", "ruled_out", "agreement", "classes", "teacher_scale", "student_scale", "label"),
         *("tau", "a", "b", "bars", "curve"),
     )
-    _esm = asset("kit.js", "pair.js", "stage.js", "gradient.js")
-    _css = asset("kit.css", "gradient.css")
+    _esm = built_module(
+        "gradient.js",
+        LOSSES=_MENU,
+        METHODS={name: _for_page(name) for name in _METHODS},
+        RULES=rules_for_page(sorted(_RULES)),
+    )
+    _css = style_sheet("kit.css", "gradient.css")
 
     teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)
     student_scale = traitlets.Float(2.5, min=0.1, max=100.0).tag(sync=True)

@@ -1,33 +1,28 @@
 """What every live figure shares: its files, a name without an address, a text alternative."""
 
-import re
 from importlib.resources import files
 
 import anywidget
 
 from .style import Picture
 
-__all__ = ["LiveFigure", "asset"]
+__all__ = ["LiveFigure", "style_sheet"]
 
 
-def asset(*names: str) -> str:
-    """Text of the files of these names in ``adakd/explore/static``, one after the other.
+def style_sheet(*names: str) -> str:
+    """Text of the style sheets of these names in ``adakd/explore/static``, one after the other.
 
-    anywidget is given the text and not the path: a path starts a file watcher and ties a notebook to a machine.
-    One text, because a module in a page without a server cannot import another. Of JavaScript without its lines of
-    comment and its indentation: every page of the book carries it.
+    anywidget is given the text and not the path: a path starts a file watcher and ties a notebook to a machine. So it is
+    with the JavaScript, see `adakd.explore.module`.
     """
     static = files(__package__) / "static"
-    texts = {name: static.joinpath(name).read_text(encoding="utf-8") for name in names}
-    bare = {name: re.sub(r"(?m)^ *(//.*\n)?", "", text) for name, text in texts.items() if name.endswith(".js")}
-    return "\n".join((texts | bare).values())
+    return "\n".join(static.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
 class LiveFigure(anywidget.AnyWidget):
     """A figure whose JavaScript computes everything in the page, and whose traits follow it where a kernel runs.
 
-    A subclass gives ``_esm`` and ``_css`` (``kit`` first, which all share, then ``pair`` and ``stage`` where it needs
-    them, then its own), its controls as traits named
+    A subclass gives ``_esm`` (from `built_module`) and ``_css`` (``kit.css`` first, which all share), its controls as traits named
     in ``controls``, ``values``, ``describe`` and ``still``.
     """
 

@@ -1,8 +1,6 @@
 """The playground: a teacher and two students in the plane, trained in the page while the reader watches."""
 
 import copy
-import inspect
-import json
 from typing import Any
 
 import torch
@@ -10,18 +8,19 @@ import traitlets
 from torch import nn
 from torch.nn.utils import vector_to_parameters
 
-from ..divergence import DIVERGENCES
-from ..methods import get_method
-from ..temperature import RULES
+from ..methods import METHODS, RULE_NAMES, Method, get_method
 from .gallery import GALLERY
-from .live import LiveFigure, asset
+from .live import LiveFigure, style_sheet
+from .module import built_module
 from .plane import DATA, WATCHED, Lesson, Setting, StudentSetting, centres, make_points
+from .rules import live_rule_of, method_for_page, plays, rules_for_page
 from .style import COLORS, Picture, log_axis, picture, use_style
 
 __all__ = ["Playground"]
 
-# What the page can train, by heading of its menu: the row of adakd.METHODS, or spelled as there, and what to call it.
-_MENU = {
+# Menu of the methods: the rows of adakd.METHODS that were given a place and a name, by heading. What else the page can
+# train stands under the last heading, by its formula.
+_CALLED = {
     "labels": {"ce": "labels alone"},
     "soft labels": {
         "kd": "soft labels",
@@ -46,6 +45,34 @@ _MENU = {
         "wttm": "the same, weighted",
     },
 }
+_REST = "other temperatures"
+# The divergences of static/divergences.js. It has DIST of a single row only, which is for another figure.
+_DIVERGENCES = ("kl", "dkd", "anchored", "ttm", "correlation")
+
+
+def _can_train(row: Method) -> bool:
+    if row.divergence is None:
+        return row.term is None
+    rule = live_rule_of(row)
+    return row.divergence in _DIVERGENCES and row.weight in (None, "power_sum") and bool(rule) and plays(rule)
+
+
+def _menu() -> dict[str, dict[str, str]]:
+    """Heading: {method: what it is called}. Every rule that the page can train with is in it, at least as ``kd+<rule>``."""
+    placed = {name for names in _CALLED.values() for name in names}
+    used = {live_rule_of(get_method(name)) for name in placed}
+    rest = {}
+    for name, row in METHODS.items():
+        if name not in placed and "+" not in name and _can_train(row):
+            used.add(live_rule_of(row))
+            rest[name] = row.formula.split("τ = ")[-1]
+    for suffix, rule in RULE_NAMES.items():
+        if suffix not in used and plays(suffix):
+            rest[f"zkd+{suffix}" if rule.standardize else f"kd+{suffix}"] = rule.formula
+    return {**_CALLED, **({_REST: rest} if rest else {})}
+
+
+_MENU = _menu()
 _METHODS = tuple(name for names in _MENU.values() for name in names)
 # Ten classes: neighbours on a ring differ in hue and in lightness.
 _CLASSES = (
@@ -87,41 +114,12 @@ def _trait(name: str) -> traitlets.TraitType:
     return trait.tag(sync=True)
 
 
-_READ = ("tau", "reference", "magnitude", "floor", "start", "end", "alpha", "beta", "anchor", "weighted")
-
-
-def _options(component: type | None, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The options of a divergence or rule that the page reads: the row's own, and the defaults of the others."""
-    if component is None:
-        return {}
-    parameters = inspect.signature(component).parameters
-    return {name: chosen.get(name, parameters[name].default) for name in _READ if name in parameters}
-
-
-def _rows() -> dict[str, dict[str, Any]]:
-    """The rows of `adakd.METHODS` that the page computes by."""
-    table = {}
-    for name in _METHODS:
-        row = get_method(name)
-        settings = {
-            "formula": row.formula.removesuffix(f", τ = {row.rule_options.get('tau', 0):g}"),
-            "divergence": row.divergence,
-            "divergence_options": _options(DIVERGENCES.get(row.divergence), row.divergence_options),
-            "rule": row.rule,
-            "rule_options": _options(RULES.get(row.rule), row.rule_options),
-            **{key: getattr(row, key) for key in ("standardize", "ce_weight", "kd_weight", "warmup_epochs")},
-        }
-        if row.weight == "power_sum":  # in the page it is an option of the divergence
-            settings["divergence_options"]["weighted"] = True
-        # What is nothing, 0 or False is left out.
-        table[name] = {key: value for key, value in settings.items() if value or key == "rule_options"}
-    return table
-
-
-def _constants() -> str:
-    """What the page's text gets from Python, so that it is written once: methods, colours, questions."""
-    constants = {
-        "METHODS": _rows(),
+def _constants() -> dict[str, Any]:
+    """What the page's text gets from Python, so that it is written once: methods, rules, colours, questions."""
+    rows = [get_method(name) for name in _METHODS]
+    return {
+        "METHODS": {row.name: method_for_page(row) for row in rows},
+        "RULES": rules_for_page(dict.fromkeys(live_rule_of(row) for row in rows if row.divergence), zoo=False),
         "MENU": _MENU,
         "CLASSES": _CLASSES,
         "LENGTH": LENGTH,
@@ -130,10 +128,6 @@ def _constants() -> str:
         "WHOLE": ("classes", "transfer", "width", "seed"),
         "GALLERY": [question.as_json() for question in GALLERY],
     }
-    text = {
-        name: json.dumps(value, ensure_ascii=False, separators=(",", ":")) for name, value in constants.items()
-    }
-    return "".join(f"const {name} = {value};\n" for name, value in text.items())
 
 
 class Playground(LiveFigure):
@@ -166,8 +160,8 @@ class Playground(LiveFigure):
     """
 
     controls = tuple(_START)
-    _esm = _constants() + asset("kit.js", "plane.js", "playground.js")
-    _css = asset("kit.css", "playground.css")
+    _esm = built_module("playground.js", **_constants())
+    _css = style_sheet("kit.css", "playground.css")
 
     data = _trait("data")
     classes = _trait("classes")

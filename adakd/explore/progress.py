@@ -6,7 +6,8 @@ from typing import Any
 
 import traitlets
 
-from .live import LiveFigure, asset
+from .live import LiveFigure, style_sheet
+from .module import built_module
 from .style import COLORS, Picture, picture, use_style
 
 __all__ = ["TrainingProgress"]
@@ -57,8 +58,8 @@ class TrainingProgress(LiveFigure):
     """
 
     controls = ("runs", "epoch", "part", "hidden")
-    _esm = asset("kit.js", "stage.js", "progress.js")
-    _css = asset("kit.css", "progress.css")
+    _esm = built_module("progress.js")
+    _css = style_sheet("kit.css", "progress.css")
 
     runs = traitlets.List().tag(sync=True)
     epoch = traitlets.Int(0, min=0).tag(sync=True)

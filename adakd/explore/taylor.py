@@ -9,7 +9,8 @@ import traitlets
 from .. import series
 from ..logits import standardize
 from ..temperature import MaxLogit
-from .live import LiveFigure, asset
+from .live import LiveFigure, style_sheet
+from .module import built_module
 from .style import COLORS, Picture, picture, use_style
 from .temperature import teacher_logits
 
@@ -60,8 +61,8 @@ class TaylorExplorer(LiveFigure):
     """
 
     controls = ("order", "tau", "row", "classes")
-    _esm = asset("kit.js", "pair.js", "stage.js", "taylor.js")
-    _css = asset("kit.css", "taylor.css")
+    _esm = built_module("taylor.js", ROWS=_ROWS)
+    _css = style_sheet("kit.css", "taylor.css")
 
     order = traitlets.Int(2, min=1, max=10).tag(sync=True)
     tau = traitlets.Float(2.0, min=0.1, max=20.0).tag(sync=True)

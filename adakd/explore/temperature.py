@@ -7,18 +7,18 @@ import traitlets
 
 from ..divergence import KL
 from ..logits import pearson, standardize
+from ..methods import RULE_NAMES
 from ..series import lower_factor, upper_factor
 from ..temperature import Fixed, MaxLogit
-from .live import LiveFigure, asset
+from .live import LiveFigure, style_sheet
+from .module import built_module
+from .rules import rules_for_page
 from .style import COLORS, Picture, log_axis, picture, use_style
 
 __all__ = ["TemperatureExplorer", "student_logits", "teacher_logits"]
 
-_RULES = {
-    "teacher": MaxLogit(reference="teacher"),
-    "both": MaxLogit(),
-    "absolute": MaxLogit(magnitude="absolute"),
-}
+_SHOWN = {"teacher": "mlt-teacher", "both": "mlt", "absolute": "mlt-abs"}  # rows of RULE_NAMES
+_RULES = {name: MaxLogit(**RULE_NAMES[row].options) for name, row in _SHOWN.items()}
 
 
 def teacher_logits(peak: float, second: float, ruled_out: float, classes: int) -> torch.Tensor:
@@ -74,8 +74,8 @@ class TemperatureExplorer(MadeUpPair):
     """
 
     controls = ("peak", "second", "ruled_out", "agreement", "classes", "tau", "rule")
-    _esm = asset("kit.js", "pair.js", "stage.js", "temperature.js")
-    _css = asset("kit.css", "temperature.css")
+    _esm = built_module("temperature.js", RULES=rules_for_page(_SHOWN.values()))
+    _css = style_sheet("kit.css", "temperature.css")
 
     tau = traitlets.Float(1.0, min=0.1, max=100.0).tag(sync=True)
     rule = traitlets.Enum(["hand", *_RULES], default_value="both").tag(sync=True)

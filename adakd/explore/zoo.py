@@ -2,38 +2,48 @@
 
 import functools
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 import traitlets
 
 from ..divergence import KL
-from ..logits import peak as highest
 from ..logits import standardize
 from ..methods import METHODS, RULE_NAMES
-from ..temperature import DTKD, DTS, RULES, TemperatureRule, Temperatures
-from .live import asset
+from ..temperature import DTS, RULES, TemperatureRule, Temperatures
+from .live import style_sheet
+from .module import built_module
+from .rules import FIXED, live_rule, options_of_rule, rules_for_page
 from .style import COLORS, Picture, log_axis, picture, use_style
 from .temperature import MadeUpPair, student_logits, teacher_logits
 
 __all__ = ["ZooExplorer"]
 
-_ROWS = {  # group: {rule: name}; those of _STANDARDIZED are published for standardized logits
-    "fixed": {"kd": "KD", "zkd": "zKD"},
-    "from the height of the logits": {
-        "mlt-teacher": "MLT, teacher",
-        "mlt": "MLT, both",
-        "mlt-abs": "MLT, absolute",
-        "mlt-two-sided": "MLT, two-sided",
-        "dtkd": "DTKD",
-        "dtkd-max": "DTKD, max",
-    },
-    "from how alike the two are": {"cswt": "CSWT, batch", "cswt-unit": "CSWT, alone", "adakd": "AdaKD"},
-    "by schedule and loss gap": {"dts": "DTS"},
-    "learned, at the start": {"ctkd": "CTKD", "meta": "Meta", "itkd": "ITKD"},
-}
+_GROUPS = (  # in this order; a group that is not among them comes before the last
+    "fixed",
+    "from the height of the logits",
+    "from how alike the two are",
+    "by schedule and loss gap",
+    "learned, at the start",
+)
+
+
+def _rows() -> dict[str, dict[str, str]]:
+    """Group: {row: name}. The fixed temperatures are rows of `METHODS`, all others suffixes of `RULE_NAMES`."""
+    groups: dict[str, dict[str, str]] = {group: {} for group in _GROUPS[:-1]}
+    groups["fixed"] = {"kd": "KD", "zkd": "zKD"}
+    last: dict[str, str] = {}
+    for suffix, row in RULE_NAMES.items():
+        if row.live:
+            group = last if row.live.group == _GROUPS[-1] else groups.setdefault(row.live.group, {})
+            group[suffix] = row.live.name or suffix
+    return {**groups, _GROUPS[-1]: last}
+
+
+_ROWS = _rows()
 _NAMES = functools.reduce(dict.__or__, _ROWS.values())
-_STANDARDIZED = {"zkd", "mlt-teacher", "mlt", "mlt-abs", "mlt-two-sided"}
+_STANDARDIZED = {"zkd", *(suffix for suffix, row in RULE_NAMES.items() if row.standardize)}
+_NOT_SHOWN = [suffix for suffix, row in RULE_NAMES.items() if not row.live]
 _COMPANIONS = (0.5, 0.75, 0.95)  # agreement of the other students in the batch
 _LABELS = {"peak": 0, "second": 1, "slip": 2}
 
@@ -47,8 +57,25 @@ def _rule(name: str) -> TemperatureRule:
     return RULES[rule](**options).double().eval()
 
 
+def _zoo_for_page() -> dict[str, dict[str, Any]]:
+    """The table ZOO of static/zoo.js."""
+    table = {}
+    for row, name in _NAMES.items():
+        rule = RULE_NAMES.get(row)
+        entry = {
+            "name": name,
+            "rule": row if rule else FIXED,
+            "formula": f"τ = {rule.formula if rule else format(METHODS[row].rule_options['tau'], 'g')}",
+            "options": {} if rule else METHODS[row].rule_options,
+            "standardized": row in _STANDARDIZED,
+            "note": rule.live.note if rule and rule.live else "",
+        }
+        table[row] = {key: value for key, value in entry.items() if value}
+    return table
+
+
 class ZooExplorer(MadeUpPair):
-    """Where fifteen temperature rules put τ for one pair of logits, and the softmax that each of them makes of it.
+    """Where the temperature rules put τ for one pair of logits, and the softmax that each of them makes of it.
 
     The teacher's logits are ``teacher_scale`` times standardized ones, the student's ``student_scale`` times
     standardized ones plus ``shift``. A rule reads these raw logits, or the standardized ones, as its paper has it.
@@ -81,8 +108,14 @@ class ZooExplorer(MadeUpPair):
         *("peak", "second", "ruled_out", "agreement", "classes"),
         *("teacher_scale", "student_scale", "shift", "label", "epoch", "logits", "rule"),
     )
-    _esm = asset("kit.js", "pair.js", "stage.js", "zoo.js")
-    _css = asset("kit.css", "zoo.css")
+    _esm = built_module(
+        "zoo.js",
+        RULES=rules_for_page([FIXED, *(row for row in _NAMES if row in RULE_NAMES)]),
+        ZOO=_zoo_for_page(),
+        GROUPS={group: [*rows] for group, rows in _ROWS.items()},
+        NOT_SHOWN=f"Not shown here, for no formula does: {', '.join(_NOT_SHOWN)}." if _NOT_SHOWN else "",
+    )
+    _css = style_sheet("kit.css", "zoo.css")
 
     teacher_scale = traitlets.Float(3.0, min=0.1, max=100.0).tag(sync=True)
     student_scale = traitlets.Float(2.5, min=0.1, max=100.0).tag(sync=True)
@@ -108,42 +141,35 @@ class ZooExplorer(MadeUpPair):
     def temperatures(self, name: str) -> Temperatures:
         """What the rule of that row says of the pair, each (1, 1)."""
         student, teacher = self.batch(self.reads_standardized(name))
-        rule, target = _rule(name), torch.full((1,), _LABELS[self.label])
+        rule, target = _rule(name), torch.full((len(student),), _LABELS[self.label])
         if isinstance(rule, DTS):
             rule.momentum = 0.0  # so that one step is where the running mean settles
-            rule.train()(student[:1], teacher[:1], target, self.epoch)
+            rule.train()(student[:1], teacher[:1], target[:1], self.epoch)
             rule.eval()
         with torch.no_grad():
-            return Temperatures(*(tau[:1] for tau in rule(student, teacher, None, self.epoch)))
+            return Temperatures(*(tau[:1] for tau in rule(student, teacher, target, self.epoch)))
 
-    def published_dtkd(self, name: str) -> list[float]:
-        """DTKD's two temperatures as its formula has them, without the floor that adakd puts under the sharpness."""
-        student, teacher = (rows[:1] for rows in self.batch(self.reads_standardized(name)))
-        rule = _rule(name)
-        assert isinstance(rule, DTKD)
-        m_s, m_t = (
-            highest(rows) if rule.magnitude == "max" else rows.logsumexp(dim=-1, keepdim=True)
-            for rows in (student, teacher)
-        )
-        return [(2 * rule.tau * m / (m_s + m_t)).item() for m in (m_s, m_t)]
-
-    def _gap(self) -> float:
-        target = torch.full((1,), _LABELS[self.label])
-        student, teacher = (
-            F.cross_entropy(rows[:1], target) for rows in self.batch(self.reads_standardized("dts"))
-        )
-        return (student - teacher).item()
+    def published(self, name: str) -> list[float] | None:
+        """The two temperatures [student, teacher] as the source prints them, where the library guards them; else None."""
+        live = live_rule(name) if name in RULE_NAMES else None
+        if live is None or live.printed is None:
+            return None
+        student, teacher = self.batch(self.reads_standardized(name))
+        target = torch.full((len(student),), _LABELS[self.label])
+        both = live.temperatures(student, teacher, options_of_rule(name), target, self.epoch, printed=True)
+        return [tau[0].item() for tau in both]
 
     def refused(self, name: str) -> bool:
         """Whether the published formula gives this pair a temperature that is not above 0."""
-        return name.startswith("dtkd") and min(self.published_dtkd(name)) <= 0
+        published = self.published(name)
+        return published is not None and min(published) <= 0
 
-    def values(self) -> dict[str, float | list[float]]:
+    def values(self) -> dict[str, Any]:
         """Every number the figure shows, computed by adakd; the page computes the same in JavaScript.
 
         Keys: for each rule its name: [τ of the student, τ of the teacher]; ``peaks``: the teacher's probability of
-        its peak class by each rule; ``published_dtkd``, ``published_dtkd-max``: [student, teacher] without a guard;
-        ``gap``: by how much the student's cross entropy exceeds the teacher's, as DTS sees it. Of the chosen rule:
+        its peak class by each rule; ``published_`` and a rule's name: [student, teacher] as its source prints them, None
+        where the library has the same. Of the chosen rule:
         tau_student, tau_teacher, entropy (of the teacher, in nats), loss (τ_s·τ_t·KL), p and q (probabilities of peak,
         second, slip, all others, ruled out, by teacher and student).
         """
@@ -153,15 +179,13 @@ class ZooExplorer(MadeUpPair):
             _, teacher = self.batch(self.reads_standardized(name))
             peaks.append(torch.softmax(teacher[:1] / tau.teacher, dim=-1)[0, 0].item())
             result[name] = [tau.student.item(), tau.teacher.item()]
-            if name.startswith("dtkd"):
-                result[f"published_{name}"] = self.published_dtkd(name)
+            result[f"published_{name}"] = self.published(name)
         student, teacher = (rows[:1] for rows in self.batch(self.reads_standardized(self.rule)))
         tau = self.temperatures(self.rule)
         log_p = torch.log_softmax(teacher / tau.teacher, dim=-1)
         p, q = log_p.exp()[0], torch.softmax(student / tau.student, dim=-1)[0]
         return result | {
             "peaks": peaks,
-            "gap": self._gap(),
             "tau_student": tau.student.item(),
             "tau_teacher": tau.teacher.item(),
             "entropy": -(log_p.exp() * log_p).sum().item(),
@@ -181,7 +205,7 @@ class ZooExplorer(MadeUpPair):
             else f"τ = {v['tau_teacher']:.2f} (teacher), {v['tau_student']:.2f} (student)"
         )
         return (
-            f"For this pair fifteen rules put the teacher's τ between {lowest:.2f} and {top:.2f}. "
+            f"For this pair {len(_NAMES)} rules put the teacher's τ between {lowest:.2f} and {top:.2f}. "
             f"{_NAMES[self.rule]}: {tau}, the teacher's peak class gets {v['p'][0]:.2f}, τ²·KL = {v['loss']:.3f}."
             + (f" Refused: {' and '.join(refused)}, whose formula gives a τ below 0." if refused else "")
         )
@@ -191,7 +215,7 @@ class ZooExplorer(MadeUpPair):
 
         use_style()
         v = self.values()
-        figure, (zoo, bars) = plt.subplots(1, 2, figsize=(7.2, 4.4), width_ratios=(3, 2))
+        figure, (zoo, bars) = plt.subplots(1, 2, figsize=(7.2, 1.4 + 0.2 * len(_NAMES)), width_ratios=(3, 2))
         y, ticks = 0.0, {}
         beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
         for group, names in _ROWS.items():

@@ -1,7 +1,6 @@
 /* Shows what a term means and what an equation says beside the link that names it: to a pointer that rests on it, to the
    keyboard's focus, and to a touch. One box a page; Escape closes it. Formulas are set by the page's own MathJax. */
 (() => {
-  "use strict";
   const links = document.querySelectorAll("a.term[title], a.equation[data-tex]");
   if (!links.length) return;
 
@@ -52,7 +51,11 @@
     shown = link;
     link.setAttribute("aria-describedby", box.id);
     place(link);
-    if (link.dataset.tex && window.MathJax?.typesetPromise && !node.querySelector("mjx-container")) {
+    if (
+      link.dataset.tex &&
+      window.MathJax?.typesetPromise &&
+      !node.querySelector("mjx-container")
+    ) {
       await MathJax.typesetPromise([node]);
       if (shown === link) place(link);
     }

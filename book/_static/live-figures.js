@@ -6,14 +6,15 @@
 
    A classic deferred script, because type=module does not load over file://; import() of a Blob does. */
 (() => {
-  "use strict";
   const STATE = 'script[type="application/vnd.jupyter.widget-state+json"]';
   const VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]';
   const REFERENCE = "IPY_MODEL_";
 
   function makeModel(values, models) {
     const listeners = new Map(); // event name -> array of callbacks
-    const emit = (event, ...args) => [...(listeners.get(event) ?? [])].forEach((callback) => callback(...args));
+    const emit = (event, ...args) => {
+      for (const callback of [...(listeners.get(event) ?? [])]) callback(...args);
+    };
     const model = {
       get: (name) => (Object.hasOwn(values, name) ? values[name] : undefined),
       set(name, value) {
@@ -28,11 +29,15 @@
         if (changed) emit("change", model, {});
       },
       on(events, callback) {
-        for (const event of events.split(/\s+/)) listeners.set(event, [...(listeners.get(event) ?? []), callback]);
+        for (const event of events.split(/\s+/))
+          listeners.set(event, [...(listeners.get(event) ?? []), callback]);
       },
       off(events, callback) {
         for (const event of events?.split(/\s+/) ?? [...listeners.keys()]) {
-          listeners.set(event, (listeners.get(event) ?? []).filter((other) => callback && other !== callback));
+          listeners.set(
+            event,
+            (listeners.get(event) ?? []).filter((other) => callback && other !== callback),
+          );
         }
       },
       save_changes() {},
@@ -50,19 +55,26 @@
 
   /* Into a saved value by its own keys only: a path through __proto__ would lead to every object of the page. */
   function step(node, key) {
-    if (!Object.hasOwn(node, key)) throw new Error(`its saved state has a buffer at ${key}, where there is nothing`);
+    if (!Object.hasOwn(node, key))
+      throw new Error(`its saved state has a buffer at ${key}, where there is nothing`);
     return node[key];
   }
 
   /* Binary values (arrays) are saved beside the state, as base64 with the path where they belong. */
   function placeBuffers(values, buffers = []) {
     for (const { path, data, encoding } of buffers) {
-      const bytes = encoding === "hex"
-        ? Uint8Array.from(data.match(/../g) ?? [], (pair) => parseInt(pair, 16))
-        : Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+      const bytes =
+        encoding === "hex"
+          ? Uint8Array.from(data.match(/../g) ?? [], (pair) => parseInt(pair, 16))
+          : Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
       const last = path.at(-1);
       const holder = path.slice(0, -1).reduce(step, values);
-      Object.defineProperty(holder, last, { value: new DataView(bytes.buffer), writable: true, enumerable: true, configurable: true });
+      Object.defineProperty(holder, last, {
+        value: new DataView(bytes.buffer),
+        writable: true,
+        enumerable: true,
+        configurable: true,
+      });
     }
   }
 
@@ -84,7 +96,8 @@
       const loading = import(url)
         .then(async (module) => {
           if (module.render) return { render: module.render };
-          const widget = typeof module.default === "function" ? await module.default() : module.default;
+          const widget =
+            typeof module.default === "function" ? await module.default() : module.default;
           if (!widget) throw new Error("its module has no default export");
           return widget;
         })
@@ -104,7 +117,11 @@
   async function start(entry, leaving) {
     const widget = await load(entry.values._esm);
     addStyle(entry.values._css);
-    const cleanup = await widget.initialize?.({ model: entry.model, signal: leaving, experimental: {} });
+    const cleanup = await widget.initialize?.({
+      model: entry.model,
+      signal: leaving,
+      experimental: {},
+    });
     if (typeof cleanup === "function") leaving.addEventListener("abort", cleanup);
     return widget;
   }
@@ -113,12 +130,18 @@
     const id = JSON.parse(box.querySelector(VIEW).textContent).model_id;
     const entry = models.get(id);
     if (!entry) throw new Error("its saved state is not in the page");
-    const widget = await (entry.started ??= start(entry, leaving));
+    entry.started ??= start(entry, leaving);
+    const widget = await entry.started;
     const el = document.createElement("div");
     el.className = "live-figure-canvas";
     box.append(el); // before render, so that a figure can measure itself
     try {
-      const cleanup = await widget.render?.({ model: entry.model, el, signal: leaving, experimental: {} });
+      const cleanup = await widget.render?.({
+        model: entry.model,
+        el,
+        signal: leaving,
+        experimental: {},
+      });
       if (typeof cleanup === "function") leaving.addEventListener("abort", cleanup);
     } catch (error) {
       el.remove();
@@ -146,13 +169,16 @@
   try {
     models = readModels();
   } catch (error) {
-    boxes.forEach((box) => sayWhy(box, error));
+    for (const box of boxes) sayWhy(box, error);
     return;
   }
-  const drawn = [...boxes].map((box) => mount(box, models, leave.signal).catch((error) => sayWhy(box, error)));
+  const drawn = [...boxes].map((box) =>
+    mount(box, models, leave.signal).catch((error) => sayWhy(box, error)),
+  );
 
   // Formulas wait for the figures, which take a fraction of their time: this script comes before MathJax's.
-  const settings = (window.MathJax ??= {});
+  window.MathJax ??= {};
+  const settings = window.MathJax;
   settings.startup = {
     ...settings.startup,
     pageReady: () => Promise.all(drawn).then(() => window.MathJax.startup.defaultPageReady()),

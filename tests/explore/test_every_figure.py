@@ -8,7 +8,7 @@ from made_up_runs import Example
 from pages import drawn, pictures, words
 
 from adakd import explore
-from adakd.explore.live import LiveFigure, asset
+from adakd.explore.live import LiveFigure, style_sheet
 
 
 class Lesson(explore.Playground):
@@ -160,12 +160,10 @@ def test_output_is_the_same_on_every_run_and_has_words_and_a_picture(figure):
 
 @every_figure
 def test_its_files_are_small_and_name_no_host(figure):
-    shared = sum(len(asset(name).encode()) for name in ("kit.js", "pair.js", "stage.js"))
-    assert shared < 14_000
-    assert len(asset("kit.css").encode()) < 7_000
+    assert len(style_sheet("kit.css").encode()) < 7_000
     trains = issubclass(figure, explore.Playground)  # this one has an engine
     assert len(figure._esm.encode()) < (60_000 if trains else 30_000)
-    assert len(figure._css.removeprefix(asset("kit.css")).encode()) < (4_500 if trains else 3_000)
+    assert len(figure._css.removeprefix(style_sheet("kit.css")).encode()) < (4_500 if trains else 3_000)
     for text in (figure._esm, figure._css):
         assert "//" not in text.replace("http://www.w3.org/2000/svg", "").replace("// ", "").replace("//  ", "")
         assert "@import" not in text

@@ -47,9 +47,9 @@ def test_losses_gradients_and_temperatures_of_every_method_agree_with_adakd(open
         "(cases) => cases.map((c) => {"
         + TO_ARRAYS
         + """const one = new figure.Objective(c.setting), K = c.student[0].length;
-        const found = one.evaluate(S, T, c.labels, 9, K, c.epoch);
-        const taus = one.divergence && c.student.map((s, r) => one.temperatures(one.ready(s), one.ready(c.teacher[r])));
-        return {...found, pull: [...one.pull.subarray(0, 9 * K)], theta: [...one.thetaPull], taus};
+        const batch = [S, T, c.labels, 9, K, c.epoch], found = one.evaluate(...batch);
+        const gradient = [...one.gradient.subarray(0, 9 * K)], learned = [...one.learnedGradient];
+        return {...found, gradient, learned, taus: one.temperatures(...batch)};
         })""",
         [
             {
@@ -68,9 +68,9 @@ def test_losses_gradients_and_temperatures_of_every_method_agree_with_adakd(open
         terms.total.backward()
         where = f"{setting} K={student.shape[1]} epoch={epoch}"
         assert found["total"] == pytest.approx(terms.total.item(), rel=1e-9, abs=1e-9), where
-        assert found["pull"] == pytest.approx(student.grad.flatten().tolist(), rel=1e-6, abs=1e-9), where
+        assert found["gradient"] == pytest.approx(student.grad.flatten().tolist(), rel=1e-6, abs=1e-9), where
         thetas = [parameter.grad.item() for parameter in objective.parameters()]
-        assert found["theta"] == pytest.approx(thetas, rel=1e-6, abs=1e-12), where
+        assert found["learned"] == pytest.approx(thetas, rel=1e-6, abs=1e-12), where
         if terms.temperature is not None:
             for side, tau in enumerate(terms.temperature):
                 expected = tau.detach().expand(9, 1).flatten().tolist()

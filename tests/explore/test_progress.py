@@ -9,7 +9,7 @@ from made_up_runs import Example, history, row
 from pages import box_of, drawn, pictures, words
 
 from adakd.explore import TrainingProgress
-from adakd.explore.live import asset
+from adakd.explore.live import style_sheet
 
 
 def state(figure):
@@ -228,6 +228,6 @@ def test_a_long_run_still_fits_a_phone(open_figure):
 
 
 def test_nothing_moves_by_itself():
-    css = asset("kit.css", "progress.css")
+    css = style_sheet("kit.css", "progress.css")
     assert "transition" not in css
     assert "animation" not in css

@@ -1,132 +1,243 @@
 // Chapters 9 and 10: runs as they train. The page draws what the state holds, while a cell runs and afterwards.
 
-const READ = ["loss", "train", "test", "rho", "tau"];
+import { choice, slider, toggle, traits } from "./controls.js";
+import {
+  circle,
+  draggable,
+  gridLines,
+  html,
+  label,
+  line,
+  path,
+  picture,
+  svg,
+  ticks,
+  ticksBelow,
+} from "./drawing.js";
+import { clamp, highest, lowest, mean } from "./math.js";
+import { stage } from "./stage.js";
+import { num } from "./words.js";
+
+const READ = ["loss", "train", "test", "rho", "tau"]; // what `shown` has of each run, in this order
+
+const isDrawn = (state, run) => run.epoch.length && !state.hidden.includes(run.name);
+const drawnRuns = (state) => state.runs.filter((run) => isDrawn(state, run));
 
 export function compute(state) {
   const last = highest([0, ...state.runs.flatMap((run) => run.epoch)]);
-  const epoch = state.epoch ? Math.min(state.epoch, last) : last, shown = Object.create(null); // a run may have any name
-  for (const run of drawn(state)) {
-    const known = run.epoch.flatMap((e, i) => (e <= epoch ? [i] : [])), now = known.at(-1);
-    if (now === undefined) continue;
-    const measured = known.filter((i) => run.test[i] !== null).at(-1);
-    shown[run.name] = READ.map((key) => (key === "test" ? run.test[measured] ?? null : run[key][now]));
+  const epoch = state.epoch ? Math.min(state.epoch, last) : last;
+  const shown = Object.create(null); // a run may have any name
+  for (const run of drawnRuns(state)) {
+    const known = run.epoch.flatMap((e, i) => (e <= epoch ? [i] : []));
+    const now = known.at(-1);
+    if (now !== undefined) {
+      const measured = known.filter((i) => run.test[i] !== null).at(-1);
+      const read = (key) => (key === "test" ? (run.test[measured] ?? null) : run[key][now]);
+      shown[run.name] = READ.map(read);
+    }
   }
   return { epoch, last, total: highest([1, last, ...state.runs.map((run) => run.epochs)]), shown };
 }
 
-const drawn = (state) => state.runs.filter((run) => run.epoch.length && !state.hidden.includes(run.name));
-const group = (name) => name.split(",")[0];
-const look = (state, name) => { // runs of one group share colour and dash
-  const groups = [...new Set(state.runs.map((run) => group(run.name)))];
-  return "g" + Math.min(4, groups.indexOf(group(name)));
+// Runs of one group share color and dash.
+const groupOf = (name) => name.split(",")[0];
+function lookOf(state, name) {
+  const groups = [...new Set(state.runs.map((run) => groupOf(run.name)))];
+  return `g${Math.min(4, groups.indexOf(groupOf(name)))}`;
+}
+
+// ---- words ----
+
+const PARTS = {
+  loss: ["total", "The whole loss", "Loss"],
+  kd: ["distillation", "What the teacher says", "Distillation loss"],
+  ce: ["labels", "What the labels say", "Cross entropy"],
 };
+const percent = (x) => (x === null ? "not yet measured" : `${x.toFixed(1)} %`);
 
-// ---- words ----------------------------------------------------------------------------------------------------
-
-const PARTS = { loss: ["total", "The whole loss", "Loss"], kd: ["distillation", "What the teacher says", "Distillation loss"],
-  ce: ["labels", "What the labels say", "Cross entropy"] };
-const percent = (x) => (x === null ? "not yet measured" : x.toFixed(1) + " %");
-
-function readings(shown) { // of each group its mean: one entry per colour
-  const rows = Object.entries(shown), groups = [...new Set(rows.map(([name]) => group(name)))];
-  return groups.map((one) => {
-    const own = rows.filter(([name]) => group(name) === one).map(([, row]) => row);
-    const [loss, , test, rho, tau] = READ.map((_, at) => own.map((row) => row[at])).map((all) => (all.includes(null) ? null : mean(all)));
-    const parts = [`test ${percent(test)}`, `loss ${num(loss)}`, rho !== null && `ρ ${num(rho)}`, tau !== null && `τ ${num(tau)}`];
-    return [own.length > 1 ? `${one}, mean of ${own.length}` : rows.find(([name]) => group(name) === one)[0], parts.filter(Boolean).join(" · ")];
+// Of each group its mean: one entry a color.
+function readings(shown) {
+  const rows = Object.entries(shown);
+  const groups = [...new Set(rows.map(([name]) => groupOf(name)))];
+  return groups.map((group) => {
+    const own = rows.filter(([name]) => groupOf(name) === group);
+    const means = READ.map((_, i) => {
+      const values = own.map(([, row]) => row[i]);
+      return values.includes(null) ? null : mean(values);
+    });
+    const [loss, , test, rho, tau] = means;
+    const parts = [`test ${percent(test)}`, `loss ${num(loss)}`];
+    if (rho !== null) parts.push(`ρ ${num(rho)}`);
+    if (tau !== null) parts.push(`τ ${num(tau)}`);
+    const name = own.length > 1 ? `${group}, mean of ${own.length}` : own[0][0];
+    return [name, parts.join(" · ")];
   });
 }
 
-const best = (shown, at) => Object.entries(shown).filter(([, row]) => row[at] !== null).sort((a, b) => b[1][at] - a[1][at])[0];
+// The run with the highest value of a kind: [name, value].
+function best(shown, kind) {
+  const i = READ.indexOf(kind);
+  const rows = Object.entries(shown).filter(([, row]) => row[i] !== null);
+  const first = rows.sort(([, a], [, b]) => b[i] - a[i])[0];
+  return first && [first[0], first[1][i]];
+}
 
 export function words(state, v) {
   const count = Object.keys(v.shown).length;
   if (!count) {
-    return state.runs.some((run) => run.epoch.length) ? "No run is shown: choose one above the curves."
+    return state.runs.some((run) => run.epoch.length)
+      ? "No run is shown: choose one above the curves."
       : "No run yet: as runs train, each draws a point an epoch in the four panels.";
   }
-  const top = best(v.shown, 2), near = best(v.shown, 3), of = count > 1 ? `Of ${count} runs, the highest test accuracy is that of` : "Test accuracy of";
-  return `Epoch ${v.epoch} of ${v.total}. ` +
-    (top ? `${of} ${top[0]}: ${percent(top[1][2])}. ` : "No test accuracy has been measured so far. ") +
-    (near ? `${count > 1 ? "Closest to its teacher is" : "Correlation with the teacher of"} ${near[0]}, ρ = ${num(near[1][3])}.` : "");
+  const several = count > 1;
+  const top = best(v.shown, "test");
+  const near = best(v.shown, "rho");
+  const ofTop = several
+    ? `Of ${count} runs, the highest test accuracy is that of`
+    : "Test accuracy of";
+  const ofNear = several ? "Closest to its teacher is" : "Correlation with the teacher of";
+  return (
+    `Epoch ${v.epoch} of ${v.total}. ` +
+    (top
+      ? `${ofTop} ${top[0]}: ${percent(top[1])}. `
+      : "No test accuracy has been measured so far. ") +
+    (near ? `${ofNear} ${near[0]}, ρ = ${num(near[1])}.` : "")
+  );
 }
 
-// ---- drawing --------------------------------------------------------------------------------------------------
+// ---- drawing ----
 
-const LEFT = 40, RIGHT = 8, ROOF = 34;
+const LEFT = 40;
+const RIGHT = 8;
+const ROOF = 34;
 
-function linear(low, high) { // ticks and their place between 0 and 1
-  const steps = ticks(high - low), step = steps[0] || 1, first = Math.ceil(low / step - 1e-9);
+// A scale is { marks, at }: values to mark, and a value's place between 0 and 1.
+function linear(low, high) {
+  const step = ticks(high - low)[0] ?? 1;
   const marks = [];
-  for (let i = first; i * step <= high + 1e-9; i += 1) marks.push(i * step);
-  return { marks, at: (y) => (y - low) / (high - low) };
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9; i += 1) marks.push(i * step);
+  return { marks, at: (value) => (value - low) / (high - low) };
 }
 
 function logarithmic(low, high) {
-  const a = Math.log10(low), b = Math.max(Math.log10(high), a + 0.05), marks = [];
-  const each = b - a > 2.2 ? [1] : b - a > 0.9 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
-  for (let k = Math.floor(a); k <= b; k += 1) marks.push(...each.map((m) => m * 10 ** k).filter((t) => t >= low * 0.999 && t <= high * 1.001));
-  return { marks, at: (y) => (Math.log10(y) - a) / (b - a) };
-}
-
-// One panel: lines of { name, points: [[epoch, y]], thin, dots }, all runs on one scale.
-function panel(state, v, size, title, lines, scaleOf, empty) {
-  const { width, height } = size, floor = height - 24, plot = width - LEFT - RIGHT, parts = [];
-  const ys = lines.flatMap((one) => one.points.map(([, y]) => y));
-  const x = (e) => LEFT + (plot * (e - 1)) / Math.max(1, v.total - 1);
-  parts.push(label(0, 14, title, "title"), line(LEFT, floor, width - RIGHT, floor, "axis"));
-  const steps = ticks(v.total);
-  for (const e of new Set([1, ...steps.filter((t) => Number.isInteger(t) && t > 1)])) {
-    parts.push(line(x(e), floor, x(e), floor + 4, "axis"), label(x(e), floor + 17, String(e), "tick", "middle"));
+  const from = Math.log10(low);
+  const to = Math.max(Math.log10(high), from + 0.05);
+  const decades = to - from;
+  const each = decades > 2.2 ? [1] : decades > 0.9 ? [1, 2, 5] : [1, 1.5, 2, 3, 4, 5, 7];
+  const marks = [];
+  for (let power = Math.floor(from); power <= to; power += 1) {
+    marks.push(...each.map((m) => m * 10 ** power));
   }
-  if (ys.length) {
-    const scale = scaleOf(lowest(ys), highest(ys)), y = (value) => floor - 4 - (floor - 4 - ROOF) * scale.at(value);
-    for (const t of scale.marks) parts.push(line(LEFT, y(t), width - RIGHT, y(t), "grid"), label(LEFT - 6, y(t) + 4, tickText(t), "tick", "end"));
-    if (v.epoch) parts.push(line(x(v.epoch), ROOF - 6, x(v.epoch), floor, "now"));
-    for (const { name, points, thin, dots } of lines) {
-      const kind = look(state, name) + (thin ? " thin" : "");
-      parts.push(path(points.map(([e, value]) => [x(e), y(value)]), "run " + kind));
-      if (dots) parts.push(...points.map(([e, value]) => circle(x(e), y(value), 2.4, "point " + kind)));
-      const here = points.filter(([e]) => e <= v.epoch).at(-1);
-      if (here && !thin) parts.push(circle(x(here[0]), y(here[1]), 4.2, "here " + kind));
-    }
-  } else parts.push(label(LEFT + plot / 2, (ROOF + floor) / 2, empty, "tick", "middle"));
-  const said = lines.filter((one) => !one.thin).flatMap(({ name, points }) => {
-    const here = points.filter(([e]) => e <= v.epoch).at(-1);
-    return here ? [`${name} ${num(here[1])}`] : [];
-  });
-  const drawing = picture(width, height, `${title}, against the epoch. ${said.length ? `At epoch ${v.epoch}: ${said.join(", ")}.` : "Nothing yet."}`, parts);
-  drawing.classList.add("ak-drags");
-  drawing.epochAt = (px) => Math.min(v.last, Math.max(1, Math.round(1 + ((px - LEFT) / plot) * Math.max(1, v.total - 1))));
-  return drawing;
+  return {
+    marks: marks.filter((mark) => mark >= low * 0.999 && mark <= high * 1.001),
+    at: (value) => (Math.log10(value) - from) / decades,
+  };
 }
 
-function panels(state, v, width, two) {
-  const size = { width, height: two ? 210 : 180 }, runs = drawn(state);
-  const points = (run, key) => run.epoch.flatMap((e, i) => (run[key][i] === null ? [] : [[e, run[key][i]]]));
-  const lines = (key) => runs.map((run) => ({ name: run.name, points: points(run, key) }));
-  const measured = runs.map((run) => ({ name: run.name, points: points(run, "test"), dots: points(run, "test").length <= 30 }));
-  const tens = (low, high) => linear(10 * Math.floor(low / 10), 10 * Math.ceil(high / 10));
-  const alone = runs.length && runs.every((run) => run.tau.every((tau) => tau === null)); // no teacher, half the panels
-  const positive = lines(state.part).map((one) => ({ ...one, points: one.points.filter(([, y]) => y > 0) }));
-  const one = (title, drawn, scale, empty = "no run yet") => panel(state, v, size, title, drawn, scale, empty);
+const upTo = (points, epoch) => points.filter(([e]) => e <= epoch).at(-1);
+
+function drawRun(state, v, { name, points, thin, dots }, x, y) {
+  const kind = lookOf(state, name) + (thin ? " thin" : "");
+  const places = points.map(([e, value]) => [x(e), y(value)]);
+  const here = thin ? undefined : upTo(points, v.epoch);
   return [
-    one(`${PARTS[state.part][2]}, logarithmic`, positive, logarithmic, alone ? "no teacher, no such loss" : undefined),
-    one("Accuracy, %: test, and training (thin)", [...lines("train").map((run) => ({ ...run, thin: true })), ...measured], tens),
-    ...(alone ? [] : [
-      one("Correlation of the logits, ρ", lines("rho"), (low) => linear(Math.min(low, 0.9), 1)),
-      one("Temperature τ", lines("tau"), (_, high) => linear(0, 1.1 * high)),
-    ]),
+    path(places, `run ${kind}`),
+    ...(dots ? places.map(([cx, cy]) => circle(cx, cy, 2.4, `point ${kind}`)) : []),
+    here && circle(x(here[0]), y(here[1]), 4.2, `here ${kind}`),
   ];
 }
 
-// ---- controls -------------------------------------------------------------------------------------------------
+// One panel: lines of { name, points: [[epoch, value]], thin, dots }, all runs on one scale.
+function drawPanel(state, v, { width, height }, { title, lines, scaleOf, empty }) {
+  const floor = height - 24;
+  const right = width - RIGHT;
+  const plot = right - LEFT;
+  const epochs = Math.max(1, v.total - 1);
+  const values = lines.flatMap(({ points }) => points.map(([, value]) => value));
+  const x = (epoch) => LEFT + (plot * (epoch - 1)) / epochs;
+  const marked = new Set([1, ...ticks(v.total).filter((t) => Number.isInteger(t) && t > 1)]);
+  const parts = [
+    label(0, 14, title, "title"),
+    line(LEFT, floor, right, floor, "axis"),
+    ...ticksBelow([...marked], x, floor),
+  ];
+  if (values.length) {
+    const scale = scaleOf(lowest(values), highest(values));
+    const y = (value) => floor - 4 - (floor - 4 - ROOF) * scale.at(value);
+    parts.push(...gridLines(scale.marks, y, LEFT, right));
+    if (v.epoch) parts.push(line(x(v.epoch), ROOF - 6, x(v.epoch), floor, "now"));
+    for (const run of lines) parts.push(...drawRun(state, v, run, x, y));
+  } else {
+    parts.push(label(LEFT + plot / 2, (ROOF + floor) / 2, empty, "tick", "middle"));
+  }
+  const read = lines.flatMap(({ name, points, thin }) => {
+    const here = thin ? undefined : upTo(points, v.epoch);
+    return here ? [`${name} ${num(here[1])}`] : [];
+  });
+  const now = read.length ? `At epoch ${v.epoch}: ${read.join(", ")}.` : "Nothing yet.";
+  return draggable(picture(width, height, `${title}, against the epoch. ${now}`, parts), {
+    epochAt: (px) => clamp(1, Math.round(1 + ((px - LEFT) / plot) * epochs), Math.max(1, v.last)),
+  });
+}
 
-function epochSlider(model, write, current) {
-  const row = slider("epoch", "Which epoch is read out", 1, Infinity, 1, () => current.epoch || 1,
-    (e) => write({ epoch: e >= current.last ? 0 : e }), () => (current.last ? `${current.epoch}/${current.total}` : "–"));
-  const input = row.querySelector("input"), refresh = row.refresh;
-  row.refresh = () => { // its end moves while runs train
+function drawPanels(state, v, width, two) {
+  const size = { width, height: two ? 210 : 180 };
+  const runs = drawnRuns(state);
+  const points = (run, key) =>
+    run.epoch.flatMap((e, i) => (run[key][i] === null ? [] : [[e, run[key][i]]]));
+  const lines = (key) => runs.map((run) => ({ name: run.name, points: points(run, key) }));
+  const positive = lines(state.part).map((one) => ({
+    ...one,
+    points: one.points.filter(([, value]) => value > 0),
+  }));
+  const thin = lines("train").map((one) => ({ ...one, thin: true }));
+  const dotted = lines("test").map((one) => ({ ...one, dots: one.points.length <= 30 }));
+  // No teacher, half the panels.
+  const alone = runs.length > 0 && runs.every((run) => run.tau.every((tau) => tau === null));
+  const panels = [
+    {
+      title: `${PARTS[state.part][2]}, logarithmic`,
+      lines: positive,
+      scaleOf: logarithmic,
+      empty: alone ? "no teacher, no such loss" : undefined,
+    },
+    {
+      title: "Accuracy, %: test, and training (thin)",
+      lines: [...thin, ...dotted],
+      scaleOf: (low, high) => linear(10 * Math.floor(low / 10), 10 * Math.ceil(high / 10)),
+    },
+  ];
+  if (!alone) {
+    panels.push(
+      {
+        title: "Correlation of the logits, ρ",
+        lines: lines("rho"),
+        scaleOf: (low) => linear(Math.min(low, 0.9), 1),
+      },
+      {
+        title: "Temperature τ",
+        lines: lines("tau"),
+        scaleOf: (_, high) => linear(0, 1.1 * high),
+      },
+    );
+  }
+  return panels.map((panel) =>
+    drawPanel(state, v, size, { ...panel, empty: panel.empty ?? "no run yet" }),
+  );
+}
+
+// ---- controls ----
+
+function epochSlider(write, current) {
+  const row = slider("epoch", "Which epoch is read out", [1, Infinity, 1], {
+    read: () => current.epoch || 1,
+    write: (epoch) => write({ epoch: epoch >= current.last ? 0 : epoch }),
+    show: () => (current.last ? `${current.epoch}/${current.total}` : "–"),
+  });
+  const input = row.querySelector("input");
+  const { refresh } = row;
+  row.refresh = () => {
+    // Its end moves while runs train.
     input.max = Math.max(1, current.last);
     input.disabled = current.last < 2;
     refresh();
@@ -134,48 +245,58 @@ function epochSlider(model, write, current) {
   return row;
 }
 
-function toggles(model, write, state) { // one box a run, and the legend
+// One box a run, and the legend.
+function toggles(model, write, state) {
   const row = html("fieldset", { class: "ak-runs" }, html("legend", {}, "runs"));
   let names = [];
-  const build = () => row.replaceChildren(row.firstChild, ...names.map((name) => {
-    const input = html("input", { type: "checkbox", value: name });
-    input.addEventListener("change", () => {
-      const hidden = model.get("hidden").filter((other) => other !== name);
-      write({ hidden: input.checked ? hidden : [...hidden, name] });
+  const box = (name) => {
+    const stroke = line(1, 5, 23, 5, `run ${lookOf(state(), name)}`);
+    const sample = svg("svg", { width: 24, height: 10, "aria-hidden": "true" }, stroke);
+    return toggle(name, "Show this run or hide it", sample, (checked) => {
+      const others = model.get("hidden").filter((other) => other !== name);
+      write({ hidden: checked ? others : [...others, name] });
     });
-    input.addEventListener("keydown", (event) => { if (event.key !== "Tab") event.stopPropagation(); });
-    const kind = look(state(), name), sample = svg("svg", { width: 24, height: 10, "aria-hidden": "true" }, line(1, 5, 23, 5, "run " + kind));
-    return html("label", { title: "Show this run or hide it" }, [input, sample, html("span", {}, name)]);
-  }));
+  };
   row.refresh = () => {
     const now = model.get("runs").map((run) => run.name);
-    if (now.join("\n") !== names.join("\n")) { names = now; build(); }
+    if (now.join("\n") !== names.join("\n")) {
+      names = now;
+      row.replaceChildren(row.firstChild, ...names.map(box));
+    }
     row.hidden = !names.length;
-    row.querySelectorAll("input").forEach((input) => { input.checked = !model.get("hidden").includes(input.value); });
+    for (const input of row.querySelectorAll("input")) {
+      input.checked = !model.get("hidden").includes(input.value);
+    }
   };
   return row;
 }
 
-// ---- stage ----------------------------------------------------------------------------------------------------
+// ---- stage ----
 
 function render({ model, el }) {
-  const names = ["runs", "epoch", "part", "hidden"], { state, write } = traits(model, names);
+  const names = ["runs", "epoch", "part", "hidden"];
+  const { state, write, trait } = traits(model, names);
   const current = { epoch: 0, last: 0, total: 0 }; // of the last redraw
   let before = null; // the epoch to return to when the mouse leaves
   const stop = stage({
-    model, el, kind: "progress", title: "Training progress", names,
+    model,
+    el,
+    kind: "progress",
+    title: "Training progress",
+    names,
     above: [
-      toggles(model, write, state), choice("loss drawn", PARTS, () => model.get("part"), (part) => write({ part })),
-      epochSlider(model, write, current),
+      toggles(model, write, state),
+      choice("loss drawn", PARTS, trait("part")),
+      epochSlider(write, current),
     ],
     below: [],
     paint(width, two) {
-      const s = state(), v = compute(s);
+      const v = compute(state());
       Object.assign(current, { epoch: v.epoch, last: v.last, total: v.total });
       return {
-        pictures: panels(s, v, width, two),
+        pictures: drawPanels(state(), v, width, two),
         numbers: readings(v.shown),
-        words: words(s, v),
+        words: words(state(), v),
       };
     },
     dragged(index, x) {
@@ -184,7 +305,8 @@ function render({ model, el }) {
       write({ epoch: before });
     },
   });
-  // The mouse reads out an epoch by passing over it. That stays in the page: a kernel that trains is not asked to listen.
+
+  // The mouse reads out an epoch by passing over it. That stays in the page: a kernel that trains need not listen.
   const leave = () => {
     if (before !== null) model.set("epoch", before);
     before = null;
@@ -192,10 +314,14 @@ function render({ model, el }) {
   const hover = (event) => {
     if (event.pointerType === "touch" || event.buttons) return;
     const drawing = event.target.closest("svg.ak-drags");
-    if (!drawing || !current.last) { leave(); return; }
+    if (!drawing || !current.last) {
+      leave();
+      return;
+    }
     before ??= model.get("epoch");
     const box = drawing.getBoundingClientRect();
-    model.set("epoch", drawing.epochAt(((event.clientX - box.left) * drawing.viewBox.baseVal.width) / box.width));
+    const unit = drawing.viewBox.baseVal.width / box.width;
+    model.set("epoch", drawing.epochAt((event.clientX - box.left) * unit));
   };
   el.addEventListener("pointermove", hover);
   el.addEventListener("pointerleave", leave);

@@ -1,0 +1,30 @@
+// Builds adakd/explore/static/built: each live figure and what it imports as one module, and the hashes of the sources by
+// which a test knows that the modules are theirs. `node book/_tools/figures.mjs`, or `make figures`.
+
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const STATIC = fileURLToPath(new URL("../../adakd/explore/static/", import.meta.url));
+const BUILT = `${STATIC}built/`;
+const FIGURES = ["gradient", "playground", "progress", "taylor", "temperature", "zoo"];
+
+rmSync(BUILT, { recursive: true, force: true });
+await build({
+  entryPoints: FIGURES.map((name) => `${STATIC}${name}.js`),
+  outdir: BUILT,
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+  external: ["./from-python.js"], // put in by adakd/explore/module.py
+});
+
+const sources = readdirSync(STATIC).filter((name) => name.endsWith(".js"));
+const lines = sources.sort().map((name) => {
+  const hash = createHash("sha256").update(readFileSync(STATIC + name));
+  return `${hash.digest("hex")}  ${name}\n`;
+});
+writeFileSync(`${BUILT}sources.sha256`, lines.join(""));
