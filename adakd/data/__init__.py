@@ -65,7 +65,7 @@ def name_of(data: str | ImageData) -> str:
 
 
 def resolve_data(
-    data: str | ImageData, root: str | os.PathLike | None, official: bool = True, shows: bool = True
+    data: str | ImageData, root: str | os.PathLike[str] | None, official: bool = True, shows: bool = True
 ) -> ImageData:
     """The data set itself, loaded where it is given by name.
 
@@ -85,7 +85,7 @@ def resolve_data(
 
 def load_data(
     name: str,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     *,
     download: bool = True,
     official: bool = True,

@@ -163,7 +163,9 @@ def _unpack(name: str, archive: Archive, packed: Path) -> None:
                     continue
                 if not member.isreg() or member.size > archive.largest:
                     raise tarfile.TarError(f"{member.name} is not a plain file of the published size")
-                content = tar.extractfile(member).read()
+                opened = tar.extractfile(member)
+                assert opened is not None  # a plain file
+                content = opened.read()
                 if md5_of(content) != archive.files[file]:
                     raise tarfile.TarError(f"{member.name} does not match the published checksum")
                 (scratch / file).write_bytes(content)

@@ -11,8 +11,9 @@ of one array or text at most, and keys of dicts are texts (a tuple's hash can ta
 
 import pickletools
 import re
+from collections.abc import Iterator
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -58,7 +59,8 @@ class _DType:
     def __init__(self, code: Any):
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
             raise ValueError(f"it holds an array of {shown(code)}, which is not of numbers")
-        self.code, self.order = code, "="
+        self.code = code
+        self.order: Literal["<", ">", "|", "="] = "="
 
     def set_state(self, state: Any) -> None:
         # (version, byte order, nothing of a compound type, size, alignment, flags), as every plain type has it
@@ -73,13 +75,16 @@ class _DType:
         self.order = state[1]
 
 
+Order = Literal["C", "F"]  # whether rows or columns lie together
+
+
 class PickledArray:
     """A NumPy array as a pickle describes it: made when asked for, from bytes that were in the file."""
 
     def __init__(self) -> None:
-        self.parts: tuple[bytes, _DType, tuple[int, ...], str] | None = None
+        self.parts: tuple[bytes, _DType, tuple[int, ...], Order] | None = None
 
-    def set_parts(self, raw: Any, dtype: Any, shape: Any, order: str) -> None:
+    def set_parts(self, raw: Any, dtype: Any, shape: Any, order: Order) -> None:
         if isinstance(raw, str):  # Python 2
             raw = raw.encode("latin-1")
         if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _DType):
@@ -91,7 +96,7 @@ class PickledArray:
             raise ValueError(
                 f"it declares an array of {declared} values in {dtype.code} and holds {len(raw)} bytes"
             )
-        self.parts = raw, dtype, shape, order
+        self.parts = bytes(raw), dtype, shape, order
 
     def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or type(state[0]) is not int or state[0] != 1:
@@ -158,7 +163,8 @@ class _Reader:
         self.left = size  # how many bytes of arrays may still be made from the file's texts
 
     def read(self, content: bytes) -> Any:
-        for count, (operation, argument, position) in enumerate(pickletools.genops(content)):
+        operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(content)
+        for count, (operation, argument, position) in enumerate(operations):
             if count >= _OPERATIONS:
                 raise ValueError(f"it has more than {_OPERATIONS} operations")
             name = operation.name

@@ -88,14 +88,14 @@ _SETS = {
 CIFAR_NAMES = tuple(_SETS)
 
 
-def data_root(root: str | os.PathLike | None = None) -> Path:
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Where data lie: `root`, else the folder named by ADAKD_DATA, else ~/.cache/adakd."""
     return Path(root or os.environ.get("ADAKD_DATA") or "~/.cache/adakd").expanduser()
 
 
 def load_cifar(
     name: str,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     *,
     download: bool = True,
     official: bool = True,

@@ -188,7 +188,7 @@ class ImageData:
         """The same set on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What a record says of the data."""
         return {
             "name": self.name,
@@ -210,7 +210,7 @@ def checksum_of(train: Split, test: Split) -> str:
     return digest.hexdigest()
 
 
-def _plain_tuple(field: str, values: Any) -> tuple:
+def _plain_tuple(field: str, values: Any) -> tuple[Any, ...]:
     if isinstance(values, str) or not hasattr(values, "__iter__"):
         raise ValueError(f"{field}: expected a tuple, got {brief(values)}")
     return tuple(value.item() if isinstance(value, Tensor) and not value.ndim else value for value in values)

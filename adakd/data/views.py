@@ -86,7 +86,7 @@ class Shown(NamedTuple):
     """Normalized, (B, C, H, W)."""
     labels: Tensor
     """(B,)."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # tuple has a method of that name
     """Positions (B,) of the images in the whole training set."""
     slots: Tensor
     """Numbers (B,) of the views among all views of all training images; see `Views.places`."""

@@ -68,16 +68,20 @@ class VGG(nn.Module):
             if isinstance(module, nn.Conv2d):
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         nn.init.normal_(self.classifier.weight, 0.0, 0.01)
         nn.init.zeros_(self.classifier.bias)
 
+    def _stage(self, i: int, x: Tensor) -> Tensor:
+        stage: Tensor = getattr(self, f"relu{i}")(getattr(self, f"block{i}")(x))
+        return stage
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu0(self.block0(x))
-        x = self.relu1(self.block1(F.max_pool2d(x, 2)))
-        x = self.relu2(self.block2(F.max_pool2d(x, 2)))
-        x = self.relu3(self.block3(F.max_pool2d(x, 2)))
-        x = self.relu4(self.block4(x))
+        x = self._stage(0, x)
+        for i in (1, 2, 3):
+            x = self._stage(i, F.max_pool2d(x, 2))
+        x = self._stage(4, x)
         return self.classifier(x.mean(dim=(2, 3)))
 
 

@@ -56,7 +56,7 @@ class RunConfig:
         """What two runs have in common if and only if they are the same."""
         return key_of(self.describe())
 
-    def folder(self, out: str | os.PathLike) -> Path:
+    def folder(self, out: str | os.PathLike[str]) -> Path:
         """``<out>/<data>/<student>/<method>-<recipe>-seed<seed>-<digest of everything>``."""
         for kind, name in (
             ("data set", self.data.name),
@@ -72,10 +72,10 @@ class RunConfig:
 class Resources:
     """Where and how runs are carried out; none of it changes what comes of them."""
 
-    out: str | os.PathLike = "runs"
+    out: str | os.PathLike[str] = "runs"
     """Folder under which each run gets its own."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    root: str | os.PathLike | None = None
+    root: str | os.PathLike[str] | None = None
     """Folder of the downloaded data."""
     official: bool = True
     """Whether CIFAR is verified against the published checksums."""

@@ -30,11 +30,11 @@ def build_terms(
     """
     networks = [copy.deepcopy(network) for network in (student, teacher)]
     with torch.no_grad():
-        outputs = [
+        of_student, of_teacher = (
             Tapped(network.to(images.device).eval(), names)(images)
             for network, names in zip(networks, objective.taps, strict=True)
-        ]
-    objective.to(images.device).build(*outputs, train_images, seed)
+        )
+    objective.to(images.device).build(of_student, of_teacher, train_images, seed)
 
 
 def describe_deployed(deployed: nn.Module, size: int) -> dict[str, Any]:
@@ -62,10 +62,10 @@ def _deployed(student: Network, record: dict[str, Any], num_classes: int, in_cha
         raise _unknown(student, f"method {config['method']!r}") from error
     if not is_model(teacher):
         raise _unknown(student, f"teacher {teacher!r}")
-    networks = [network.build(num_classes, in_channels) for network in (student, Network(teacher))]
+    ours, theirs = (network.build(num_classes, in_channels) for network in (student, Network(teacher)))
     images = torch.zeros(2, in_channels, size, size)
-    build_terms(objective, *networks, images, record["data"]["train_images"], config["seed"])
-    made: nn.Module = objective.deploy(*networks)
+    build_terms(objective, ours, theirs, images, record["data"]["train_images"], config["seed"])
+    made: nn.Module = objective.deploy(ours, theirs)
     return made
 
 

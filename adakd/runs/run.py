@@ -5,7 +5,8 @@ import copy
 import functools
 import logging
 import operator
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,7 +130,7 @@ def loaded_model(
     return load_weights(model, weights, sha256=sha256, name=f"{network.name} ({num_classes} classes)")
 
 
-def open_run(folder: str | Path) -> Run:
+def open_run(folder: str | os.PathLike[str]) -> Run:
     """Open a finished run.
 
     Raises:
@@ -222,9 +223,9 @@ class Job:
         if getattr(self.objective, "builds", False):
             views = student_views(config.data, config.recipe, config.seed)
             images = next(views.steps(1, 2)).images
-            build_terms(
-                self.objective, student, self.teacher.model, images, len(config.data.train), config.seed
-            )
+            objective: Any = self.objective
+            teacher = _network_of(self.teacher)
+            build_terms(objective, student, teacher, images, len(config.data.train), config.seed)
         return student
 
     def __call__(self) -> Run:
@@ -258,10 +259,17 @@ def carry_out(jobs: Sequence[Job]) -> list[Run | Exception]:
             try:
                 _train(training)
             except Exception as error:  # of the teacher: it is everybody's
-                return [attempt.result if attempt.result is not None else error for attempt in attempts]
+                return [error if attempt.pending else attempt.outcome for attempt in attempts]
         for attempt in training:
             attempt.finish()
-        return [attempt.result for attempt in attempts]
+        return [attempt.outcome for attempt in attempts]
+
+
+def _network_of(teacher: Teaching | None) -> nn.Module:
+    """The network of a teacher of which more is needed than logits; the plan has seen that there is one."""
+    network = getattr(teacher, "model", None)
+    assert isinstance(network, nn.Module)
+    return network
 
 
 def _train(attempts: Sequence["_Attempt"]) -> None:
@@ -287,15 +295,22 @@ class _Attempt:
     result: Run | Exception | None = None
     sessions: list[dict[str, Any]] = field(default_factory=list)
     about_teacher: dict[str, Any] | None = None
-    runner: Runner | None = None
-    display: Display | None = None
+    runner: Runner = field(init=False)
+    """From `begin` on, as the display."""
+    display: Display = field(init=False)
 
     @property
     def pending(self) -> bool:
         return self.result is None
 
+    @property
+    def outcome(self) -> Run | Exception:
+        """What became of it, once it is not pending."""
+        assert self.result is not None
+        return self.result
+
     @contextlib.contextmanager
-    def _own_errors(self):
+    def _own_errors(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
@@ -330,7 +345,8 @@ class _Attempt:
         network = job.known_network
         if "deployed" in run.record:
             student = job.build_student()
-            network = Network(job.config.student.name, job.objective.deploy(student, job.teacher.model))
+            objective: Any = job.objective
+            network = Network(job.config.student.name, objective.deploy(student, _network_of(job.teacher)))
         run = replace(run, network=network)
         if key_of(run.record["config"]) != job.config.key:
             raise ValueError(
@@ -369,7 +385,7 @@ class _Attempt:
                 config.data,
                 config.precision,
                 captured,
-                teacher=job.teacher.model if getattr(job.objective, "deploys", False) else None,
+                teacher=_network_of(job.teacher) if getattr(job.objective, "deploys", False) else None,
             )
             self.display = Display(job.label, resources.progress)
             callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
@@ -384,7 +400,7 @@ class _Attempt:
         with self._own_errors():
             job, config, trainer = self.job, self.job.config, self.runner.trainer
             save_weights(trainer.deployed, job.folder / WEIGHTS)
-            network, deployed = job.known_network, {}
+            network, deployed = job.known_network, dict[str, Any]()
             if trainer.deployed is not trainer.student:
                 network = Network(config.student.name, copy.deepcopy(trainer.deployed).cpu())
                 deployed = {"deployed": describe_deployed(trainer.deployed, config.data.train.images.shape[1])}

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from .._check import near_names
 from ..data import ImageData, Split
 from ..models import MODELS, Network, network_of
+from ..models._layout import channels_last
 from ..models.network import is_model, sha256_of_state
 from ..runs.config import Resources, RunConfig
 from ..runs.folder import RECORD, WEIGHTS
@@ -89,8 +90,9 @@ class Teacher:
         self, data: ImageData, recipe: Recipe, seeds: Sequence[int], resources: Resources
     ) -> ViewCache:
         """The cache with the logits of every view that runs of this recipe and these seeds show."""
+        assert self.cache is not None  # `cached`
         dtype, precision = self.cache
-        model = self.model.to(data.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        model = channels_last(self.model, data.device).eval().requires_grad_(False)
         count = student_views(data, recipe, seeds[0]).count
         cache = open_cache(resources.out, data, self.identity, precision, count, dtype)
         for seed in seeds:
@@ -138,7 +140,7 @@ class Teacher:
                 chosen = torch.tensor(index, device=data.device)
                 split = Split(data.train.images[chosen], data.train.labels[chosen])
             fp32 = choose_precision("fp32", data.device, 0)
-            model = self.model.to(data.device, memory_format=torch.channels_last)
+            model = channels_last(self.model, data.device)
             _measured[key] = evaluate_model(model, replace(data, test=split), fp32)
         return _measured[key]
 
@@ -147,7 +149,7 @@ _said: set[tuple[str, str, int]] = set()
 _measured: dict[tuple[str, str, tuple[int, ...] | None], float] = {}
 
 
-def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run | None:
+def find_teacher(model: str, data: str, out: str | os.PathLike[str] = "runs") -> Run | None:
     """The finished run of that model on all labels of that data set under `out`; None if there is none.
 
     Raises:
@@ -165,9 +167,9 @@ def find_teacher(model: str, data: str, out: str | os.PathLike = "runs") -> Run 
 
 def locate_teacher(
     teacher: Any,
-    weights: str | os.PathLike | None,
+    weights: str | os.PathLike[str] | None,
     data: str,
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
 ) -> Run | Path | nn.Module | Recorded:
     """The teacher's finished run, the file of its weights, or the network itself: what can be known before data are
     downloaded.
@@ -229,11 +231,11 @@ def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: I
         model = _checked_model(network, (data.num_classes, data.channels), found, identity["sha256"])
         return Teacher(model, identity, identity)
     refuse_other_data(found, data, "teacher")
-    sha256, path = found.record.get("weights_sha256"), found.folder / WEIGHTS
-    if sha256 is None:
+    hashed, path = found.record.get("weights_sha256"), found.folder / WEIGHTS
+    if hashed is None:
         raise TeacherError(f"{found.folder / RECORD} has no weights_sha256: train this teacher again")
-    identity = {"model": found.record["config"]["model"], "sha256": sha256}
-    model = _checked_model(found.known_network(), (data.num_classes, data.channels), path, sha256)
+    identity = {"model": found.record["config"]["model"], "sha256": hashed}
+    model = _checked_model(found.known_network(), (data.num_classes, data.channels), path, hashed)
     about = {
         "accuracy": found.accuracy,
         "recipe": found.record["config"]["recipe"]["name"],

@@ -54,7 +54,7 @@ class Recorded:
         ValueError: for another ``missing``, a file that holds something else, or is not the one of the hash.
     """
 
-    def __init__(self, path: str | os.PathLike, missing: str = "uniform", sha256: str | None = None):
+    def __init__(self, path: str | os.PathLike[str], missing: str = "uniform", sha256: str | None = None):
         if missing not in MISSING:
             raise ValueError(f"missing: expected {', '.join(map(repr, MISSING))}, got {missing!r}")
         self.path, self.missing = Path(path), missing

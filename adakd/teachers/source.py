@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..models._layout import channels_last
 from ..signals import Signals, Tapped, Taps, logits_of_output
 from ..training.cache import ViewCache
 from ..training.precision import Precision
@@ -23,7 +24,7 @@ class LiveTeacher:
     def __init__(
         self, network: nn.Module, precision: Precision, device: torch.device, taps: Taps | None = None
     ):
-        network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+        network = channels_last(network.eval().requires_grad_(False), device)
         self.network = Tapped(network, taps.teacher) if taps is not None and taps.teacher else network
         self.precision, self.device = precision, device
 

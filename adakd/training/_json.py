@@ -57,8 +57,8 @@ def _refuse_constant(name: str) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
         raise ValueError(f"the field {twice!r:.60} stands there twice")
     return found
 
@@ -80,7 +80,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def parse_json(content: bytes, where: str | os.PathLike, remedy: str) -> Any:
+def parse_json(content: bytes, where: str | os.PathLike[str], remedy: str) -> Any:
     """The value that these bytes hold.
 
     Args:
@@ -117,7 +117,7 @@ def read_json(
         return parse_json(file.read(LARGEST + 1), path if where is None else where, remedy)
 
 
-def _damaged(where: str | os.PathLike, what: str, remedy: str) -> ValueError:
+def _damaged(where: str | os.PathLike[str], what: str, remedy: str) -> ValueError:
     return ValueError(f"{where} is damaged ({what}); {remedy}")
 
 
@@ -169,7 +169,7 @@ def field_problem(value: Any, spec: Any, field: str = "") -> str | None:
     return None
 
 
-def check_fields(value: Any, spec: Any, where: str | os.PathLike, remedy: str) -> None:
+def check_fields(value: Any, spec: Any, where: str | os.PathLike[str], remedy: str) -> None:
     """Raises ValueError, with the file's name and what to do, where `field_problem` finds one."""
     if problem := field_problem(value, spec):
         raise _damaged(where, problem, remedy)
@@ -187,7 +187,7 @@ def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: part for name, part in value.items() if name != CHECKSUM}, CHECKSUM: _checksum(value)}
 
 
-def check_checksum(value: Mapping[str, Any], where: str | os.PathLike, remedy: str) -> None:
+def check_checksum(value: Mapping[str, Any], where: str | os.PathLike[str], remedy: str) -> None:
     """Raises ValueError where the fields are not those that were hashed. What has no checksum is from before them."""
     if CHECKSUM in value and value[CHECKSUM] != (found := _checksum(value)):
         said = printable(f"{value[CHECKSUM]!s:.12}")

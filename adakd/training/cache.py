@@ -292,7 +292,7 @@ def fits(data: ImageData, views: int, dtype: str) -> bool:
 
 
 def open_cache(
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     data: ImageData,
     teacher: dict[str, Any],
     precision: Precision,

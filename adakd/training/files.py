@@ -9,7 +9,7 @@ import os
 import pickle
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -144,7 +144,7 @@ def _seal_of(content: bytes) -> bytes:
     return _SEAL + hashlib.sha256(content).hexdigest().encode()
 
 
-def write_checkpoint(path: Path, value: dict) -> None:
+def write_checkpoint(path: Path, value: Mapping[str, Any]) -> None:
     """Write plain values and tensors as torch.save does, with a hash of the bytes; whole or not at all."""
     buffer = io.BytesIO()  # torch's own writer does not say which error of the disk stopped it
     torch.save(value, buffer)
@@ -181,7 +181,7 @@ def _refuse_bad_archive(content: bytes) -> None:
         raise ValueError(f"damaged archive: {printable(damaged)} has another CRC than it had")
 
 
-def read_checkpoint(path: Path, device: torch.device) -> dict:
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """What `write_checkpoint` wrote, and unchanged since.
 
     Raises:

@@ -200,10 +200,10 @@ def _one_epoch(
 ) -> None:
     """The rest of the epoch in which the first of them stands."""
     epoch, start, batch_size = first.epoch, first.step_in_epoch, first.recipe.batch_size
-    taught = any(runner.trainer.needs_teacher for runner in runners if runner.active)
     saved_at = began = time.perf_counter()
     stop = False
-    if taught:
+    taught = any(runner.trainer.needs_teacher for runner in runners if runner.active)
+    if taught and teacher is not None:
         teacher.begin_epoch(views.places(epoch, views.order(epoch)[start * batch_size :]))
     for step, shown in enumerate(views.steps(epoch, batch_size, start), start):
         due = [runner for runner in runners if runner.due((epoch, step))]
@@ -212,7 +212,7 @@ def _one_epoch(
                 return
             continue
         answer = None
-        if any(runner.trainer.needs_teacher for runner in due):
+        if teacher is not None and any(runner.trainer.needs_teacher for runner in due):
             answer = teacher.signals(shown.images, shown.slots)
         batch = Batch(shown.labels, shown.index, epoch)
         shared = (time.perf_counter() - began) / len(due)
@@ -288,17 +288,18 @@ class Display(Callback):
     """
 
     def __init__(self, label: str = "training", bar: bool | tqdm = True):
-        self.label, self.bar = label, bar
-        self._shared = isinstance(bar, tqdm)
-        self._shown: tqdm | None = None
+        self.label = label
+        self._shared = bar if isinstance(bar, tqdm) else None
+        self._shows = bool(bar) if self._shared is None else True
+        self._shown: tqdm = tqdm(disable=True)
 
     def on_begin(self, trainer: Trainer) -> None:
-        if self._shared:
-            self._shown = self.bar
+        if self._shared is not None:
+            self._shown = self._shared
             self._shown.update(trainer.position)
         else:
             total = trainer.recipe.epochs * trainer.steps
-            self._shown = step_bar(total, trainer.position, self.label, show=self.bar)
+            self._shown = step_bar(total, trainer.position, self.label, show=self._shows)
         self._say(trainer)
 
     def on_step(self, trainer: Trainer) -> None:
@@ -322,7 +323,7 @@ class Display(Callback):
 
     def close(self) -> None:
         """A bar of its own ends; a shared one is its owner's."""
-        if self._shown is not None and not self._shared:
+        if self._shared is None:
             self._shown.close()
 
 

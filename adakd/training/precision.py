@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ class Precision:
     name: str
     reason: str
 
-    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         return torch.autocast(device.type, _DTYPES[self.name], enabled=self.name != "fp32")
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
@@ -49,7 +50,9 @@ def choose_precision(name: str, device: torch.device, parameters: int) -> Precis
         if torch.cuda.get_device_capability(device) >= (8, 0):
             return Precision("bf16", "this GPU multiplies bf16 in hardware")
         return Precision("fp16", "this GPU has fp16 but no bf16; losses are scaled")
-    cpu = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older torch: then nothing is known
+    cpu: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # absent in older torch: then nothing is known
     if cpu.get("amx_bf16"):
         return Precision("bf16", "this CPU has matrix tiles for bf16")
     if cpu.get("avx512_bf16"):

@@ -2,10 +2,12 @@
 
 import math
 import operator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
@@ -74,7 +76,7 @@ class Recipe:
     validation_images: int | None = None
     """Training images that no seed trains on, to choose settings by (see `adakd.data.held_out`); None for none."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_name("recipe", self.name)
         # Numbers of NumPy's types would make a checkpoint that torch refuses to read.
         for name in ("epochs", "batch_size", "eval_every"):
@@ -104,7 +106,7 @@ class Recipe:
                 del settings[name]  # so that a run from before this setting is still found
         return settings
 
-    def optimizer(self, parameters) -> Optimizer:
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         # Fused: all parameters in one kernel, and in fp16 the scaler's decision to skip stays on the device.
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True

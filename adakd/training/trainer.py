@@ -3,7 +3,7 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..data import ImageData, eval_batches
 from ..logits import pearson
+from ..models._layout import channels_last
 from ..objective import Terms
 from ..signals import Batch, Signals, Tapped, Taps, logits_of_output
 from ..terms import LogitTerm
@@ -128,7 +129,7 @@ class Trainer:
         teacher: nn.Module | None = None,
     ):
         self.recipe, self.precision, self.device = recipe, precision, data.device
-        self.student = student.to(self.device, memory_format=torch.channels_last)
+        self.student = channels_last(student, self.device)
         self.objective = objective.to(self.device)
         self.deployed = self.student
         """The network that is measured and kept: the student, or what a term makes of it."""
@@ -138,9 +139,8 @@ class Trainer:
                     "teacher: this method reuses a part of the teacher in the network that is evaluated and saved, "
                     "and got None; give the network"
                 )
-            self.deployed = self.objective.deploy(
-                self.student, teacher.to(self.device, memory_format=torch.channels_last)
-            )
+            made: Any = objective  # an Objective, or what has the method too
+            self.deployed = made.deploy(self.student, channels_last(teacher, self.device))
         self.steps = steps_of(data, recipe) // recipe.epochs
         """Steps of an epoch."""
         self.tests = {"test_accuracy": data}
@@ -159,7 +159,7 @@ class Trainer:
         """Of training and measuring so far; the loop's to count."""
         self.history: list[dict[str, Any]] = []
         """One row a finished epoch."""
-        self._lr = 0.0
+        self._lr: float | Tensor = 0.0
         taps = getattr(objective, "taps", Taps())
         self.taps = taps
         """Features that the objective reads, of either network."""
@@ -170,7 +170,8 @@ class Trainer:
         network = student if self._logits_only else Tapped(student, taps.student)
         student.train()
         objective.train()
-        self._forward, self._loss = network, objective
+        self._forward: Callable[..., Any] = network
+        self._loss: Callable[..., Any] = objective
         if capture:
             self._forward = Captured(network, self.device, "the network")
             self._loss = Captured(objective, self.device, "the loss")
@@ -207,18 +208,23 @@ class Trainer:
         Raises:
             ValueError: where the objective refuses its inputs (on a CPU also for values that are not finite).
         """
+        labels = batch.target
+        assert labels is not None  # a training set has them
         if not self.student.training or not self.objective.training:
             self.student.train()
             self.objective.train()
         with self.precision.autocast(self.device):
             outputs = self._forward(images)
+        taught: Tensor | Signals | None
         if self._logits_only:
             outputs = logits = logits_of_output(outputs)
             taught = None if teacher is None else teacher.logits
         else:
             logits, taught = outputs.logits, teacher
         by_index = {"index": batch.index} if self._by_index else {}
-        terms = self._loss(outputs, taught, batch.target, epoch=batch.epoch, ignore_index=None, **by_index)
+        terms: Terms = self._loss(
+            outputs, taught, batch.target, epoch=batch.epoch, ignore_index=None, **by_index
+        )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms.total).backward()
         rule_gradient = None
@@ -231,7 +237,7 @@ class Trainer:
         with _quiet_about_skipped_steps(self.scaler):
             self.scheduler.step()
         teacher_logits = None if teacher is None else teacher.logits
-        self.meter.add(terms, logits, teacher_logits, batch.target, rule_gradient)
+        self.meter.add(terms, logits, teacher_logits, labels, rule_gradient)
         self.step_in_epoch += 1
         return terms
 
