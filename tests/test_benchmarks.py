@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from adakd import create_method, create_model
-from adakd.bench import Ceiling, alternate, bench_step, ceiling, roofline_seconds, synthetic_data, turns
+from adakd.bench import (
+    Ceiling,
+    StepBench,
+    alternate,
+    bench_step,
+    ceiling,
+    roofline_seconds,
+    synthetic_data,
+    turns,
+)
 from adakd.data import Views
 from adakd.training import Recipe, choose_precision
 
@@ -196,7 +205,7 @@ def test_the_collector_rests_while_the_clock_runs():
 
 def test_too_few_pairs_are_refused_before_anything_is_timed():
     with pytest.raises(ValueError, match=r"pairs: expected at least 6 .* got 5"):
-        bench_step("nothing", "nothing", pairs=5)
+        bench_step(StepBench("nothing", "nothing", pairs=5))
 
 
 def test_an_fp32_ceiling_is_that_of_the_faster_kind_of_product(monkeypatch):
@@ -220,7 +229,8 @@ def test_a_ceiling_is_measured_where_nobody_published_one():
 
 
 def test_a_step_is_split_into_parts_and_recorded():
-    record = bench_step("resnet14", "resnet8", precision="fp32", rounds=2, least=0.01, pairs=6, progress=False)
+    settings = StepBench("resnet14", "resnet8", precision="fp32", rounds=2, least=0.01, pairs=6)
+    record = bench_step(settings, progress=False)
     assert {"commit", "hardware", "versions", "config"} <= record.keys()
     share = {name: value["median"] for name, value in record["share"].items()}
     assert share["live"] == 1.0
@@ -238,5 +248,5 @@ def test_a_step_is_split_into_parts_and_recorded():
 
 
 def test_a_step_without_a_teacher_is_refused():
-    with pytest.raises(ValueError, match="expected one that distills, got 'ce'"):
-        bench_step("resnet14", "resnet8", "ce", rounds=1, least=0.01, progress=False)
+    with pytest.raises(ValueError, match="expected one that distills by logits, got 'ce'"):
+        bench_step(StepBench("resnet14", "resnet8", "ce", rounds=1, least=0.01), progress=False)

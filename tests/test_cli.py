@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -334,7 +335,7 @@ def test_a_live_teacher_leaves_no_cache(adakd, runs, tmp_path):
 def test_bench_splits_a_step(adakd, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "adakd.cli.bench.bench_step",
-        lambda *names, **options: bench_step(*names, rounds=2, least=0.01, **options),
+        lambda settings, **options: bench_step(replace(settings, rounds=2, least=0.01), **options),
     )
     status, out, _ = adakd(
         *("bench", "step", "--teacher", "resnet14", "--student", "resnet8x0.5", "--device", "cpu"),

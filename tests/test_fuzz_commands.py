@@ -18,6 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,11 +215,14 @@ def small_bench_losses(methods, **options):
     )
 
 
-def small_bench_step(teacher, student, method, **options):
-    teacher, student = ("resnet8x0.5" if name in MODELS else name for name in (teacher, student))
-    few = {"batch_size": min(options["batch_size"], 4), "pairs": min(options["pairs"], 7)}
-    quick = {"rounds": 1, "least": 0.001, "capture": False, "progress": False}
-    return bench_step(teacher, student, method, **{**options, **few, **quick})
+def small_bench_step(settings, **options):
+    teacher, student = (
+        "resnet8x0.5" if name in MODELS else name for name in (settings.teacher, settings.student)
+    )
+    few = {"batch_size": min(settings.batch_size, 4), "pairs": min(settings.pairs, 7)}
+    quick = {"rounds": 1, "least": 0.001, "capture": False}
+    small = replace(settings, teacher=teacher, student=student, **few, **quick)
+    return bench_step(small, **{**options, "progress": False})
 
 
 class Kitchen:

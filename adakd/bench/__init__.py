@@ -7,13 +7,14 @@ difference is smaller than what a round may stray, two steps alternate one by on
 
 from .losses import SHAPES, bench_losses
 from .roofline import Ceiling, ceiling, roofline_seconds
-from .step import bench_step, synthetic_data
+from .step import StepBench, bench_step, synthetic_data
 from .timing import PAIRS, alternate, turns
 
 __all__ = [
     "PAIRS",
     "SHAPES",
     "Ceiling",
+    "StepBench",
     "alternate",
     "bench_losses",
     "bench_step",

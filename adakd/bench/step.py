@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..data import ImageData, Split, Views
 from ..methods import create_method
 from ..models import create_model
+from ..models._layout import channels_last
 from ..objective import LogitObjective
 from ..temperature import Fixed
 from ..training import choose_precision, get_recipe
@@ -18,7 +20,7 @@ from ..training.record import environment
 from .roofline import ceiling, flops_of, roofline_seconds
 from .timing import PAIRS, alternate, refuse_few, spread_of, turns
 
-__all__ = ["bench_step", "synthetic_data"]
+__all__ = ["StepBench", "bench_step", "synthetic_data"]
 
 
 def synthetic_data(images: int = 2000, classes: int = 100, test_images: int = 500) -> ImageData:
@@ -40,33 +42,131 @@ def synthetic_data(images: int = 2000, classes: int = 100, test_images: int = 50
     )
 
 
+@dataclass(frozen=True)
+class StepBench:
+    """What `bench_step` measures, and for how long."""
+
+    teacher: str = "resnet32x4"
+    """A model's name."""
+    student: str = "resnet8x4"
+    method: str = "zkd+mlt"
+    """A method on logits: a name of `adakd.METHODS` or ``<row>+<rule>``."""
+    batch_size: int = 64
+    precision: str = "auto"
+    """"auto", "fp32", "bf16" or "fp16"."""
+    capture: bool | None = None
+    """Whether to compile forward and loss; None: on a GPU only."""
+    rounds: int = 10
+    """How often each part has its turn."""
+    least: float = 0.5
+    """Seconds of the whole step in a turn."""
+    pairs: int = PAIRS
+    """How often a cached step and the same at one fixed temperature are held against each other."""
+
+
+class _Step:
+    """A training step on synthetic data, whole and in parts; each is called without arguments."""
+
+    def __init__(self, settings: StepBench, device: torch.device):
+        data = synthetic_data(max(2000, settings.batch_size)).to(device)
+        generator = torch.Generator().manual_seed(0)
+        model, teaching = (
+            channels_last(create_model(name, data.num_classes), device)
+            for name in (settings.student, settings.teacher)
+        )
+        self.device, self.model = device, model.train()
+        self.teaching = teaching.eval().requires_grad_(False)
+        criterion = create_method(settings.method).to(device)
+        if not isinstance(criterion, LogitObjective) or not criterion.needs_teacher:
+            raise ValueError(f"method: expected one that distills by logits, got {settings.method!r}")
+        fixed = _at_fixed_temperature(criterion).to(device)
+        size = sum(p.numel() for p in self.model.parameters())
+        self.precision = choose_precision(settings.precision, device, size)
+        # The weights stand still: else the last of many steps on one batch would compute with numbers that no run has.
+        recipe = get_recipe("paper", "student", batch_size=settings.batch_size, lr=0.0)
+        self.optimizer = recipe.optimizer([*self.model.parameters(), *criterion.parameters()])
+        # On its own, the optimizer steps a copy: the gradients of a captured network live in the graph's memory.
+        twin = create_model(settings.student, data.num_classes).to(device)
+        for parameter in twin.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.alone = recipe.optimizer(twin.parameters())
+        self.scaler = self.precision.scaler(device)
+        self.views = Views(data, seed=0)
+        kept = torch.randn(len(self.views), data.num_classes, generator=generator).half().to(device)
+        self.captured, self.reason = choose_capture(settings.capture, device)
+        functions: list[Callable[..., Any]] = [self.model, criterion, fixed]
+        if self.captured:
+            names = ("the network", "the loss", "the loss")
+            functions = [Captured(one, device, what) for one, what in zip(functions, names, strict=True)]
+        self.forward, self.loss, self.loss_fixed = functions
+        self.positions = torch.arange(settings.batch_size, device=device)
+        self.images = self.render()
+        self.labels = data.train.labels[: settings.batch_size]
+        self.kept = kept[: settings.batch_size]
+        logits = torch.randn(settings.batch_size, data.num_classes, generator=generator)
+        self.logits = logits.to(device).requires_grad_()
+
+    @property
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        """Whole steps and parts, by the names that the record has for them."""
+        return {
+            "live": self.whole(self.live, self.loss),
+            "cached": self.whole(lambda images: self.kept, self.loss),
+            "fixed": self.whole(lambda images: self.kept, self.loss_fixed),
+            "data": self.render,
+            "teacher": self.teach,
+            "student": self.learn,
+            "loss": self.judge,
+            "optimizer": self.alone.step,
+        }
+
+    def whole(self, taught: Callable[[Tensor], Tensor], judged: Callable[..., Any]) -> Callable[[], None]:
+        """A whole step, the teacher's logits and the loss from there."""
+
+        def step() -> None:
+            images = self.render()
+            with self.precision.autocast(self.device):
+                teacher_logits = taught(images)
+                logits = self.forward(images)
+            terms = judged(logits, teacher_logits, self.labels, epoch=1)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(terms.total).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+        return step
+
+    @torch.no_grad()
+    def live(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.teaching(images)
+        return logits
+
+    def render(self) -> Tensor:
+        return self.views.render(self.positions, self.views.choose(1, self.positions))
+
+    def teach(self) -> Tensor:
+        with self.precision.autocast(self.device):
+            return self.live(self.images)
+
+    def learn(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.precision.autocast(self.device):
+            logits = self.forward(self.images)
+        logits.float().mean().backward()
+
+    def judge(self) -> None:
+        self.loss(self.logits, self.kept, self.labels, epoch=1).total.backward()
+        self.logits.grad = None
+
+
 def bench_step(
-    teacher: str = "resnet32x4",
-    student: str = "resnet8x4",
-    method: str = "zkd+mlt",
-    *,
-    batch_size: int = 64,
-    device: torch.device | str = "cpu",
-    precision: str = "auto",
-    capture: bool | None = None,
-    rounds: int = 10,
-    least: float = 0.5,
-    pairs: int = PAIRS,
-    progress: bool = True,
+    settings: StepBench | None = None, *, device: torch.device | str = "cpu", progress: bool = True
 ) -> dict[str, Any]:
     """Time a training step and its parts, on random pixels in CIFAR's shape (32 x 32, 100 classes).
 
     Args:
-        teacher: a model's name.
-        student: a model's name.
-        method: a name of `adakd.METHODS` or ``<row>+<rule>``.
-        batch_size: images a step.
+        settings: what to measure; the usual pair, by the usual method, when left out.
         device: "cpu" or "cuda".
-        precision: "auto", "fp32", "bf16" or "fp16".
-        capture: compile forward and loss; on a GPU only when left out.
-        rounds: how often each part has its turn.
-        least: seconds of the whole step in a turn.
-        pairs: how often a cached step and the same at one fixed temperature are held against each other.
         progress: show a progress bar.
 
     Returns:
@@ -77,110 +177,24 @@ def bench_step(
         Also images a second, operations a step, and the fraction of peak and of the per-layer roofline.
 
     Raises:
-        ValueError: for unknown names, a method without a teacher, or fewer than 6 pairs.
+        ValueError: for unknown names, a method without a teacher or with other terms than on logits, or fewer than
+            6 pairs.
     """
-    refuse_few(pairs)  # and not after minutes of timing
+    settings = settings or StepBench()
+    refuse_few(settings.pairs)  # and not after minutes of timing
     device = torch.device(device)
-    data = synthetic_data(max(2000, batch_size)).to(device)
-    generator = torch.Generator().manual_seed(0)
-    model, teaching = (create_model(name, data.num_classes).to(device) for name in (student, teacher))
-    model, teaching = (net.to(memory_format=torch.channels_last) for net in (model.train(), teaching.eval()))
-    teaching.requires_grad_(False)
-    criterion = create_method(method).to(device)
-    if not criterion.needs_teacher:
-        raise ValueError(f"method: expected one that distills, got {method!r}")
-    fixed = _at_fixed_temperature(criterion).to(device)
-    chosen = choose_precision(precision, device, sum(p.numel() for p in model.parameters()))
-    # The weights stand still: else the last of many steps on one batch would compute with numbers that no run has.
-    recipe = get_recipe("paper", "student", batch_size=batch_size, lr=0.0)
-    optimizer = recipe.optimizer([*model.parameters(), *criterion.parameters()])
-    # On its own, the optimizer steps a copy: the gradients of a captured network live in the graph's memory.
-    twin = create_model(student, data.num_classes).to(device)
-    for parameter in twin.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    alone = recipe.optimizer(twin.parameters())
-    scaler = chosen.scaler(device)
-    views = Views(data, seed=0)
-    answers = torch.randn(len(views), data.num_classes, generator=generator).half().to(device)
-    captured, reason = choose_capture(capture, device)
-    forward, loss, loss_fixed = model, criterion, fixed
-    if captured:
-        forward = Captured(model, device, "the network")
-        loss, loss_fixed = (Captured(one, device, "the loss") for one in (criterion, fixed))
-    positions = torch.arange(batch_size, device=device)
-    images = views.render(positions, views.choose(1, positions))
-    labels = data.train.labels[:batch_size]
-    said = answers[:batch_size]
-    logits = torch.randn(batch_size, data.num_classes, generator=generator).to(device).requires_grad_()
-
-    def render() -> Tensor:
-        return views.render(positions, views.choose(1, positions))
-
-    def ask() -> Tensor:
-        with torch.no_grad(), chosen.autocast(device):
-            return teaching(images)
-
-    def learn() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with chosen.autocast(device):
-            out = forward(images)
-        out.float().mean().backward()
-
-    def judge() -> None:
-        loss(logits, said, labels, epoch=1).total.backward()
-        logits.grad = None
-
-    def whole(taught: Callable[[Tensor], Tensor], judged: Callable[..., Any]) -> Callable[[], None]:
-        def step() -> None:
-            seen = render()
-            with chosen.autocast(device):
-                taught_logits = taught(seen)
-                out = forward(seen)
-            terms = judged(out, taught_logits, labels, epoch=1)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(terms.total).backward()
-            scaler.step(optimizer)
-            scaler.update()
-
-        return step
-
-    def live(seen: Tensor) -> Tensor:
-        with torch.no_grad():
-            return teaching(seen)
-
-    steps = {
-        "live": whole(live, loss),
-        "cached": whole(lambda seen: said, loss),
-        "fixed": whole(lambda seen: said, loss_fixed),
-        "data": render,
-        "teacher": ask,
-        "student": learn,
-        "loss": judge,
-        "optimizer": alone.step,
-    }
-    spent = turns(
-        steps,
-        device,
-        reference="live",
-        rounds=rounds,
-        least=least,
-        label=f"{teacher} → {student}",
-        progress=progress,
-    )
-    adapting = alternate(
-        steps["cached"],
-        steps["fixed"],
-        device,
-        pairs=pairs,
-        label="adaptive and fixed",
-        progress=progress,
-    )
-    limit = ceiling(device, chosen)
-    size = 4 if chosen.name == "fp32" else 2
-    flops = {"student": 3 * flops_of(model, images), "teacher": flops_of(teaching, images)}
+    step = _Step(settings, device)
+    parts, label = step.parts, f"{settings.teacher} → {settings.student}"
+    how: dict[str, Any] = {"rounds": settings.rounds, "least": settings.least, "progress": progress}
+    spent = turns(parts, device, reference="live", label=label, **how)
+    how = {"pairs": settings.pairs, "label": "adaptive and fixed", "progress": progress}
+    adapting = alternate(parts["cached"], parts["fixed"], device, **how)
+    limit = ceiling(device, step.precision)
+    size = 4 if step.precision.name == "fp32" else 2
+    flops = {"student": 3 * flops_of(step.model, step.images), "teacher": flops_of(step.teaching, step.images)}
     floors = {
-        "student": roofline_seconds(model, images, limit, training=True, bytes_each=size),
-        "teacher": roofline_seconds(teaching, images, limit, training=False, bytes_each=size),
+        "student": roofline_seconds(step.model, step.images, limit, training=True, bytes_each=size),
+        "teacher": roofline_seconds(step.teaching, step.images, limit, training=False, bytes_each=size),
     }
     whole_steps = {"live": ("student", "teacher"), "cached": ("student",)}
     medians = {name: statistics.median(values) for name, values in spent.items()}
@@ -189,16 +203,16 @@ def bench_step(
         "kind": "bench-step",
         "status": "complete",
         "config": {
-            "teacher": teacher,
-            "student": student,
-            "method": method,
-            "batch_size": batch_size,
-            "precision": chosen.name,
-            "precision_reason": chosen.reason,
-            "captured": captured,
-            "captured_reason": reason,
-            "rounds": rounds,
-            "pairs": pairs,
+            "teacher": settings.teacher,
+            "student": settings.student,
+            "method": settings.method,
+            "batch_size": settings.batch_size,
+            "precision": step.precision.name,
+            "precision_reason": step.precision.reason,
+            "captured": step.captured,
+            "captured_reason": step.reason,
+            "rounds": settings.rounds,
+            "pairs": settings.pairs,
         },
         **environment(device),
         "ceiling": {"flops": limit.flops, "bandwidth": limit.bandwidth, "source": limit.source},
@@ -208,14 +222,14 @@ def bench_step(
             for name, values in spent.items()
         },
         "adaptive_to_fixed": adapting,
-        "images_per_second": {name: batch_size / medians[name] for name in whole_steps},
+        "images_per_second": {name: settings.batch_size / medians[name] for name in whole_steps},
         "operations": flops,
         "fraction_of_peak": {
-            name: sum(flops[part] for part in parts) / medians[name] / limit.flops
-            for name, parts in whole_steps.items()
+            name: sum(flops[part] for part in named) / medians[name] / limit.flops
+            for name, named in whole_steps.items()
         },
         "fraction_of_roofline": {
-            name: sum(floors[part] for part in parts) / medians[name] for name, parts in whole_steps.items()
+            name: sum(floors[part] for part in named) / medians[name] for name, named in whole_steps.items()
         },
     }
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..bench import PAIRS, bench_losses, bench_step
+from ..bench import PAIRS, StepBench, bench_losses, bench_step
 from ..runs import resolve_device
 from .options import MOST, add_capture, add_json, integer, new_command, word
 from .output import write_result
@@ -77,16 +77,16 @@ def run_losses(arguments: argparse.Namespace) -> None:
 
 
 def run_step(arguments: argparse.Namespace) -> None:
-    record = bench_step(
+    settings = StepBench(
         arguments.teacher,
         arguments.student,
         arguments.method,
         batch_size=arguments.batch_size,
-        device=resolve_device(arguments.device),
         precision=arguments.precision,
         capture=arguments.capture,
         pairs=arguments.pairs,
     )
+    record = bench_step(settings, device=resolve_device(arguments.device))
     write_result(arguments.json, record, "\n".join(lines_of_step(record)))
 
 
