@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .data import DATASETS, ImageData, name_of, resolve_data
 from .models import network_of
+from .models._layout import channels_last
 from .plan import (
     Request,
     checked_seed,
@@ -51,10 +52,10 @@ def train_teacher(
     recipe: str | Recipe | None = None,
     seed: int = 0,
     *,
-    out: str | os.PathLike = "runs",
+    out: str | os.PathLike[str] = "runs",
     device: str | torch.device | None = None,
     precision: str = "auto",
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
     progress: bool = True,
     fresh: bool = False,
@@ -103,19 +104,19 @@ def train_teacher(
 
 
 def distill(
-    teacher: str | os.PathLike | Run | nn.Module | None = None,
+    teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
     method: str | nn.Module = "zkd+mlt",
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
     *,
-    teacher_weights: str | os.PathLike | None = None,
+    teacher_weights: str | os.PathLike[str] | None = None,
     method_options: dict[str, Any] | None = None,
-    out: str | os.PathLike = "runs",
+    out: str | os.PathLike[str] = "runs",
     device: str | torch.device | None = None,
     precision: str = "auto",
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
     progress: bool | tqdm = True,
     fresh: bool = False,
@@ -190,12 +191,12 @@ def distill(
 def compare(
     methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     seeds: Sequence[int] = (0, 1, 2),
-    teacher: str | os.PathLike | Run | nn.Module | None = None,
+    teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     *,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
     progress: bool = True,
     device: str | torch.device | None = None,
@@ -240,9 +241,10 @@ def compare(
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))  # once
     request = replace(request, data=data, student=student, teacher=teacher, recipe=recipe, changes=changes)
-    request = replace(request, recipe=request.resolved_recipe("student"), changes={})
+    resolved = request.resolved_recipe("student")
+    request = replace(request, recipe=resolved, changes={})
     data = data.to(resolve_device(device))
-    total = steps_of(data, request.recipe) * len(seeds) * len(chosen)
+    total = steps_of(data, resolved) * len(seeds) * len(chosen)
     with step_bar(total, 0, "comparison", show=progress) as bar:
         resources = replace(resources, device=data.device, progress=bar, should_stop=should_stop)
         # All that can be wrong with any of them, before the first trains for hours.
@@ -320,16 +322,16 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
 
 
 def cache_teacher(
-    teacher: str | os.PathLike | Run | nn.Module | None = None,
+    teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     seeds: Sequence[int] = (0,),
     *,
-    teacher_weights: str | os.PathLike | None = None,
-    out: str | os.PathLike = "runs",
+    teacher_weights: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "runs",
     device: str | torch.device | None = None,
     precision: str = "auto",
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
     progress: bool = True,
     dtype: str = "fp16",
@@ -466,13 +468,13 @@ def _source(
 
 
 def evaluate(
-    run: str | os.PathLike | Run,
+    run: str | os.PathLike[str] | Run,
     *,
     data: ImageData | None = None,
     network: str | nn.Module | Callable[..., nn.Module] | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
 ) -> float:
     """Measure a finished run's network on the test split again; returns top-1 accuracy in percent.
 
@@ -494,13 +496,13 @@ def evaluate(
     record = run.record
     data = (_data_of(run, root) if data is None else data).to(device)
     refuse_other_data(run, data, "network")
-    model = run.model(network).to(device, memory_format=torch.channels_last)
+    model = channels_last(run.model(network), device)
     parameters = sum(p.numel() for p in model.parameters())
     chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
     return evaluate_model(model, data, chosen)
 
 
-def _data_of(run: Run, root: str | os.PathLike | None) -> ImageData:
+def _data_of(run: Run, root: str | os.PathLike[str] | None) -> ImageData:
     """The data set of a run, by its name."""
     record = run.record["data"]
     if record["name"] not in DATASETS:
@@ -511,13 +513,13 @@ def _data_of(run: Run, root: str | os.PathLike | None) -> ImageData:
 
 
 def evaluate_weights(
-    weights: str | os.PathLike,
+    weights: str | os.PathLike[str],
     model: str,
     data: str | ImageData = "gratings",
     *,
     device: str | torch.device | None = None,
     precision: str = "auto",
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
 ) -> float:
     """Measure a file of weights on the test split of a data set; returns top-1 accuracy in percent.
@@ -541,4 +543,4 @@ def evaluate_weights(
     data = resolve_data(data, root, official).to(device)
     network = loaded_model(chosen_network, data.num_classes, data.channels, Path(weights)).eval()
     chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()))
-    return evaluate_model(network.to(device, memory_format=torch.channels_last), data, chosen)
+    return evaluate_model(channels_last(network, device), data, chosen)

@@ -55,7 +55,7 @@ class Request:
     precision: str = "auto"
     teacher: Any = None
     """A run, its folder, the name of a model, a module, an `Ensemble`, or `Recorded` logits."""
-    teacher_weights: str | os.PathLike | None = None
+    teacher_weights: str | os.PathLike[str] | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
 
     @property
@@ -223,7 +223,8 @@ def split_options(options: Mapping[str, Any]) -> tuple[Request, Resources]:
     """Options of `distill` by whether they identify a run or say where it is carried out."""
     if unknown := set(options) - {*_OF_REQUESTS, *_OF_RESOURCES}:
         # As get_recipe has it: what is no option of ours is taken for a setting of the recipe.
-        get_recipe("demo", **dict.fromkeys(sorted(unknown), 0))
+        unknown_settings: dict[str, Any] = dict.fromkeys(sorted(unknown), 0)
+        get_recipe("demo", **unknown_settings)
     of_requests = {name: options[name] for name in _OF_REQUESTS if name in options}
     of_resources = {name: options[name] for name in _OF_RESOURCES if name in options}
     return Request(**of_requests), Resources(**of_resources)

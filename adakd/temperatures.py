@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from ._check import check_finite, check_logits
 from .data import ImageData, eval_batches, name_of, resolve_data, usual
 from .divergence import KL
 from .logits import peak, standardize
+from .models._layout import channels_last
 from .runs import Run, open_run, refuse_other_data, resolve_device
-from .teachers import load_teacher, locate_teacher
+from .teachers import Teacher, load_teacher, locate_teacher
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.record import environment, now
@@ -83,7 +85,8 @@ def _temperatures(z_teacher: Tensor, z_student: Tensor | None, order: float) -> 
     # Rounding must not put a logit outside that lies on the end itself.
     for_highest = upper_factor(order) * seen.amax(1) * (1 - 1e-9)
     for_lowest = -lower_factor(order) * seen.amin(1) * (1 - 1e-9)
-    found, signed = {}, {}
+    found: dict[str, Any] = {}
+    signed: dict[str, Tensor] = {}
     most = upper_factor(order) * samuelson_bounds(z_teacher.shape[1])[1]
     for name, options in RULES.items():
         if name.startswith("both") and z_student is None:
@@ -129,6 +132,7 @@ def _gradients(student: Tensor, z_teacher: Tensor, order: float) -> dict[str, An
     def fixed(tau: float) -> Callable[[Tensor, Tensor], Tensor]:
         return lambda s, t: _loss(s, t, s.new_full((1, 1), tau))
 
+    others: dict[str | float, Callable[[Tensor, Tensor], Tensor]]
     others = {"limit": limit, "through_tau": through_tau, **{tau: fixed(tau) for tau in FIXED}}
     sums = {name: torch.zeros(3, dtype=student.dtype) for name in others}
     for s, t in zip(student.split(ROWS), z_teacher.split(ROWS), strict=True):
@@ -145,7 +149,7 @@ def _gradients(student: Tensor, z_teacher: Tensor, order: float) -> dict[str, An
             "gap": _number(((ours - 2 * both + theirs).clamp(min=0) / ours.clamp(min=tiny)).sqrt()),
         }
 
-    table = [{"tau": tau, **compare(*sums[tau])} for tau in FIXED]
+    table: list[dict[str, float]] = [{"tau": tau, **compare(*sums[tau])} for tau in FIXED]
     return {
         "fixed": table,
         "closest": min(table, key=lambda row: row["gap"]),
@@ -199,7 +203,7 @@ def summarize_temperatures(
     tau = MaxLogit(reference="teacher", order=order)(z, z).teacher
     right = teacher.argmax(1) == labels
     sigma = teacher.std(dim=1, correction=0)
-    summary = {
+    summary: dict[str, Any] = {
         "images": len(labels),
         "mean_tau": {"right": _mean(tau[right]), "wrong": _mean(tau[~right])},
         "accuracy": {"teacher": _number(100 * right.double().mean())},
@@ -279,15 +283,15 @@ def _fields(run: Run) -> dict[str, Any]:
 
 
 def measure_temperatures(
-    teacher: str | os.PathLike | Run | None = None,
-    student: str | os.PathLike | Run | None = None,
+    teacher: str | os.PathLike[str] | Run | None = None,
+    student: str | os.PathLike[str] | Run | None = None,
     data: str | ImageData = "gratings",
     *,
-    teacher_weights: str | os.PathLike | None = None,
-    out: str | os.PathLike = "runs",
+    teacher_weights: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] = "runs",
     order: float = 2,
     device: str | torch.device | None = None,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -333,8 +337,13 @@ def measure_temperatures(
     data = resolve_data(data, root, official).to(device)
 
     loaded = load_teacher(teacher, found, data)
-    networks, fields = {"teacher": loaded.model}, {"student": None}
-    fields["teacher"] = _fields(found) if isinstance(found, Run) else {**loaded.identity, "file": found.name}
+    if not isinstance(loaded, Teacher):
+        raise ValueError(
+            "teacher: expected a network, got recorded logits, which are of the training images alone"
+        )
+    networks, fields = {"teacher": loaded.model}, dict[str, Any](student=None)
+    of_file = {"file": found.name} if isinstance(found, Path) else {}
+    fields["teacher"] = _fields(found) if isinstance(found, Run) else {**loaded.identity, **of_file}
     if taught is not None:
         refuse_other_data(taught, data, "student")
         networks["student"], fields["student"] = taught.model(), _fields(taught)
@@ -343,7 +352,7 @@ def measure_temperatures(
     for split in ("train", "test"):
         logits = {
             role: logits_of(
-                model.to(device, memory_format=torch.channels_last),
+                channels_last(model, device),
                 data,
                 split,
                 label=f"{fields[role]['model']}, {split} images",

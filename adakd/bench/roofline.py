@@ -1,6 +1,7 @@
 """How fast a device could be: its peak, and the least time that a network's layers take on it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ def roofline_seconds(
     seconds = 0.0
     multiplies = 3 if training else 1
 
-    def visit(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def visit(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal seconds
         moved = bytes_each * (inputs[0].numel() + layer.weight.numel() + output.numel())
         operations = 2 * output.numel() * layer.weight[0].numel()

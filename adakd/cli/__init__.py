@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -59,7 +60,7 @@ _NOBODY_READS = 128 + 13  # what a shell reports of a program that SIGPIPE ended
 class _Parser(argparse.ArgumentParser):
     """Shows nothing that a terminal would obey, whatever was typed."""
 
-    def _print_message(self, message, file=None):
+    def _print_message(self, message: str, file: Any = None) -> None:
         if message:
             message = "\n".join(printable(line) for line in message.split("\n"))
         super()._print_message(message, file)

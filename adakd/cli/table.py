@@ -58,12 +58,12 @@ def run(arguments: argparse.Namespace) -> None:
         config, recipe = record["config"], record["config"]["recipe"]
         images = recipe["train_images"] or record["data"]["train_images"]
         title = f"{config['model']} on {config['data']['name']}, {images} images × {recipe['epochs']} epochs"
-        runs = groups.setdefault(title, {}).setdefault(describe_method(record), {})
-        if record["seed"] in runs:
+        seeds = groups.setdefault(title, {}).setdefault(describe_method(record), {})
+        if record["seed"] in seeds:
             raise ValueError(
                 f"{title}: {describe_method(record)} has seed {record['seed']} twice; name fewer files"
             )
-        runs[record["seed"]] = record
+        seeds[record["seed"]] = record
     for title, runs in groups.items():
         lines = compare_records(runs, [name for name in arguments.to if name in runs])
         tables.append((title, sorted(lines, key=lambda line: -line.accuracy.estimate), []))

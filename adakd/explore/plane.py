@@ -241,10 +241,11 @@ class Lesson:
     def temperatures(self, who: str, student: Tensor, teacher: Tensor) -> Temperatures | None:
         """The temperatures at which a student's method compares these logits (B, K); None where it has no teacher."""
         objective = self.objectives[who]
-        if not objective.needs_teacher:
+        if objective.term is None:
             return None
-        z = [objective.term.standardized(logits) for logits in (student, teacher)]
-        return objective.temperature(*z, None, self.epoch)
+        term = objective.term
+        z_s, z_t = (term.standardized(logits) for logits in (student, teacher))
+        return term.temperature(z_s, z_t, None, self.epoch)
 
     @torch.no_grad()
     def soft_labels(self, who: str, points: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -257,7 +258,9 @@ class Lesson:
         tau = None if who == "teacher" else self.temperatures(who, student, teacher)
         if tau is None:
             return student.softmax(-1), teacher.softmax(-1), None
-        z_s, z_t = (self.objectives[who].term.standardized(logits) for logits in (student, teacher))
+        term = self.objectives[who].term
+        assert term is not None  # it has a temperature
+        z_s, z_t = (term.standardized(logits) for logits in (student, teacher))
         return (z_s / tau.student).softmax(-1), (z_t / tau.teacher).softmax(-1), tau.student
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from ..data import ImageData, Views
 from ..models import create_model
+from ..models._layout import channels_last
 from ..training import Recipe, choose_precision
 
 __all__ = ["Session", "minutes", "start_session"]
@@ -91,7 +92,7 @@ def minutes(model: str, data: ImageData, recipe: Recipe, *, steps: int = 20) -> 
     device = data.device
     with torch.random.fork_rng(devices=[]):
         network = create_model(model, data.num_classes)
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = channels_last(network, device).train()
     precision = choose_precision("auto", device, sum(p.numel() for p in network.parameters()))
     optimizer, views = recipe.optimizer(network.parameters()), Views(data, seed=0)
     seen = torch.arange(recipe.batch_size, device=device) % len(views)

@@ -7,6 +7,7 @@ alone: lines are labelled where they end, and differ in dash or marker.
 
 import io
 import re
+from typing import Any
 
 __all__ = ["COLORS", "Picture", "log_axis", "picture", "use_style"]
 
@@ -60,7 +61,8 @@ def use_style() -> None:
     matplotlib.use("agg")
     ink, hues = COLORS["ink"], [COLORS[name] for name in ("teacher", "student", "mark", "second")]
     keys = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
-    matplotlib.rcParams.update(_STYLE | dict.fromkeys(keys, ink) | {"axes.prop_cycle": cycler(color=hues)})
+    style: dict[Any, Any] = {**_STYLE, **dict.fromkeys(keys, ink), "axes.prop_cycle": cycler(color=hues)}
+    matplotlib.rcParams.update(style)
 
 
 def log_axis(ax, label: str, *ticks: float) -> None:

@@ -18,7 +18,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ class Study:
     ce_weight: float = 0.1
     ways: tuple[str, ...] = WAYS
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("methods", "seeds", "grid", "ways"):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)
@@ -160,7 +160,7 @@ def _warmup(method: str, epochs: int) -> dict[str, int]:
     return {name: max(1, round(w * epochs / PUBLISHED_EPOCHS)) for name, w in published.items() if w}
 
 
-def _options(method: str, settings: dict[str, float]) -> tuple[tuple[str, float], ...]:
+def _options(method: str, settings: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     """Only what differs from the published row, so that the same training is the same run by whatever way."""
     row = get_method(method)
     rows = {summand.name: summand for summand in row.summands}
@@ -177,6 +177,8 @@ class _Work:
 
     def __init__(self, study: Study, request: Request, resources: Resources, folder: Path):
         self.study, self.request, self.resources, self.folder = study, request, resources, folder
+        assert isinstance(request.data, ImageData)
+        assert isinstance(request.recipe, Recipe)  # both resolved
         self.data, self.recipe = request.data, request.recipe
         self.jobs: dict[_Task, Job] = {}
         self.bar: Any = False
@@ -264,7 +266,8 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
     some = itertools.islice(batches, _PUSH_BATCHES)
     said = [(student(images), teacher(images), labels) for images, labels in some]
-    return tuple(map(torch.cat, zip(*said, strict=True)))
+    of_student, of_teacher, labels = map(torch.cat, zip(*said, strict=True))
+    return of_student, of_teacher, labels
 
 
 def _pushes(work: _Work) -> dict[str, float]:
@@ -315,7 +318,9 @@ def _plan(work: _Work) -> dict[str, Any]:
     if missing := [name for name in (*study.taught, study.reference) if name not in pushes]:
         log.info("measuring how hard %s push at the start", ", ".join(dict.fromkeys(missing)))
         pushes = {**_pushes(work), **pushes}
-    reference = pushes[study.reference] * get_method(study.reference).kd_weight
+    published = get_method(study.reference).kd_weight
+    assert published is not None  # it has a divergence
+    reference = pushes[study.reference] * published
     return {
         "schema": 1,
         "kind": "study",
@@ -333,15 +338,15 @@ def _plan(work: _Work) -> dict[str, Any]:
 
 def run_study(
     study: Study,
-    folder: str | os.PathLike,
-    teacher: str | os.PathLike | Run | None = None,
+    folder: str | os.PathLike[str],
+    teacher: str | os.PathLike[str] | Run | None = None,
     student: str | None = None,
     data: str | ImageData = "gratings",
     recipe: str | Recipe | None = None,
     *,
-    out: str | os.PathLike = "runs",
+    out: str | os.PathLike[str] = "runs",
     device: str | torch.device | None = None,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
     progress: bool = True,
     retry_failed: bool = False,
@@ -446,7 +451,7 @@ def _claim(work: _Work, key: str, task: _Task) -> bool:
         return False
 
 
-def read_failures(folder: str | os.PathLike) -> list[dict[str, Any]]:
+def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The runs of a study that diverged, in the order in which they did.
 
     Each a mapping: way, method, seed, ce_weight, kd_weight, error, when, and the key by which

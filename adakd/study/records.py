@@ -42,7 +42,7 @@ def compact(record: dict[str, Any]) -> dict[str, Any]:
     return with_checksum(small)
 
 
-def append_record(path: str | os.PathLike, record: dict[str, Any]) -> None:
+def append_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
     """Add a record to a file as its last line; made where there is none.
 
     Half a line that a killed process left goes, and the run that it was of will come again; a whole one that lacks
@@ -92,7 +92,7 @@ def _unended(file: Any, end: int) -> bytes:
     return tail
 
 
-def _whole(line: bytes, where: str | os.PathLike) -> bool:
+def _whole(line: bytes, where: str | os.PathLike[str]) -> bool:
     """Whether a line without its end is a record all the same."""
     try:
         return isinstance(parse_json(line.strip(), where, ""), dict)
@@ -100,7 +100,7 @@ def _whole(line: bytes, where: str | os.PathLike) -> bool:
         return False
 
 
-def keep_records(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> int:
+def keep_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]) -> int:
     """Add those records to a file of one a line that are not in it; returns how many these were.
 
     Raises:
@@ -141,7 +141,7 @@ def _check(record: Any, where: str, remedy: str, complete: bool) -> None:
         raise ValueError(f"{where} is damaged ({problem}); {remedy}")
 
 
-def read_records(*paths: str | os.PathLike, complete: bool = False) -> list[dict[str, Any]]:
+def read_records(*paths: str | os.PathLike[str], complete: bool = False) -> list[dict[str, Any]]:
     """All records of training runs in these files and folders, in a stable order, each run once.
 
     Args:

@@ -96,7 +96,7 @@ class StudyResults:
         return sorted(lines, key=lambda line: -line.accuracy.estimate)
 
 
-def read_study(folder: str | os.PathLike) -> StudyResults:
+def read_study(folder: str | os.PathLike[str]) -> StudyResults:
     """Open the folder of a study, finished or not.
 
     Raises:

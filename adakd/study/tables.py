@@ -37,7 +37,7 @@ def summarize(runs: Iterable[Run]) -> list["Line"]:
         ValueError: if the runs differ in model, data, recipe, precision or teacher, or a method has a seed twice.
     """
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}
-    settings = {}
+    settings: dict[str, Any] = {}
     for run in runs:
         config = run.record["config"]
         for name in ("model", "data", "recipe", "precision", "teacher"):
