@@ -29,9 +29,20 @@ PAIRS = [
     ("vgg8", "resnet8x0.5"),
     ("resnet8x0.5", "vgg8"),
 ]
+# Of the paper's tables or like them, and one of four stages that teach three.
+LARGER = [
+    ("resnet8x4", "MobileNetV2"),
+    ("resnet8x4", "ShuffleV1"),
+    ("resnet8x4", "ShuffleV2"),
+    ("vgg8", "MobileNetV2"),
+    ("ResNet50", "MobileNetV2"),
+    ("ResNet50", "resnet8"),
+]
 
 
-@pytest.mark.parametrize(("teacher", "student"), PAIRS)
+@pytest.mark.parametrize(
+    ("teacher", "student"), [*PAIRS, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in LARGER)]
+)
 @pytest.mark.parametrize("name", TERMS)
 def test_a_step_moves_the_student_and_every_connector_and_no_teacher(name, teacher, student):
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Runs of the rows that are terms: continued to the last bit, what they save, and the two releases that teach nothing."""
+"""Runs of the rows that are terms: continued to the last bit, what they save, and the two broken releases."""
 
 import pytest
 import torch
@@ -57,6 +57,7 @@ def test_as_released_reviewkd_is_another_training(tiny_data, tiny_teacher, tmp_p
     ]
     assert runs[0].history[0]["rule_gradient"] > 0
     assert runs[1].history[0]["rule_gradient"] == 0, "nothing of the term is trained"
+    assert runs[1].history[0]["loss"] > runs[1].history[0]["ce"], "and the student is compared all the same"
     assert runs[0].record["weights_sha256"] != runs[1].record["weights_sha256"]
 
 
