@@ -22,7 +22,7 @@ from adakd.divergence import DIVERGENCES
 from adakd.methods import RULE_NAMES, options_of
 from adakd.temperature import RULES
 
-FAST, WHOLE = 600, 5400
+FAST, WHOLE = 600, 7900
 NAMES = [
     *(name for name, row in METHODS.items() if row.on_logits),
     *(

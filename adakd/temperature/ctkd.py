@@ -11,6 +11,10 @@ from .base import TemperatureRule, Temperatures
 
 __all__ = ["CTKD", "curriculum", "scale_gradient"]
 
+_LARGEST = (
+    1e5  # of a logit that the instance-wise network reads: its weights' gradient is in proportion to both
+)
+
 
 def curriculum(epoch: int | None, loops: int) -> float:
     r"""Factor on the temperature's gradient, :math:`\lambda_e = \frac12 (\cos(\pi \min(e, E_0) / E_0) - 1)`.
@@ -57,7 +61,7 @@ class CTKD(TemperatureRule):
 
     With ``instance=True``, :math:`\theta_i` comes from a small network, one hidden layer with ReLU, that reads the
     teacher's and the student's logits, *detached*: the temperature's gradient trains the network and does not
-    reach the student through it. The released script knows the global form only, so width, activation, the
+    reach the student through it. Logits beyond 10⁵ are read as 10⁵. The released script knows the global form only, so width, activation, the
     detachment and the initialization (it starts as the global rule) are ours.
 
     In all 17 runs of the 14 published logs of CTKD on standardized logits the temperature rests on its lower bound, 2
@@ -116,7 +120,7 @@ class CTKD(TemperatureRule):
             raise ValueError(
                 f"num_classes: this rule was made for {self.num_classes} classes, the logits have {student.shape[-1]}"
             )
-        logits = torch.cat([teacher.detach(), student.detach()], dim=-1)  # (B, 2K)
+        logits = torch.cat([teacher.detach(), student.detach()], dim=-1).clamp(-_LARGEST, _LARGEST)  # (B, 2K)
         return self.network(logits.to(next(self.network.parameters()).dtype))
 
     def forward(

@@ -158,6 +158,17 @@ class TestInstance:
             CTKD(instance=True, num_classes=10)(torch.zeros(2, 5), torch.zeros(2, 5))
 
 
+def test_logits_that_are_no_logits_leave_its_gradient_finite():
+    """The temperature's gradient grows with the teacher's logits, as their rounding does, and so did the network's input:
+    the product left the format."""
+    objective = LogitObjective(DKD(), CTKD(instance=True, num_classes=4), ce_weight=0, kd_weight=1e3)
+    student, teacher = torch.zeros(3, 4, requires_grad=True), torch.full((3, 4), 1e24)
+    terms = objective(student, teacher, torch.arange(3), epoch=7)
+    terms.total.backward()
+    assert terms.total.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in objective.parameters())
+
+
 @pytest.mark.parametrize("instance", [False, True])
 def test_200_steps_with_dkd_stay_finite(instance, record_property):
     """The trap of the released code: a learned temperature behind a mask of -1000 is NaN sooner or later."""
