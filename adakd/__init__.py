@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
         SkewedKL,
         TaylorKL,
     )
+    from .export import Exported, ExportError, export_network
     from .logits import peak, pearson, standardize
     from .methods import (
         METHODS,
@@ -134,6 +135,8 @@ __all__ = [
     "Energy",
     "Ensemble",
     "Entropy",
+    "ExportError",
+    "Exported",
     "Fixed",
     "ImageData",
     "Interrupted",
@@ -182,6 +185,7 @@ __all__ = [
     "distill",
     "evaluate",
     "evaluate_weights",
+    "export_network",
     "find_teacher",
     "fit",
     "functional",
@@ -225,6 +229,7 @@ _ROOMS = {
         "SkewedKL",
         "TaylorKL",
     ),
+    "export": ("ExportError", "Exported", "export_network"),
     "logits": ("peak", "pearson", "standardize"),
     "methods": (
         "METHODS",

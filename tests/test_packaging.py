@@ -38,7 +38,7 @@ def test_installing_never_asks_for_another_torch():
 def test_what_is_needed_is_pinned_within_its_bounds():
     pinned = {normal(name): version for name, version in PINNED.items()}
     extras = PROJECT["optional-dependencies"]
-    for line in [*PROJECT["dependencies"], *extras["book"], *extras["dev"]]:
+    for line in [*PROJECT["dependencies"], *extras["book"], *extras["dev"], *extras["export"]]:
         name, bound = re.fullmatch(r"([\w.-]+)>=([\d.]+)", line).groups()
         found = [int(part) for part in re.findall(r"\d+", pinned[normal(name)])]
         assert found >= [int(part) for part in bound.split(".")], name

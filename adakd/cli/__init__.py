@@ -13,10 +13,11 @@ import torch
 from .._check import brief, printable
 from .._version import __version__
 from ..data import DataError
+from ..export import ExportError
 from ..runs import BusyError
 from ..teachers import TeacherError
 from ..training import CacheError, CheckpointError, Interrupted, WeightsError
-from . import bench, cache, compare, distill, evaluate, methods, study, table, teacher, temperatures
+from . import bench, cache, compare, distill, evaluate, export, methods, study, table, teacher, temperatures
 from .options import OptionError
 from .output import complain, logging_to_stderr, terminal
 
@@ -28,6 +29,7 @@ _USER_ERRORS = (
     CacheError,
     CheckpointError,
     DataError,
+    ExportError,
     FloatingPointError,
     MemoryError,
     OSError,  # no such file, no permission, no room on the disk
@@ -38,7 +40,7 @@ _USER_ERRORS = (
     torch.OutOfMemoryError,
 )
 
-_COMMANDS = (teacher, distill, compare, study, table, cache, evaluate, temperatures, bench, methods)
+_COMMANDS = (teacher, distill, compare, study, table, cache, evaluate, export, temperatures, bench, methods)
 
 _EPILOG = """\
 Start here (embedded data, no download, under a minute on two CPU cores):

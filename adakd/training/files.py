@@ -37,6 +37,7 @@ __all__ = [
     "sha256_of",
     "told",
     "with_checksum",
+    "write_bytes",
     "write_checkpoint",
     "write_json",
     "write_record",
@@ -102,6 +103,11 @@ def refuse_folders(folder: Path, names: Iterable[str]) -> None:
             raise IsADirectoryError(
                 errno.EISDIR, "a folder stands where a file is to be written; move it away", str(folder / name)
             )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    _write_atomically(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, value: Any) -> None:
