@@ -51,10 +51,13 @@ _DIVERGENCES = ("kl", "dkd", "anchored", "ttm", "correlation")
 
 
 def _can_train(row: Method) -> bool:
-    if row.divergence is None:
-        return row.term is None
+    """Whether the page has all parts of a row: it knows no refinement, and of the sample weights WTTM's."""
+    if not row.needs_teacher:
+        return True
+    if row.divergence not in _DIVERGENCES or row.refine is not None or row.weight not in (None, "power_sum"):
+        return False
     rule = live_rule_of(row)
-    return row.divergence in _DIVERGENCES and row.weight in (None, "power_sum") and bool(rule) and plays(rule)
+    return rule is not None and plays(rule)
 
 
 def _menu() -> dict[str, dict[str, str]]:

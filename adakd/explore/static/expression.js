@@ -6,10 +6,11 @@ import { highest, logSumExp, lowest, mean, sigmoid, softmax, sum, without } from
 const isRow = Array.isArray;
 
 // Entry by entry; a number goes with each entry of a row.
-function zip(combine, ...values) {
-  const row = values.find(isRow);
-  if (!row) return combine(...values);
-  return row.map((_, k) => combine(...values.map((value) => (isRow(value) ? value[k] : value))));
+function zip(combine, a, b, c) {
+  const row = [a, b, c].find(isRow);
+  if (!row) return combine(a, b, c);
+  const [first, second, third] = [a, b, c].map(isRow);
+  return row.map((_, k) => combine(first ? a[k] : a, second ? b[k] : b, third ? c[k] : c));
 }
 
 // Entry by entry: the function, and its derivative by each argument. Equal entries share a maximum's gradient.
@@ -25,8 +26,8 @@ const ENTRYWISE = {
   ">": [(a, b) => a > b, () => 0, () => 0],
   ">=": [(a, b) => a >= b, () => 0, () => 0],
   where: [(test, a, b) => (test ? a : b), () => 0, (test) => Number(test), (test) => Number(!test)],
-  maximum: [Math.max, larger, (a, b) => larger(b, a)],
-  minimum: [Math.min, (a, b) => larger(b, a), larger],
+  maximum: [(a, b) => Math.max(a, b), larger, (a, b) => larger(b, a)],
+  minimum: [(a, b) => Math.min(a, b), (a, b) => larger(b, a), larger],
   abs: [Math.abs, Math.sign],
   exp: [Math.exp, Math.exp],
   log: [Math.log, (x) => 1 / x],
@@ -78,60 +79,80 @@ const LABELLED = {
 // What an argument gets where its derivative is infinite but nothing comes down.
 const chain = (adjoint, slope) => (adjoint === 0 ? 0 : adjoint * slope);
 
-// The leaves: a name that the scope follows collects the adjoints that reach it.
+// A node is { value, follows, backward }: backward(adjoint) adds to those of the scope's `adjoints` that its value
+// depends on; `follows` says whether there are any. The leaves are names.
 function named(name, { values, adjoints }) {
   return {
     value: values[name],
+    follows: adjoints !== null && name in adjoints,
     backward(adjoint) {
-      if (adjoints && name in adjoints)
-        adjoints[name] = zip((a, b) => a + b, adjoints[name], adjoint);
+      adjoints[name] = zip((a, b) => a + b, adjoints[name], adjoint);
     },
   };
 }
 
 function entrywise([combine, ...slopes], parts, scope) {
   const nodes = parts.map((part) => part(scope));
-  const values = nodes.map((node) => node.value);
+  const [a, b, c] = nodes.map((node) => node.value);
   return {
-    value: zip(combine, ...values),
+    value: zip(combine, a, b, c),
+    follows: nodes.some((node) => node.follows),
     backward(adjoint) {
-      slopes.forEach((slope, i) => {
-        const by = zip((above, ...entries) => chain(above, slope(...entries)), adjoint, ...values);
+      nodes.forEach((node, i) => {
+        if (!node.follows) return;
+        const slope = zip(slopes[i], a, b, c);
+        const by = zip(chain, adjoint, slope);
         // A number that met a row is in each of its entries.
-        nodes[i].backward(isRow(by) && !isRow(values[i]) ? sum(by) : by);
+        const total = isRow(by) && !isRow(node.value) ? sum(by) : by;
+        if (total !== 0) node.backward(total);
       });
     },
   };
 }
 
 function reduction([combine, gradient], part, scope) {
-  const { value: row, backward } = part(scope);
+  const { value: row, follows, backward } = part(scope);
+  let slopes = null;
   return {
     value: combine(row),
-    backward: (adjoint) => backward(gradient(row).map((x) => adjoint * x)),
+    follows,
+    backward(adjoint) {
+      slopes ??= gradient(row);
+      backward(slopes.map((x) => adjoint * x));
+    },
   };
 }
 
 function labelled([read, back], part, scope) {
   const { label } = scope;
-  const { value: row, backward } = part(scope);
-  return { value: read(row, label), backward: (adjoint) => backward(back(adjoint, row, label)) };
+  const { value: row, follows, backward } = part(scope);
+  const through = (adjoint) => backward(back(adjoint, row, label));
+  return { value: read(row, label), follows, backward: through };
 }
+
+const constant = (value) => ({ value, follows: false, backward() {} });
 
 // Evaluated once a batch, for all of its samples.
 function overBatch(combine, part) {
   const known = new WeakMap();
   return ({ batch }) => {
     if (!known.has(batch)) known.set(batch, combine(batch.map((scope) => part(scope).value)));
-    return { value: known.get(batch), backward() {} };
+    return constant(known.get(batch));
   };
 }
 
-// From a tree to a function of a scope { values, label, batch, adjoints } that gives a node { value, backward }. `values`
-// has what the names stand for and `batch` the scopes of all samples; backward(adjoint) adds to those `adjoints` there are.
+// The same function, which a scope asks once.
+export const once = (evaluate) => (scope) => {
+  scope.known ??= new Map();
+  if (!scope.known.has(evaluate)) scope.known.set(evaluate, evaluate(scope));
+  return scope.known.get(evaluate);
+};
+
+// From a tree to a function of a scope { values, label, batch, adjoints } that gives a node. `values` has what the names
+// stand for, `batch` the scopes of all samples, `adjoints` (or null) the names to differentiate by, at 0 at first.
 // `parts` has compiled trees by the names that stand for them.
 export function compile(tree, parts = {}) {
-  if (typeof tree === "number") return () => ({ value: tree, backward() {} });
+  if (typeof tree === "number") return () => constant(tree);
   if (typeof tree === "string") {
     return Object.hasOwn(parts, tree) ? parts[tree] : (scope) => named(tree, scope);
   }

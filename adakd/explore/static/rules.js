@@ -1,6 +1,6 @@
 // Temperature rules as adakd.methods has them: formulas that come as data.
 
-import { compile } from "./expression.js";
+import { compile, once } from "./expression.js";
 import { RULES } from "./from-python.js";
 import { C_LOWER, C_UPPER } from "./math.js";
 import { mapValues } from "./words.js";
@@ -12,7 +12,8 @@ function formulas(name) {
   if (!compiled[name]) {
     const { parts = {}, student, teacher, printedStudent, printedTeacher, low, high } = RULES[name];
     const known = {}; // each part may use the parts before it
-    for (const [part, tree] of Object.entries(parts)) known[part] = compile(tree, known);
+    const ready = (tree) => once(compile(tree, known));
+    for (const [part, tree] of Object.entries(parts)) known[part] = ready(tree);
     const trees = {
       student,
       teacher: teacher ?? student,
@@ -21,26 +22,32 @@ function formulas(name) {
       low,
       high,
     };
-    compiled[name] = mapValues(trees, (tree) => tree !== undefined && compile(tree, known));
+    compiled[name] = mapValues(trees, (tree) => tree !== undefined && ready(tree));
   }
   return compiled[name];
 }
 
 // What a rule reads of a batch, one entry a sample: { student, teacher, label }, logits as the rule sees them.
 export function readBatch(name, samples, epoch, options = {}) {
-  const batch = samples.map(({ student, teacher, label }) => ({
-    label,
-    values: {
-      ...CONSTANTS,
-      ...RULES[name].options,
-      ...RULES[name].learned,
-      ...options,
-      epoch,
-      K: student.length,
-      zs: student,
-      zt: teacher,
-    },
-  }));
+  const { options: own, learned, inGraph } = RULES[name];
+  const shared = {
+    ...CONSTANTS,
+    ...own,
+    ...learned,
+    ...options,
+    epoch,
+    K: samples[0].student.length,
+  };
+  const batch = samples.map(({ student, teacher, label }) => {
+    const values = Object.create(shared); // a batch has many samples, and a step has little time
+    values.zs = student;
+    values.zt = teacher;
+    const zero = {
+      ...mapValues(learned ?? {}, () => 0),
+      ...(inGraph && { zs: student.map(() => 0) }),
+    };
+    return { label, values, batch: null, adjoints: inGraph || learned ? zero : null, known: null };
+  });
   for (const scope of batch) scope.batch = batch;
   return batch;
 }
@@ -59,17 +66,11 @@ export const printedTemperatures = (name, scope) =>
 // [lowest, highest] that there can be, of a batch that is standardized where the source standardizes.
 export const reach = (name, scope) => bothSides(name, ["low", "high"], scope);
 
-// Gradient of what has these derivatives by the two temperatures: by the student's logits, where the rule is in the
-// graph, and by what is learned.
+// Gradient of what has these derivatives by the two temperatures: by the student's logits (zs), where the rule is in the
+// graph, and by what is learned. Of each sample once.
 export function throughTemperatures(name, scope, byStudent, byTeacher) {
-  const { inGraph, learned } = RULES[name];
-  if (!inGraph && !learned) return {};
-  const adjoints = Object.fromEntries(
-    Object.keys(learned ?? {}).map((parameter) => [parameter, 0]),
-  );
-  if (inGraph) adjoints.zs = scope.values.zs.map(() => 0);
-  const followed = { ...scope, adjoints };
-  formulas(name).student(followed).backward(byStudent);
-  formulas(name).teacher(followed).backward(byTeacher);
-  return adjoints;
+  if (!scope.adjoints) return {};
+  formulas(name).student(scope).backward(byStudent);
+  formulas(name).teacher(scope).backward(byTeacher);
+  return scope.adjoints;
 }
