@@ -57,8 +57,8 @@ def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
     plain = ddof == 0 and eps == 0
     # Layer normalization without its affine part is this very map, fused forward and backward.
     z, mean, rstd = torch.native_layer_norm(logits if plain else logits.detach(), (classes,), None, None, tiny)
-    low, high = (float(end) for end in rstd.detach().aminmax())
-    left, right = (float(end) for end in mean.detach().aminmax())
+    low, high = (end.item() for end in rstd.detach().aminmax())
+    left, right = (end.item() for end in mean.detach().aminmax())
     # Far above eps as well, or of a deviation to which it is added nothing could be had back.
     least, most = max(tiny**0.25, 1e3 * eps), tiny**-0.25 / classes
     if not (high * least < 1 < low * most and max(-left, right) * high < _FARTHEST):
@@ -67,7 +67,7 @@ def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
         return z
     factor = math.sqrt(classes / (classes - ddof))
     if not logits.requires_grad:
-        return z.mul_((factor + eps * rstd).reciprocal_())
+        return z.div_((rstd * eps).add_(factor))
     return _Standardized.apply(logits, z, rstd, factor, ddof, eps)[0]
 
 
@@ -82,8 +82,8 @@ class _Standardized(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, population: Tensor, rstd: Tensor, factor: float, ddof: int, eps: float
     ) -> tuple[Tensor, Tensor]:
-        scale = (factor + eps * rstd).reciprocal_()  # of the population's deviation to the divisor
-        z, divisor = population * scale, (rstd * scale).reciprocal_()
+        ratio = (rstd * eps).add_(factor)  # of the divisor to the population's deviation
+        z, divisor = population / ratio, ratio / rstd
         ctx.save_for_backward(z, divisor)
         ctx.set_materialize_grads(False)
         ctx.ddof, ctx.eps = ddof, eps
