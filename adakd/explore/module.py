@@ -28,7 +28,7 @@ def built_module(name: str, **constants: Any) -> str:
         ValueError: if the sources import other names than these.
     """
     text = files(__package__).joinpath("static", "built", name).read_text(encoding="utf-8")
-    wanted = set()
+    wanted: set[str] = set()
 
     def alias(line: re.Match[str]) -> str:
         names = [name.strip().partition(" as ") for name in line[1].split(",")]

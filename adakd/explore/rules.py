@@ -64,7 +64,7 @@ def rules_for_page(chosen: Iterable[str], *, zoo: bool = True) -> dict[str, dict
         chosen: names from `live_rule_of`.
         zoo: with what the zoo shows besides: the printed formula and the reach.
     """
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
     for name in chosen:
         live = live_rule(name)
         assert live is not None, name
