@@ -16,7 +16,8 @@ from .temperature import MadeUpPair, student_logits, teacher_logits
 
 __all__ = ["GradientExplorer"]
 
-_METHODS = {  # name in adakd.methods: name in the figure, and its options; "tau" stands where it takes the figure's τ
+# Name in adakd.methods: name in the figure, and its options; "tau" stands where it takes the figure's τ.
+_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "ce": ("CE", {}),
     "kd": ("KD", {"tau": None}),
     "dkd": ("DKD", {"tau": None}),
@@ -33,7 +34,7 @@ _MENU = {
     "on raw logits": {name: _METHODS[name][0] for name in _RAW},
     "on standardized logits": {name: label for name, (label, _) in _METHODS.items() if name not in _RAW},
 }
-_RULES = {live_rule_of(METHODS[name]) for name in _METHODS if METHODS[name].divergence}
+_RULES = {rule for name in _METHODS if METHODS[name].divergence and (rule := live_rule_of(METHODS[name]))}
 _LABELS = {"peak": 0, "second": 1, "slip": 2}
 _ZERO = 1e-12  # a gradient shorter than this is rounding
 
@@ -121,7 +122,7 @@ class GradientExplorer(MadeUpPair):
         terms = create_method(name, **options)(student, teacher, torch.tensor([_LABELS[self.label]]))
         return torch.autograd.grad(terms.ce if name == "ce" else terms.kd, student)[0][0]
 
-    def values(self) -> dict[str, float | list[float]]:
+    def values(self) -> dict[str, Any]:
         """Every number the figure shows, by autograd through adakd; the page has them from closed formulas.
 
         Keys: for a and b each: gradient (K numbers), norm, share (of the peak class in the sum of magnitudes), total
@@ -131,7 +132,7 @@ class GradientExplorer(MadeUpPair):
         """
         student, teacher = self.logits()
         limit = self.gradient("correlation")
-        result = {}
+        result: dict[str, Any] = {}
         for who, name in (("a", self.a), ("b", self.b)):
             g = self.gradient(name)
             size = g.norm().item()

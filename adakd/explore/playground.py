@@ -106,23 +106,28 @@ _RANGES = {  # lowest and highest value, or all values
 }
 
 
-def _trait(name: str) -> traitlets.TraitType:
-    start, values = _START[name], _RANGES[name]
+def _trait(name: str) -> Any:
+    start: Any = _START[name]
+    values: Any = _RANGES[name]
+    trait: Any
     if isinstance(values[0], str):
         trait = traitlets.Enum(values, start)
     elif isinstance(start, int):
         trait = traitlets.Int(start, min=values[0], max=values[1])
+    elif start is None:
+        trait = traitlets.Float(None, min=values[0], max=values[1], allow_none=True)
     else:
-        trait = traitlets.Float(start, min=values[0], max=values[1], allow_none=start is None)
+        trait = traitlets.Float(start, min=values[0], max=values[1])
     return trait.tag(sync=True)
 
 
 def _constants() -> dict[str, Any]:
     """What the page's text gets from Python, so that it is written once: methods, rules, colours, questions."""
     rows = [get_method(name) for name in _METHODS]
+    rules = [live_rule_of(row) for row in rows if row.divergence]
     return {
         "METHODS": {row.name: method_for_page(row) for row in rows},
-        "RULES": rules_for_page(dict.fromkeys(live_rule_of(row) for row in rows if row.divergence), zoo=False),
+        "RULES": rules_for_page(dict.fromkeys(rule for rule in rules if rule is not None), zoo=False),
         "MENU": _MENU,
         "CLASSES": _CLASSES,
         "LENGTH": LENGTH,
@@ -187,7 +192,7 @@ class Playground(LiveFigure):
         traitlets.Float(min=-_LIMIT, max=_LIMIT), default_value=_START["probe"], minlen=2, maxlen=2
     ).tag(sync=True)
 
-    history = traitlets.List().tag(sync=True)
+    history: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     """Rows that the page has measured so far, as `Lesson.measure` has them; written by the page, not by the saved state."""
     weights = traitlets.Dict().tag(sync=True)
     """Weights of ``teacher``, ``a`` and ``b`` when the page last paused, each in the order of ``parameters()``."""
@@ -208,18 +213,18 @@ class Playground(LiveFigure):
     @property
     def setting(self) -> Setting:
         """What the lesson depends on, without how far it went."""
-        own = {
+        own: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("data", "classes", "noise", "transfer", "width", "lr", "seed")
         }
-        students = {
-            who: StudentSetting(
+        a, b = (
+            StudentSetting(
                 getattr(self, who),
                 *(getattr(self, f"{name}_{who}") for name in ("tau", "weight", "standardize")),
             )
             for who in "ab"
-        }
-        return Setting(**own, **students)
+        )
+        return Setting(**own, a=a, b=b)
 
     def train(self, steps: int | None = None, every: int = 10) -> list[dict[str, float | int | None]]:
         """The same training in PyTorch, through `adakd.create_method`; returns rows as the page's `history` has them.
@@ -332,7 +337,8 @@ class Playground(LiveFigure):
         rows = lesson.train(self.step or LENGTH)
         v = self._values(lesson)
         figure = plt.figure(figsize=(7.2, 4.9))
-        top, bottom = figure.subfigures(2, 1, height_ratios=(5, 4))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(5, 4))
+        top, bottom = parts
         self._draw_planes(top.subplots(1, 3), lesson, v)
         accuracy, losses, taus = bottom.subplots(1, 3)
         steps = [row["step"] for row in rows]
@@ -368,7 +374,9 @@ class Playground(LiveFigure):
         seen = {"teacher": told @ palette, **seen}
         warm = next((who for who in "ba" if lesson.objectives[who].needs_teacher), None)
         if self.view == "tau" and warm:
-            tau = lesson.soft_labels(warm, grid)[2].expand(len(grid), 1)
+            tau = lesson.soft_labels(warm, grid)[2]
+            assert tau is not None  # it has a teacher
+            tau = tau.expand(len(grid), 1)
             low, high = tau.aminmax()
             share = (tau / low).log() / (high / low).log().clamp(min=1e-9)
             seen["teacher"] = palette[0] + share * (palette[1] - palette[0])

@@ -61,7 +61,7 @@ class TrainingProgress(LiveFigure):
     _esm = built_module("progress.js")
     _css = style_sheet("kit.css", "progress.css")
 
-    runs = traitlets.List().tag(sync=True)
+    runs: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     epoch = traitlets.Int(0, min=0).tag(sync=True)
     part = traitlets.Enum(list(_PARTS), default_value="loss").tag(sync=True)
     hidden = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -83,7 +83,12 @@ class TrainingProgress(LiveFigure):
         Raises:
             ValueError: for rows that are not of a history.
         """
-        run = {"name": str(name), "epochs": int(epochs or 0), "epoch": [], **{key: [] for key in _COLUMNS}}
+        run: dict[str, Any] = {
+            "name": str(name),
+            "epochs": int(epochs or 0),
+            "epoch": [],
+            **{key: [] for key in _COLUMNS},
+        }
         for row in history:
             missing = [field for field in ("epoch", *_COLUMNS.values()) if field not in row]
             if set(missing) - {"test_accuracy"}:

@@ -80,9 +80,8 @@ def rules_for_page(chosen: Iterable[str], *, zoo: bool = True) -> dict[str, dict
             trees["low"], trees["high"] = (parse(text, live.parts) for text in live.reach)
         used = set().union(*map(names, trees.values()))
         parts, trees = _with_parts(trees)
-        table[name] = trees | {
-            "options": {key: value for key, value in options_of_rule(name).items() if key in used}
-        }
+        options = {key: value for key, value in options_of_rule(name).items() if key in used}
+        table[name] = {**trees, "options": options}
         if parts:
             table[name]["parts"] = parts
         if live.learned:

@@ -50,11 +50,12 @@ _LABELS = {"peak": 0, "second": 1, "slip": 2}
 
 def _rule(name: str) -> TemperatureRule:
     """The rule of that row as `adakd.methods` has it, in float64 and in evaluation mode."""
-    if name in RULE_NAMES:
-        rule, options = RULE_NAMES[name].rule, RULE_NAMES[name].options
-    else:
-        rule, options = METHODS[name].rule, METHODS[name].rule_options
-    return RULES[rule](**options).double().eval()
+    named = RULE_NAMES.get(name)
+    if named is not None:
+        return RULES[named.rule](**named.options).double().eval()
+    row = METHODS[name]
+    assert row.rule is not None
+    return RULES[row.rule](**row.rule_options).double().eval()
 
 
 def _zoo_for_page() -> dict[str, dict[str, Any]]:
@@ -173,7 +174,8 @@ class ZooExplorer(MadeUpPair):
         tau_student, tau_teacher, entropy (of the teacher, in nats), loss (τ_s·τ_t·KL), p and q (probabilities of peak,
         second, slip, all others, ruled out, by teacher and student).
         """
-        result, peaks = {}, []
+        result: dict[str, Any] = {}
+        peaks = []
         for name in _NAMES:
             tau = self.temperatures(name)
             _, teacher = self.batch(self.reads_standardized(name))
