@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from .._hash import hashed
 from ..divergence import KL
 from ..logits import pearson, standardize
-from ..methods import create_method, options_of
+from ..methods import create_method, get_method, options_of
 from ..objective import LogitObjective
 from ..temperature import Temperatures
+from .rules import takes_tau
 
 __all__ = ["DATA", "Lesson", "Setting", "StudentSetting", "batch_indices", "make_points", "train_teacher"]
 
@@ -162,6 +163,8 @@ class StudentSetting:
         """The loss, in float64. A method that does not read a temperature or a weight does without."""
         wanted = {"tau": self.tau, "kd_weight": self.weight}
         known = options_of(self.method)
+        if not takes_tau(get_method(self.method)):
+            known = known - {"tau"}
         options: dict[str, Any] = {
             key: value for key, value in wanted.items() if value is not None and key in known
         }

@@ -13,7 +13,7 @@ from .gallery import GALLERY
 from .live import LiveFigure, style_sheet
 from .module import built_module
 from .plane import DATA, WATCHED, Lesson, Setting, StudentSetting, centres, make_points
-from .rules import live_rule_of, method_for_page, plays, rules_for_page
+from .rules import TAU_RANGE, live_rule_of, method_for_page, plays, rules_for_page
 from .style import COLORS, Picture, log_axis, picture, use_style
 
 __all__ = ["Playground"]
@@ -97,7 +97,7 @@ _START = {  # the controls as they are at first
     **{"b": _DEFAULT.b.method, "tau_b": None, "weight_b": None, "standardize_b": "published"},
     **{"view": "b", "probe": [0.55, 0.4], "step": 0},
 }
-_STUDENT_RANGES = {"tau": (0.5, 50.0), "weight": (0.01, 100.0), "standardize": _KINDS}
+_STUDENT_RANGES = {"tau": TAU_RANGE, "weight": (0.01, 100.0), "standardize": _KINDS}
 _RANGES = {  # lowest and highest value, or all values
     **{"data": DATA, "classes": (3, 10), "noise": (0.02, 0.4), "transfer": (10, 1000), "width": (2, 32)},
     **{"lr": (0.001, 0.5), "seed": (0, 19), "a": _METHODS, "b": _METHODS},

@@ -12,15 +12,18 @@ from ..temperature import RULES
 
 __all__ = [
     "FIXED",
+    "TAU_RANGE",
     "live_rule",
     "live_rule_of",
     "method_for_page",
     "options_of_rule",
     "plays",
     "rules_for_page",
+    "takes_tau",
 ]
 
 FIXED = "fixed"
+TAU_RANGE = (0.5, 50.0)  # of the playground's slider
 _FIXED = LiveRule("tau")
 
 
@@ -55,6 +58,18 @@ def plays(name: str) -> bool:
     if live is None or rule.keeps_state:
         return False
     return not {"label", "others"} & set().union(*map(names, live.trees))
+
+
+def takes_tau(row: Method) -> bool:
+    """Whether a row's temperature may be set to any value of the playground's slider."""
+    if row.rule is None or "tau" not in numbers(RULES[row.rule], row.rule_options):
+        return False
+    try:
+        for tau in TAU_RANGE:
+            RULES[row.rule](**{**row.rule_options, "tau": tau})
+    except ValueError:  # another option bounds it
+        return False
+    return True
 
 
 def rules_for_page(chosen: Iterable[str], *, zoo: bool = True) -> dict[str, dict[str, Any]]:
@@ -145,7 +160,8 @@ def method_for_page(row: Method) -> dict[str, Any]:
         "divergenceOptions": options,
         "rule": rule,
         "ruleOptions": own,
-        "readsTau": "tau" in known and divergence.reads_temperature,
+        "takesTau": takes_tau(row),
+        "readsTau": takes_tau(row) and divergence.reads_temperature,
         "standardize": row.standardize,
         "kdWeight": row.kd_weight,
         "warmupEpochs": row.warmup_epochs,

@@ -39,7 +39,7 @@ export class Objective {
     Object.assign(this, row);
     this.kdWeight = weight ?? row.kdWeight ?? 0;
     this.ruleOptions = { ...row.ruleOptions };
-    if (tau !== null && "tau" in (RULES[row.rule]?.options ?? {})) this.ruleOptions.tau = tau;
+    if (tau !== null && row.takesTau) this.ruleOptions.tau = tau;
     if (kind !== "published") this.standardize = kind === "off" ? undefined : kind;
     const learned = RULES[row.rule]?.learned ?? {};
     this.names = Object.keys(learned);
