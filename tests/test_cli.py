@@ -20,7 +20,7 @@ import torch
 from archives import write_cifar
 
 from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
-from adakd.bench import bench_step
+from adakd.bench import bench_methods, bench_step
 from adakd.cli import _parser, main
 from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
@@ -361,6 +361,42 @@ def test_bench_compares_losses_with_kd(adakd, tmp_path):
     for row in rows:
         for ratio in row["ratio"].values():
             assert 0 < ratio["lowest"] <= ratio["median"] <= ratio["highest"]
+
+
+def test_bench_compares_steps_by_features_with_kd(adakd, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "adakd.cli.bench.bench_methods",
+        lambda *names, **options: bench_methods(*names, least=0.01, **options),
+    )
+    status, out, err = adakd(
+        *(
+            "bench",
+            "methods",
+            "--methods",
+            "fitnet",
+            "simkd",
+            "--teacher",
+            "resnet8",
+            "--student",
+            "resnet8x0.5",
+        ),
+        *("--batch-size", 4, "--rounds", 2, "--device", "cpu", "--json", tmp_path / "methods.json"),
+    )
+    assert status == 0, err
+    rows = {row["method"]: row for row in json.loads((tmp_path / "methods.json").read_text())["rows"]}
+    assert list(rows) == ["kd", "fitnet", "simkd"]
+    assert rows["kd"]["ratio"] == {"median": 1.0, "lowest": 1.0, "highest": 1.0}
+    assert rows["kd"]["parameters"] == 0 < rows["fitnet"]["parameters"]
+    assert "fitnet" in out
+
+
+@pytest.mark.parametrize("what", ["losses", "step"])
+def test_bench_says_where_features_are_timed(adakd, what):
+    method = "--methods" if what == "losses" else "--method"
+    status, _, err = adakd("bench", what, method, "fitnet", "--device", "cpu")
+    assert status == 1
+    assert "expected" in err
+    assert "on logits alone, got 'fitnet'; `adakd bench methods` times a step of others" in err
 
 
 @pytest.mark.parametrize("with_student", [False, True])

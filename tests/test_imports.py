@@ -47,7 +47,7 @@ FLOORS = {
     "teachers": 9,
     "distiller": 10,
     "plan": 10,
-    "bench": 8,
+    "bench": 10,
     "explore": 8,
     "api": 11,
     "temperatures": 11,

@@ -6,6 +6,7 @@ difference is smaller than what a round may stray, two steps alternate one by on
 """
 
 from .losses import SHAPES, bench_losses
+from .methods import bench_methods
 from .roofline import Ceiling, ceiling, roofline_seconds
 from .step import StepBench, bench_step, synthetic_data
 from .timing import PAIRS, alternate, turns
@@ -17,6 +18,7 @@ __all__ = [
     "StepBench",
     "alternate",
     "bench_losses",
+    "bench_methods",
     "bench_step",
     "ceiling",
     "roofline_seconds",

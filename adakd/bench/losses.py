@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..methods import METHODS, create_method
+from ..methods import METHODS, create_method, get_method
 from ..training.record import environment
 from .timing import spread_of, turns
 
@@ -74,11 +74,16 @@ def bench_losses(
         median, lowest and highest over the rounds.
 
     Raises:
-        ValueError: for an unknown method.
+        ValueError: for an unknown method, or one that reads features.
     """
     device = torch.device(device)
     on_logits = [name for name, row in METHODS.items() if row.on_logits]
     names = list(dict.fromkeys([_REFERENCE, *(methods or on_logits)]))
+    for name in names:
+        if not get_method(name).on_logits:
+            raise ValueError(
+                f"methods: expected those on logits alone, got {name!r}; `adakd bench methods` times a step of others"
+            )
     # All methods are calls of one function, LogitObjective.forward, of which dynamo keeps 8 versions by default.
     limit = torch._dynamo.config.patch(recompile_limit=4 * len(names)) if compiled else nullcontext()
     with limit:

@@ -77,7 +77,12 @@ class _Step:
         self.device, self.model = device, model.train()
         self.teaching = teaching.eval().requires_grad_(False)
         criterion = create_method(settings.method).to(device)
-        if not isinstance(criterion, LogitObjective) or not criterion.needs_teacher:
+        if not isinstance(criterion, LogitObjective):
+            raise ValueError(
+                f"method: expected one on logits alone, got {settings.method!r}; `adakd bench methods` times a step of "
+                "others"
+            )
+        if not criterion.needs_teacher:
             raise ValueError(f"method: expected one that distills by logits, got {settings.method!r}")
         fixed = _at_fixed_temperature(criterion).to(device)
         size = sum(p.numel() for p in self.model.parameters())

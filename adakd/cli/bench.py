@@ -3,12 +3,12 @@
 import argparse
 from typing import Any
 
-from ..bench import PAIRS, StepBench, bench_losses, bench_step
+from ..bench import PAIRS, StepBench, bench_losses, bench_methods, bench_step
 from ..runs import resolve_device
 from .options import MOST, add_capture, add_json, integer, new_command, word
 from .output import write_result
 
-__all__ = ["add_parser", "run_losses", "run_step"]
+__all__ = ["add_parser", "run_losses", "run_methods", "run_step"]
 
 
 def add_parser(commands: Any) -> None:
@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         help="measure what losses and steps cost",
         description="Time each method's loss as a ratio to plain KD, or a training step and its parts.",
     )
-    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True, help="losses or step")
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True, help="losses, step or methods")
     losses = new_command(
         kinds,
         "losses",
@@ -39,14 +39,42 @@ def add_parser(commands: Any) -> None:
         description="Time a training step on random pixels in CIFAR-100's shape, split into data, teacher, student, "
         "loss and optimizer, beside the peak and the per-layer roofline of the device.",
     )
-    step.add_argument(
-        "--teacher", type=word, default="resnet32x4", metavar="NAME", help="(default: resnet32x4)"
+    methods = new_command(
+        kinds,
+        "methods",
+        run_methods,
+        help="a training step of each method, as ratios to one by plain KD",
+        description="Time a training step with a live teacher on random pixels in CIFAR-100's shape, by each method, as "
+        "ratios to one by plain KD from one run.",
     )
-    step.add_argument("--student", type=word, default="resnet8x4", metavar="NAME", help="(default: resnet8x4)")
+    methods.add_argument(
+        "--methods",
+        nargs="+",
+        type=word,
+        metavar="NAME",
+        help="only these (default: all that read features)",
+    )
+    methods.add_argument(
+        "--rounds", type=integer("rounds", 1, MOST), default=10, metavar="N", help="(default: 10)"
+    )
+    for kind in (step, methods):
+        kind.add_argument(
+            "--teacher", type=word, default="resnet32x4", metavar="NAME", help="(default: resnet32x4)"
+        )
+        kind.add_argument(
+            "--student", type=word, default="resnet8x4", metavar="NAME", help="(default: resnet8x4)"
+        )
+        kind.add_argument(
+            "--batch-size", type=integer("batch_size", 1, 65_536), default=64, metavar="N", help="(default: 64)"
+        )
+        kind.add_argument(
+            "--precision",
+            type=word,
+            default="auto",
+            metavar="NAME",
+            help="fp32, bf16, fp16 or auto (default: auto)",
+        )
     step.add_argument("--method", type=word, default="zkd+mlt", metavar="NAME", help="(default: zkd+mlt)")
-    step.add_argument(
-        "--batch-size", type=integer("batch_size", 1, 65_536), default=64, metavar="N", help="(default: 64)"
-    )
     step.add_argument(
         "--pairs",
         type=integer("pairs", 1, MOST),
@@ -55,15 +83,8 @@ def add_parser(commands: Any) -> None:
         help="how often a step with adaptive temperature and one with a fixed temperature are held against each other "
         f"(default: {PAIRS})",
     )
-    step.add_argument(
-        "--precision",
-        type=word,
-        default="auto",
-        metavar="NAME",
-        help="fp32, bf16, fp16 or auto (default: auto)",
-    )
     add_capture(step)
-    for kind in (losses, step):
+    for kind in (losses, step, methods):
         kind.add_argument(
             "--device", type=word, default="auto", metavar="NAME", help="cpu, cuda or auto (default: auto)"
         )
@@ -88,6 +109,33 @@ def run_step(arguments: argparse.Namespace) -> None:
     )
     record = bench_step(settings, device=resolve_device(arguments.device))
     write_result(arguments.json, record, "\n".join(lines_of_step(record)))
+
+
+def run_methods(arguments: argparse.Namespace) -> None:
+    record = bench_methods(
+        arguments.methods,
+        arguments.teacher,
+        arguments.student,
+        batch_size=arguments.batch_size,
+        device=resolve_device(arguments.device),
+        precision=arguments.precision,
+        rounds=arguments.rounds,
+    )
+    write_result(arguments.json, record, "\n".join(lines_of_methods(record)))
+
+
+def lines_of_methods(record: dict[str, Any]) -> list[str]:
+    config = record["config"]
+    return [
+        f"{config['teacher']} → {config['student']}, batch {config['batch_size']}, {config['precision']}: a whole step with "
+        f"a live teacher, ratio to {config['reference']} of the same run (median, lowest and highest of "
+        f"{config['rounds']} rounds), and parameters beside the student's",
+        *(
+            f"{row['method']:18}{row['ratio']['median']:>8.2f}{row['ratio']['lowest']:>8.2f}{row['ratio']['highest']:>8.2f}"
+            f"{row['parameters']:>12,}"
+            for row in record["rows"]
+        ),
+    ]
 
 
 def lines_of_losses(record: dict[str, Any]) -> list[str]:
