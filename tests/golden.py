@@ -47,12 +47,12 @@ from adakd import (
 )
 from adakd.temperature.ctkd import curriculum
 from adakd.terms.attention import Attention
-from adakd.terms.catkd import map_distance
+from adakd.terms.catkd import CATKD, map_distance
 from adakd.terms.crd import CRD
 from adakd.terms.fitnet import FitNet
 from adakd.terms.nst import NST
 from adakd.terms.pkt import PKT
-from adakd.terms.reviewkd import pyramid_distance
+from adakd.terms.reviewkd import ReviewKD, pyramid_distance
 from adakd.terms.rkd import RKD
 from adakd.terms.sp import SP
 
@@ -206,23 +206,23 @@ def _crd(case: Case, leaf: Tensor) -> Tensor:
     return term.contrast(leaf, case.inputs["crd_emb_t"], case.inputs["crd_index"], term.counts(drawn))[0]
 
 
-# The value of each row, by the feature to differentiate by; the first pattern that matches all of the name.
-FEATURES: tuple[tuple[str, Callable[[Case, Tensor], Tensor]], ...] = (
-    (r"at_\w+", _term(Attention)),
-    (r"rkd\w*", _term(RKD)),
-    (r"cat_res\d_norm\d", _maps),
-    (r"hcl", lambda c, leaf: pyramid_distance(leaf, c.inputs[c.params["teacher"]])),
-    (r"fitnet_mse", _term(FitNet, regressor=False)),
-    (r"sp", _term(SP)),
-    (r"pkt", _term(PKT)),
-    (r"nst", _term(NST)),
-    (r"crd_core", _crd),
+# The term, and the value of each row by the feature to differentiate by; the first pattern that matches all of the name.
+FEATURES: tuple[tuple[str, type[Term], Callable[[Case, Tensor], Tensor]], ...] = (
+    (r"at_\w+", Attention, _term(Attention)),
+    (r"rkd\w*", RKD, _term(RKD)),
+    (r"cat_res\d_norm\d", CATKD, _maps),
+    (r"hcl", ReviewKD, lambda c, leaf: pyramid_distance(leaf, c.inputs[c.params["teacher"]])),
+    (r"fitnet_mse", FitNet, _term(FitNet, regressor=False)),
+    (r"sp", SP, _term(SP)),
+    (r"pkt", PKT, _term(PKT)),
+    (r"nst", NST, _term(NST)),
+    (r"crd_core", CRD, _crd),
 )
 
 
-def feature_of(case: Case) -> Callable[[Case, Tensor], Tensor] | None:
+def feature_of(case: Case) -> tuple[type[Term], Callable[[Case, Tensor], Tensor]] | None:
     """What adakd has for a case on features; None where nothing matches."""
-    return next((value for pattern, value in FEATURES if re.fullmatch(pattern, case.name)), None)
+    return next((rest for pattern, *rest in FEATURES if re.fullmatch(pattern, case.name)), None)
 
 
 def covered(case: Case) -> bool:
@@ -357,9 +357,10 @@ def compare(case: Case) -> tuple[str, str]:
 
 def compare_features(case: Case) -> tuple[str, str]:
     """The same of a case on features."""
-    value = feature_of(case)
-    if value is None:
+    found = feature_of(case)
+    if found is None:
         return "uncovered", ""
+    _, value = found
     leaf = case.inputs[case.params.get("student", "crd_emb_s")].clone().requires_grad_()
     loss = value(case, leaf).mean()
     loss.backward()

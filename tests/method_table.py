@@ -3,10 +3,11 @@
     python tests/method_table.py                print it
     python tests/method_table.py --write FILE   write it there as Markdown
 
-Columns: golden cases of the method's divergence, rule and standardization that agree, or of its rule's trajectories
-(of those in golden/); gradcheck of the loss by the student's logits, with temperatures, weights and interpolated
-teachers held where the method stops their gradient; what the rule learns; what state it keeps; whether a sample's loss depends on the others
-of its batch, and so on gradient accumulation; whether the loss goes through torch.compile as one graph.
+Columns: golden cases of the method's divergence, rule and standardization, or of its term, that agree, or of its rule's
+trajectories (of those in golden/); gradcheck of the loss by the student's logits, with temperatures, weights and
+interpolated teachers held where the method stops their gradient, and by its features; what the rule or the term learns;
+what state it keeps; whether a sample's loss depends on the others of its batch, and so on gradient accumulation; whether
+the loss goes through torch.compile as one graph.
 """
 
 import sys
@@ -28,17 +29,22 @@ from adakd import (
     Fixed,
     LogitObjective,
     LogitTerm,
+    Objective,
     PowerSum,
     Refinement,
     SampleWeight,
+    Signals,
+    Tapped,
     TemperatureRule,
     Temperatures,
     create_method,
+    create_model,
 )
 
 HERE = Path(__file__).parent
 BATCH, CLASSES = 6, 8
 ON_LOGITS = [name for name, row in METHODS.items() if row.on_logits]
+TERMS = [name for name, row in METHODS.items() if row.term is not None]
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,79 @@ def facts(name: str) -> Facts:
     )
 
 
+# ---- methods that are a term ----
+
+
+# Without the summands that train a module of the term's own: the student has no gradient of them.
+_BY_THE_STUDENT = {"okd": {"follow": 0.0, "hold": 0.0}}
+
+
+@cache
+def _networks() -> tuple[torch.nn.Module, torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    student, teacher = (create_model(name, CLASSES).double().eval() for name in ("resnet8x0.5", "resnet8"))
+    return student, teacher, torch.randn(BATCH, 3, 16, 16, dtype=torch.float64)
+
+
+def _built(name: str) -> tuple[Objective, Signals, Signals]:
+    """The method with its connectors, in evaluation mode, and the outputs of two networks for a batch."""
+    criterion = create_method(name, **_BY_THE_STUDENT.get(name, {}))
+    *networks, images = _networks()
+    with torch.no_grad():
+        outputs = [Tapped(net, taps)(images) for net, taps in zip(networks, criterion.taps, strict=True)]
+    criterion.build(*outputs, train_images=20).double()
+    return criterion.eval(), *outputs
+
+
+def facts_of_term(name: str) -> Facts:
+    """Measure a method that is one term."""
+    criterion, student, teacher = _built(name)
+    term = criterion.terms[name]
+    target, index = torch.arange(BATCH) % CLASSES, torch.arange(BATCH)
+
+    def loss(criterion: torch.nn.Module, leaves: list[torch.Tensor]) -> torch.Tensor:
+        features = dict(zip(student.features, leaves[1:], strict=True))
+        return criterion(Signals(leaves[0], features), teacher, target, epoch=7, index=index).total
+
+    with torch.no_grad():  # a first step sets what a term estimates once
+        criterion.train()(student, teacher, target, epoch=7, index=index)
+        criterion.eval()
+    # Away from zeros, as of dead channels: a direction has no derivative there.
+    generator = torch.Generator().manual_seed(0)
+    apart = [torch.rand(x.shape, generator=generator).to(x) for x in student.features.values()]
+    leaves = [
+        x.detach().requires_grad_() for x in (student.logits, *map(torch.add, student.features.values(), apart))
+    ]
+    cases = [case for case in golden.read(*_FILES) if case.on_features]
+    verdicts = [golden.compare(case)[0] for case in cases if golden.feature_of(case)[0] is type(term)]
+    torch.compiler.reset()
+    one_graph = True
+    try:
+        loss(torch.compile(criterion, fullgraph=True, backend="eager"), leaves).backward()
+    except torch._dynamo.exc.TorchDynamoException:
+        one_graph = False
+    running = ("running_mean", "running_var", "num_batches_tracked")
+    state = [key for key, _ in term.named_buffers() if key.rpartition(".")[2] not in running]
+    return Facts(
+        method=name,
+        agreeing=verdicts.count("agrees"),
+        in_part=verdicts.count("differs"),
+        wrong=verdicts.count("WRONG"),
+        gradcheck=torch.autograd.gradcheck(
+            lambda *x: loss(criterion, list(x)), leaves, fast_mode=True, raise_exception=False
+        ),
+        learned=tuple(dict.fromkeys(key.partition(".")[0] for key, _ in term.named_parameters())),
+        state=tuple(dict.fromkeys(key.partition(".")[0] for key in state)),
+        reads_batch=METHODS[name].reads_batch,
+        one_graph=one_graph,
+    )
+
+
+def all_facts() -> list[Facts]:
+    """Every row of the table."""
+    return [*map(facts, ON_LOGITS), *map(facts_of_term, TERMS)]
+
+
 def markdown(rows: list[Facts]) -> str:
     """The table."""
 
@@ -214,7 +293,7 @@ def markdown(rows: list[Facts]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    table = markdown([facts(name) for name in ON_LOGITS])
+    table = markdown(all_facts())
     if arguments[:1] == ["--write"]:
         Path(arguments[1]).write_text(table, encoding="utf-8")
     else:

@@ -8,7 +8,7 @@ from adakd import METHODS
 
 @pytest.fixture(scope="module")
 def rows():
-    return [method_table.facts(name) for name in method_table.ON_LOGITS]
+    return method_table.all_facts()
 
 
 def test_every_method_agrees_differentiates_and_compiles(rows):

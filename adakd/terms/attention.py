@@ -39,7 +39,8 @@ class Attention(Term):
     Differs from the paper:
         - The mean square distance of the authors' code, not Eq. 2; ``distance="norm"`` gives that one (then at β/2).
         - The paper pairs groups of residual blocks of one size; unequal sizes are averaged, as the CRD repository does.
-        - A wide ResNet's stages end here after the norm and ReLU that follow them, in both repositories before.
+        - A wide ResNet's stages end here after the norm and ReLU that follow them, in the CRD repository before
+          (``"block1, block2, block3"``).
     """
 
     def __init__(

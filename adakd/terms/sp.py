@@ -30,7 +30,9 @@ class SP(Term):
     its code verified by the author; mdistiller agrees.
 
     Differs from the paper:
-        - Not in the formula. A row of zeros stays zero, with a gradient of 0, which the released codes multiply by 1e12.
+        - Not in the formula. Where a head stands behind the last stage (MobileNetV2, ShuffleNetV2), ``last`` is the head's
+          map; the released codes read the last stage (``student_layers="stage4"`` or ``"stage3"``).
+        - A row of zeros stays zero, with a gradient of 0, which the released codes multiply by 1e12.
     """
 
     reads_batch = True
