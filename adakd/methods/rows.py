@@ -317,7 +317,7 @@ _DKD = Method(
     "fixed",
     {"tau": 4.0},
     warmup_epochs=20,
-    note="The released mask of -1000 gives NaN once the temperature is learned; here the other classes are gathered. "
+    note="The released mask of -1000 gives NaN once the temperature is learned; here that logit is replaced, in log space. "
     "β is 2 or 6 for some pairs.",
 )
 _ZDKD = replace(
