@@ -31,7 +31,7 @@ def text():
 def test_every_notebook_begins_with_it(path, text):
     cell = first_cell(path)
     assert "".join(cell["source"]) == text
-    assert cell["metadata"]["tags"] == ["hide-input", "nbval-ignore-output"]
+    assert cell["metadata"]["tags"] == ["hide-cell", "nbval-ignore-output"]
 
 
 def test_it_is_short_and_names_nobodys_repository(text):
