@@ -4,6 +4,7 @@
     python benchmarks/which_weight.py labels book/records/evidence
     python benchmarks/which_weight.py constants book/records/evidence
     python benchmarks/which_weight.py direction book/records/evidence
+    python benchmarks/which_weight.py features book/records/evidence
 
 Same data, networks, recipe and number format as that study, so that its records count here too. Each experiment has a
 file of records, a run a line, and a plan beside it that says how every setting was computed. Whatever stands there, or
@@ -15,6 +16,8 @@ labels: methods whose published weight of the labels is 1, at 1 and at 0.1, at p
 constants: schedules and learned rules beside the constants that they pass through.
 direction: KL, reverse KL and the Jensen-Shannon divergence × τ, each weighted by the length of its gradient at the start:
     does temperature help KL and only rescale its reverse (arXiv 2606.00306)?
+features: the methods on features at their published weights, three seeds, with the two releases that teach nothing. Their
+    teacher runs along, one for all methods of a seed.
 
 They need CIFAR-100 (ADAKD_DATA) and train on a CPU in about a minute and a half of one core each.
 """
@@ -30,7 +33,7 @@ from typing import Any, NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from adakd import create_method, distill, get_method, get_recipe
+from adakd import compare, create_method, distill, get_method, get_recipe
 from adakd.data import load_data
 from adakd.models import create_model, seeded_model
 from adakd.study import append_record, push, read_records
@@ -54,6 +57,10 @@ SPREADS = (
 )  # temperatures in units of the spread; 30 is the limit to a few percent
 DIRECTIONS = ("kd", "rkl", "jsd")
 LABELS = ("dkd", "dtkd", "zdkd", "ttm", "wttm", "dist")
+FEATURES = (
+    *("fitnet", "at", "rkd", "sp", "pkt", "nst", "crd"),
+    *("reviewkd", "reviewkd-released", "simkd", "catkd", "catkd-released"),
+)
 REFERENCE = "zkd"
 
 
@@ -166,6 +173,10 @@ class Evidence:
         ]
         return rows, {"settings": settings}
 
+    def features(self) -> tuple[list[Wanted], dict[str, Any]]:
+        settings = [{"method": name, "kd_weight": get_method(name).kd_weight} for name in FEATURES]
+        return [self.wanted(name, seed) for seed in SEEDS[:3] for name in FEATURES], {"settings": settings}
+
     def wanted(self, method: str, seed: int, **options: float) -> Wanted:
         """As the study writes it: what is the row's own is left out, and warm-ups are in proportion to the run."""
         row = get_method(method)
@@ -187,6 +198,9 @@ class Evidence:
         head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
         if not (self.records / f"{experiment}.json").is_file():
             write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
+        if experiment == "features":
+            self.in_lockstep(experiment, rows)
+            return
         for row in rows:
             if tuple(row) in self.done():
                 continue
@@ -197,27 +211,46 @@ class Evidence:
             except Timeout:
                 continue  # another process is at it
 
-    def carry_out(self, experiment: str, row: Wanted) -> None:
-        run = distill(
-            teacher="wrn_16_2",
-            teacher_weights=TEACHER,
-            student="resnet8",
-            method=row.method,
-            data=self.data,
-            seed=row.seed,
-            method_options=row.options,
-            precision="bf16",
-            out=self.out,
-            progress=False,
+    def in_lockstep(self, experiment: str, rows: list[Wanted]) -> None:
+        """What reads the teacher's features, a seed at a time: all its methods share one forward of the teacher a step."""
+        for seed in dict.fromkeys(row.seed for row in rows):
+            done = list(self.done())
+            left = [row for row in rows if row.seed == seed and tuple(row) not in done]
+            claim = FileLock(self.out / f"{experiment}-{seed}.lock")
+            try:
+                with claim.acquire(timeout=0):
+                    methods = [(row.method, row.options) for row in left]
+                    for run in compare(methods, (seed,), **self.settings) if left else ():
+                        append_record(self.records / f"{experiment}.jsonl", run.record)
+                        name = run.record["config"]["method"]
+                        log.info("%s: %s, seed %d: %.2f", experiment, name, seed, run.accuracy)
+            except Timeout:
+                continue
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of every run, beside its method and seed."""
+        networks = {"teacher": "wrn_16_2", "teacher_weights": TEACHER, "student": "resnet8"}
+        return {
+            **networks,
+            "data": self.data,
+            "precision": "bf16",
+            "out": self.out,
+            "progress": False,
             **RECIPE,
-        )
+        }
+
+    def carry_out(self, experiment: str, row: Wanted) -> None:
+        run = distill(method=row.method, seed=row.seed, method_options=row.options, **self.settings)
         append_record(self.records / f"{experiment}.jsonl", run.record)
         log.info("%s: %s, seed %d, %s: %.2f", experiment, *row, run.accuracy)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("standardization", "labels", "constants", "direction"))
+    parser.add_argument(
+        "experiment", choices=("standardization", "labels", "constants", "direction", "features")
+    )
     parser.add_argument("records", type=Path, help="folder of the records")
     parser.add_argument("--out", type=Path, default=Path("runs/evidence"), help="folder of the runs themselves")
     arguments = parser.parse_args()
