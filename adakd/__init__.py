@@ -15,6 +15,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the same to the interpreter
     from . import functional, series
+    from .advice import Advice, advise
     from .api import cache_teacher, compare, distill, evaluate, evaluate_weights, fit, train_teacher
     from .data import DATASETS, DataError, ImageData, load_data
     from .distiller import Distiller, TrainerDistiller
@@ -119,6 +120,7 @@ __all__ = [
     "TAID",
     "TTM",
     "AdaptiveTTM",
+    "Advice",
     "Anchored",
     "Asymmetric",
     "Batch",
@@ -177,6 +179,7 @@ __all__ = [
     "ViewCache",
     "WeightsError",
     "__version__",
+    "advise",
     "cache_teacher",
     "choose_precision",
     "compare",
@@ -209,6 +212,7 @@ __all__ = [
 
 # Where each public name lives.
 _ROOMS = {
+    "advice": ("Advice", "advise"),
     "api": ("cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"),
     "data": ("DATASETS", "DataError", "ImageData", "load_data"),
     "distiller": ("Distiller", "TrainerDistiller"),

@@ -21,6 +21,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 if __name__ == "__main__":
@@ -137,6 +138,9 @@ def good_value(action: argparse.Action, places: dict[str, list[str]], draw: rand
         "records": places["records"],
         "run_folder": places["runs"],
         "target": ["student.pt2"],
+        "logits": places["logits"],
+        "labels": places["labels"],
+        "plot": ["tau.svg"],
     }
     return draw.choice(some[action.dest])
 
@@ -276,6 +280,8 @@ class Kitchen:
         study = folder / "study"
         study.mkdir()
         (study / "published.jsonl").write_text(json.dumps(teacher.record) + "\n")
+        np.save(folder / "logits.npy", np.random.default_rng(0).normal(size=(20, 10)))
+        np.save(folder / "labels.npy", np.arange(20) % 10)
         self.places = {
             "runs": [str(teacher.folder)],
             "weights": [str(teacher.folder / "weights.safetensors")],
@@ -283,6 +289,8 @@ class Kitchen:
             "elsewhere": ["teachers", str(folder / "more teachers")],
             "empty": [str(folder / "nothing")],
             "file": ["result.json"],
+            "logits": [str(folder / "logits.npy")],
+            "labels": [str(folder / "labels.npy")],
             "records": ["study", "new-study", "kept.jsonl", str(study / "published.jsonl")],
         }
 

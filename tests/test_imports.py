@@ -54,10 +54,11 @@ FLOORS = {
     "measure": 12,
     "export": 11,
     "study": 11,
-    "cli": 12,
-    "_entry": 13,
-    "adakd": 13,  # the package itself, that is its __init__
-    "__main__": 14,
+    "advice": 12,
+    "cli": 13,
+    "_entry": 14,
+    "adakd": 14,  # the package itself, that is its __init__
+    "__main__": 15,
 }
 HEAVY = (
     "torchvision",
@@ -92,6 +93,7 @@ ROOMS = [
     "methods",
     "objective",
     "temperatures",
+    "advice",
     "measure",
     "bench",
     "functional",

@@ -17,7 +17,20 @@ from ..export import ExportError
 from ..runs import BusyError
 from ..teachers import TeacherError
 from ..training import CacheError, CheckpointError, Interrupted, WeightsError
-from . import bench, cache, compare, distill, evaluate, export, methods, study, table, teacher, temperatures
+from . import (
+    advise,
+    bench,
+    cache,
+    compare,
+    distill,
+    evaluate,
+    export,
+    methods,
+    study,
+    table,
+    teacher,
+    temperatures,
+)
 from .options import OptionError
 from .output import complain, logging_to_stderr, terminal
 
@@ -40,7 +53,20 @@ _USER_ERRORS = (
     torch.OutOfMemoryError,
 )
 
-_COMMANDS = (teacher, distill, compare, study, table, cache, evaluate, export, temperatures, bench, methods)
+_COMMANDS = (
+    teacher,
+    distill,
+    compare,
+    study,
+    table,
+    cache,
+    evaluate,
+    export,
+    temperatures,
+    advise,
+    bench,
+    methods,
+)
 
 _EPILOG = """\
 Start here (embedded data, no download, under a minute on two CPU cores):

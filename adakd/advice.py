@@ -1,0 +1,551 @@
+"""Advice from recorded logits: how soft a teacher is, what every rule makes of it, and which weights the records support."""
+
+import itertools
+import json
+import math
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._check import check_finite, check_float, check_labels, check_tensor
+from .divergence import Divergence
+from .logits import STANDARDIZATIONS, peak, standardize
+from .methods import METHODS, create_method, get_method
+from .methods.registry import fill_options
+from .methods.rows import RULE_NAMES
+from .study import push
+from .temperature import RULES
+
+__all__ = ["Advice", "advise", "measured_settings"]
+
+PERCENT = (5, 25, 50, 75, 95)
+MOST_ROWS = 20_000  # whose temperatures are computed; more change no quantile that is shown
+BATCH = 512  # rows of a gradient norm, as many as the study measured it on
+INSTEAD = "kd"  # the reference where no standardized method can be one
+LARGEST = 1e30  # of a logit; half of float32's range, as masks go
+SPREAD = 0.3  # of a row of a student that is not given: about that of an untrained resnet8
+FIXED = ("kd", "zkd")  # the rows whose fixed temperatures are shown beside the rules
+
+_FAULTS = {
+    "masked class": "class {classes} is far below the others in every row; drop it from logits and labels before the loss, "
+    "or its distance decides the spread (minus infinity is left out here)",
+    "two classes": "with two classes every standardized row is (-1, 1): no rule and no divergence can see what the teacher "
+    "knows; take a method on raw logits, such as kd, which is the reference here",
+    "log-probabilities": "the {of}'s rows have logsumexp 0: these are log-probabilities. Softmax at any τ and standardized "
+    "methods see no difference, but rules that read the height of raw logits do (kd+mlt, dtkd); record the logits themselves",
+    "probabilities": "the {of}'s rows lie between 0 and 1 and sum to 1: these are probabilities, whose softmax is nearly "
+    "uniform; take their logarithm, or record the logits",
+    "near chance": "the teacher is right in {accuracy:.1f} % of {rows} rows, and chance is {chance:.1f} %: are rows and labels "
+    "in one order?",
+    "collapsed": "{constant:.0%} of the teacher's rows are constant, and {saturated:.0%} give one class all but a millionth at "
+    "τ = 1: constant rows teach nothing, saturated ones only at a higher temperature; look at the teacher's training, or at "
+    "how the logits were recorded",
+    "repeated rows": "{repeated} of {rows} rows stand there more than once; are several views of an image, or one batch twice?",
+}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What logits say about temperature and weight, and what the records of this project support; see `advise`.
+
+    ``print(advice)`` shows it; ``to_dict()`` is the same for JSON.
+    """
+
+    rows: int
+    classes: int
+    accuracy: float | None
+    """Of the teacher, in percent; None without labels."""
+    warnings: Mapping[str, str]
+    """By the fault's name: what is wrong and what to do."""
+    spread: Mapping[str, float]
+    """Mean and quantiles q5 to q95 of the rows' standard deviation σ."""
+    max_z: Mapping[str, float]
+    """Of the highest standardized logit."""
+    entropy: Mapping[str, float]
+    """Of softmax at τ = 1, in nats."""
+    choices: Mapping[str, float]
+    """Of the exponential of that entropy: among how many classes the teacher is undecided."""
+    temperatures: Sequence[Mapping[str, Any]]
+    """For each rule: its method, whether it reads standardized rows, and quantiles ``standardized`` (τ / σ) and ``raw`` (τ)."""
+    reference: str
+    assumed: str | None
+    """What the student is taken to be where its logits are not given."""
+    gradients: Sequence[Mapping[str, Any]]
+    """For each method: gradient norm at λ = 1, published λ, and the λ that pulls as hard as the reference."""
+    supported: Sequence[Mapping[str, Any]]
+    """Settings of the study that its records support, each with the λ that pulls as hard here as it did there."""
+    unlike: Sequence[str]
+    """In what these logits differ from those of the study's teacher."""
+    protocol: str
+    """Of the study, with its limits."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = (
+            textwrap.wrap(line, 112, subsequent_indent="    ") if len(line) > 112 else [line]
+            for line in self._lines()
+        )
+        return "\n".join(itertools.chain.from_iterable(lines))
+
+    def _lines(self) -> Iterator[str]:
+        right = "" if self.accuracy is None else f", {self.accuracy:.1f} % right"
+        yield f"teacher: {self.rows} rows of {self.classes} classes{right}"
+        for name, text in self.warnings.items():
+            yield f"warning: {name}: {text}"
+        yield ""
+        yield f"{'':26}{'5 %':>9}{'median':>9}{'95 %':>9}"
+        for title, found in (
+            ("spread of a row, σ", self.spread),
+            ("highest standardized logit", self.max_z),
+            ("entropy at τ = 1, nats", self.entropy),
+            ("its exponential, classes", self.choices),
+        ):
+            yield f"{title:26}{_three(found)}"
+        yield ""
+        yield f"temperature by rule       {'in units of σ':^27}   {'raw':^27}"
+        yield f"{'':26}{'5 %':>9}{'median':>9}{'95 %':>9}   {'5 %':>9}{'median':>9}{'95 %':>9}"
+        for row in self.temperatures:
+            yield f"{row['method']:26}{_three(row['standardized'])}   {_three(row['raw'])}"
+        yield ""
+        if self.assumed:
+            yield f"no student given: {self.assumed}"
+        reference = get_method(self.reference)
+        yield f"gradient norm at λ = 1, and the λ that pulls as hard as {self.reference} at {reference.kd_weight:g}"
+        yield f"{'method':18}{'norm':>9}{'published':>11}{'matched':>10}"
+        for row in self.gradients:
+            matched = "–" if row["matched"] is None else f"{row['matched']:.3g}"
+            yield f"{row['method']:18}{row['norm']:>9.3g}{row['published']:>11.3g}{matched:>10}"
+        yield ""
+        yield "what the records support: the best settings, and those within their intervals; all λ as strong as there"
+        for row in self.supported:
+            low, high = row["low"], row["high"]
+            here = "–" if row["here"] is None else f"{row['here']:.3g}"
+            yield (
+                f"best {row['among']}: {row['method']}, {row['temperature']}, λ = {here} (there {row['kd_weight']:.3g}) and "
+                f"{row['ce_weight']:g} for the labels; there {row['accuracy']:.2f} % [{low:.2f}, {high:.2f}] "
+                f"over {row['seeds']} seeds"
+            )
+        yield f"how sure: {self.protocol}."
+        if self.unlike:
+            yield f"your logits differ from that teacher's: {'; '.join(self.unlike)}. Take these settings as first candidates"
+        else:
+            yield "your logits are within the range of that teacher's; networks, images and length may differ all the same"
+
+    def plot(self) -> Any:
+        """The temperatures of all rules as one figure with a text alternative, an `adakd.explore.style.Picture`.
+
+        Raises:
+            ImportError: without matplotlib, naming what to install.
+        """
+        try:
+            import matplotlib
+            from matplotlib import pyplot, ticker
+        except ImportError as error:
+            raise ImportError('a figure needs matplotlib: pip install "adakd[book]"') from error
+        from .explore.style import COLORS, picture, use_style
+
+        shown = sorted(self.temperatures, key=lambda row: row["standardized"]["q50"])
+        with matplotlib.rc_context():
+            use_style()
+            figure, ax = pyplot.subplots(figsize=(7.2, 0.3 * len(shown) + 1.2))
+            for y, row in enumerate(shown):
+                tau = row["standardized"]
+                color = COLORS["mark" if row["reads"] == "standardized" else "teacher"]
+                ax.plot([tau["q5"], tau["q95"]], [y, y], color=color, alpha=0.5)
+                ax.plot(tau["q50"], y, "D" if row["reads"] == "standardized" else "o", color=color)
+            ax.set(
+                xscale="log", xlabel="temperature in units of the row's spread σ (5 %, median, 95 % of rows)"
+            )
+            ax.set_yticks(range(len(shown)), [row["method"] for row in shown])
+            ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+            ax.minorticks_off()
+            ax.set_title("Temperature by rule; diamonds read standardized rows")
+            least, most = shown[0], shown[-1]
+            alt = (
+                f"Temperature of {len(shown)} rules in units of the spread of a row, a range each: the lowest median is "
+                f"{least['standardized']['q50']:.3g} by {least['method']}, the highest {most['standardized']['q50']:.3g} by "
+                f"{most['method']}."
+            )
+            return picture(figure, alt)
+
+
+def _three(found: Mapping[str, float]) -> str:
+    return "".join(f"{found[name]:>9.3g}" for name in ("q5", "q50", "q95"))
+
+
+def _number(x: Tensor | float) -> float:
+    return float(f"{float(x):.6g}")
+
+
+def _quantiles(x: Tensor) -> dict[str, float]:
+    """Mean, and quantiles q5 to q95."""
+    found = x.quantile(torch.tensor(PERCENT, dtype=x.dtype) / 100)
+    named = zip((f"q{n}" for n in PERCENT), found, strict=True)
+    return {"mean": _number(x.mean()), **{name: _number(value) for name, value in named}}
+
+
+def _spaced(tensor: Tensor, most: int) -> Tensor:
+    """At most so many rows, evenly spaced."""
+    if len(tensor) <= most:
+        return tensor
+    return tensor[torch.linspace(0, len(tensor) - 1, most).long()]
+
+
+# ---- what is wrong with the rows ----
+
+
+def _gone(rows: Tensor) -> Tensor:
+    """(K,) booleans: classes that are minus infinity, or the lowest number of a format, in every row."""
+    return (rows <= -LARGEST).all(dim=0)
+
+
+def _constant(rows: Tensor) -> Tensor:
+    """(N,) booleans: rows whose logits are all the same, within the rounding of float32."""
+    return rows.amax(dim=1) - rows.amin(dim=1) <= 1e-7 * rows.abs().amax(dim=1)
+
+
+def _masked(teacher: Tensor) -> Tensor:
+    """(K,) booleans: classes that are minus infinity in every row, or constant and far below every other logit."""
+    infinite = _gone(teacher)
+    if len(teacher) < 2 or (~infinite).sum() < 3:
+        return infinite
+    low, high = teacher.amin(dim=0), teacher.amax(dim=0)
+    constant = ~infinite & (high - low <= 1e-4 * high.abs())
+    rest = ~(infinite | constant)
+    if not constant.any() or not rest.any():
+        return infinite
+    least, most = low[rest].min(), high[rest].max()
+    return infinite | (constant & (high < least - (most - least)))
+
+
+def _format(rows: Tensor) -> str | None:
+    """What stands in the place of logits, if anything does."""
+    if (rows.logsumexp(dim=1).abs() <= 1e-2).all():  # log-probabilities in half precision, too
+        return "log-probabilities"
+    if rows.min() >= 0 and rows.max() <= 1 and ((rows.sum(dim=1) - 1).abs() <= 1e-2).all():
+        return "probabilities"
+    return None
+
+
+def _repeated(rows: Tensor) -> int:
+    """How many rows are equal to an earlier one."""
+    content = np.ascontiguousarray(rows.numpy())
+    return len(content) - len(np.unique(content.view(np.dtype((np.void, content.strides[0])))))
+
+
+def _faults(
+    rows: Tensor, student: Tensor | None, labels: Tensor | None, masked: Sequence[int], repeated: int
+) -> dict[str, str]:
+    """Texts by the name of a fault, of rows without their masked classes."""
+    facts: dict[str, dict[str, Any]] = {}
+    classes = rows.shape[1]
+    if masked:
+        facts["masked class"] = {"classes": ", ".join(map(str, masked[:5])) + (" …" if len(masked) > 5 else "")}
+    if classes == 2:
+        facts["two classes"] = {}
+    for of, logits in (("student", student), ("teacher", rows)):
+        found = None if logits is None else _format(logits)
+        if found:
+            facts[found] = {"of": of}
+    if labels is not None:
+        right = (rows.argmax(dim=1) == labels).double().mean().item()
+        chance = 1 / classes
+        # Three standard deviations of a guess: one teacher of a thousand without knowledge is above.
+        if right <= chance + 3 * math.sqrt(chance * (1 - chance) / len(rows)):
+            facts["near chance"] = {"accuracy": 100 * right, "chance": 100 * chance, "rows": len(rows)}
+    constant = _constant(rows).double().mean().item()
+    saturated = (rows.softmax(dim=1).amax(dim=1) > 1 - 1e-6).double().mean().item()
+    if constant > 0.01 or saturated > 0.5:
+        facts["collapsed"] = {"constant": constant, "saturated": saturated}
+    if repeated > 0.01 * len(rows):
+        facts["repeated rows"] = {"repeated": repeated, "rows": len(rows)}
+    return {name: _FAULTS[name].format(**facts[name]) for name in _FAULTS if name in facts}
+
+
+# ---- temperatures and gradients ----
+
+
+def _unchanging(part: Any) -> bool:
+    """Whether a part is what it is without training: nothing learned, remembered, or scheduled."""
+    return not any(True for _ in part.parameters()) and not any(
+        getattr(module, name, False) for module in part.modules() for name in ("keeps_state", "reads_epoch")
+    )
+
+
+def _temperatures(teacher: Tensor, student: Tensor, labels: Tensor | None) -> list[dict[str, Any]]:
+    """Quantiles of the teacher's temperature under every rule that needs no training, on the rows that it is made for."""
+    sigma = teacher.std(dim=1, correction=0)
+    found = []
+    rules: list[tuple[str, Any, Any]] = []
+    for name in FIXED:
+        row = METHODS[name]
+        assert row.rule is not None
+        rules.append((name, RULES[row.rule](**row.rule_options), row.standardize))
+    for suffix, named in RULE_NAMES.items():
+        part: Any = RULES[named.rule]
+        if named.options.get("instance"):  # a network, learned
+            continue
+        rules.append(
+            (f"{'zkd' if named.standardize else 'kd'}+{suffix}", part(**named.options), named.standardize)
+        )
+    for name, rule, how in rules:
+        if not _unchanging(rule) or (rule.reads_target and labels is None):
+            continue
+        s, t = (standardize(x, **STANDARDIZATIONS[how]) if how else x for x in (student, teacher))
+        with torch.no_grad():
+            tau = rule.eval()(s, t, labels).teacher.expand(len(t), 1).squeeze(1)
+        z, raw = (tau, tau * sigma) if how else (tau / sigma, tau)
+        found.append(
+            {
+                "method": name,
+                "reads": "standardized" if how else "raw",
+                "standardized": _quantiles(z),
+                "raw": _quantiles(raw),
+            }
+        )
+    return found
+
+
+def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, reference: str) -> list[dict[str, Any]]:
+    """Gradient norm at λ = 1 of every method on logits that needs no training, and its λ beside the reference's."""
+    target = teacher.argmax(dim=1) if labels is None else labels  # read by none of those that are left
+    norms = {}
+    for name in dict.fromkeys((*METHODS, reference)):
+        row = get_method(name)
+        if not row.on_logits or row.divergence is None:
+            continue
+        criterion = create_method(name, **fill_options(name, {}, num_classes=teacher.shape[1]))
+        reads_target = any(term.reads_target for term in criterion.terms.values())
+        parts = [part for term in criterion.terms.values() for part in term.parts]  # a warm-up changes no part
+        if teacher.shape[1] == 2 and (
+            row.standardize or any(part.standardizes for part in parts if isinstance(part, Divergence))
+        ):
+            continue
+        if all(map(_unchanging, parts)) and not (reads_target and labels is None):
+            with warnings.catch_warnings():  # what a loss warns of is a fault with a name here
+                warnings.simplefilter("ignore")
+                norms[name] = push(criterion, student, teacher, target)
+    if reference not in norms:
+        raise ValueError(
+            f"reference: expected a method on logits that learns, remembers and schedules nothing"
+            f"{' and reads no labels, or labels too' if labels is None else ''}, got {reference!r}; for example 'zkd'"
+        )
+    weight = get_method(reference).kd_weight
+    assert weight is not None  # it has a divergence
+    force = weight * norms[reference]
+    return [
+        {
+            "method": name,
+            "norm": _number(norm),
+            "published": get_method(name).kd_weight,
+            "matched": _number(force / norm) if norm > 0 else None,
+        }
+        for name, norm in norms.items()
+    ]
+
+
+# ---- what the records say ----
+
+
+@cache
+def measured_settings() -> Mapping[str, Any]:
+    """What the study of this project measured, as the package ships it: made from its records by ``book/_tools/advice.py``."""
+    return json.loads(files("adakd").joinpath("advice.json").read_text(encoding="utf-8"))
+
+
+def _temperature_of(method: str, options: Mapping[str, Any]) -> str:
+    row = get_method(method)
+    of = "standardized" if row.standardize else "raw"
+    if row.rule == "fixed":
+        tau = {"tau": 1.0, **row.rule_options, **options}["tau"]
+        return f"τ = {tau:g} of {of} logits"
+    return f"{row.rule} of {of} logits"
+
+
+def _supported(gradients: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The settings within the interval of the best, of all and of KL alone, with their λ at these gradient norms."""
+    norms = {row["method"]: row["norm"] for row in gradients}
+    found = []
+    for among, title in (("best", "of all methods"), ("best_kl", "by KL")):
+        for row in measured_settings()[among]:
+            norm, there = norms.get(row["method"]), row["gradient_norm"]
+            here = _number(row["kd_weight"] * there / norm) if norm and there else None
+            temperature = _temperature_of(row["method"], row["options"])
+            found.append({"among": title, **row, "temperature": temperature, "here": here})
+    return found
+
+
+def _unlike(classes: int, spread: Mapping[str, float], max_z: Mapping[str, float]) -> list[str]:
+    there = measured_settings()["teacher"]
+    found = []
+    if classes != there["classes"]:
+        found.append(f"{classes} classes, there {there['classes']}")
+    for title, ours, theirs in (
+        ("median σ", spread, there["spread"]),
+        ("median highest standardized logit", max_z, there["max_z"]),
+    ):
+        if not theirs["q5"] <= ours["q50"] <= theirs["q95"]:
+            found.append(f"{title} {ours['q50']:.3g}, there {theirs['q5']:.3g} to {theirs['q95']:.3g}")
+    return found
+
+
+def _protocol() -> str:
+    study = measured_settings()["protocol"]
+    return (
+        f"measured on {study['data']} alone, {study['teacher']} teaching {study['student']} with {study['train_images']} images "
+        f"for {study['epochs']} epochs, {study['settings']} settings; these are small networks, and other data may differ. "
+        "That the same gradient norm at the start suits other data is an assumption, not a measurement"
+    )
+
+
+# ---- the face ----
+
+
+def _flat(name: str, logits: Any) -> Tensor:
+    """(N, K), double, on the CPU; views (N, V, K) one after the other."""
+    check_float(name, logits)
+    if logits.ndim not in (2, 3) or 0 in logits.shape or logits.shape[-1] < 2:
+        raise ValueError(
+            f"{name}: expected shape (images, classes) or (images, views, classes), at least 1 image and 2 classes, "
+            f"got {tuple(logits.shape)}"
+        )
+    return logits.detach().flatten(0, -2).double().cpu()
+
+
+def advise(
+    teacher_logits: Tensor,
+    student_logits: Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    reference: str = "zkd",
+) -> Advice:
+    r"""Advice on temperature and weight for recorded logits: what they say, and what measured records support.
+
+    Computed are the spread of the rows, the highest standardized logit, the entropy at τ = 1, the teacher's temperature
+    under every rule that needs no training, in units of the row's spread and raw (:math:`\tau_\text{raw} = \sigma \tau`),
+    and the gradient norm of every such method at λ = 1 (`adakd.study.push`, over 512 evenly spaced rows). From it follows
+    the weight that pulls as hard as the reference,
+
+    .. math:: \lambda_m = \lambda_\text{ref} \, \frac{\lVert D_\text{ref} \rVert}{\lVert D_m \rVert} .
+
+    What is recommended is what the study of this project supports: the settings whose mean accuracy lies within the 95 %
+    interval of the best (the best by validation), each at the λ that pulls as hard here as it did there.
+
+    Args:
+        teacher_logits: (N, K) or, with V views of an image, (N, V, K), before softmax.
+        student_logits: of the same shape, best before training, as the study had them. Without: rows of independent normal
+            numbers with standard deviation 0.3; a standardized method pulls in inverse proportion to it.
+        labels: (N,), for the teacher's accuracy and for the methods that read labels.
+        reference: the method whose published weight and gradient norm the others are matched to.
+
+    Raises:
+        TypeError: for anything but floating-point tensors, and integer labels.
+        ValueError: for shapes that do not belong together, NaN or infinity, labels out of range, an unknown reference.
+
+    A class that is minus infinity in every row is left out, with a warning; so are constant rows.
+
+    >>> import torch, adakd
+    >>> rows = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    >>> advice = adakd.advise(rows)
+    >>> list(advice.warnings), advice.classes
+    ([], 3)
+    """
+    standardized = get_method(reference).standardize
+    teacher = _flat("teacher_logits", teacher_logits)
+    student = None if student_logits is None else _flat("student_logits", student_logits)
+    if labels is not None:
+        check_tensor("labels", labels, "class labels, torch.int64 of shape (images,)", "use torch.as_tensor()")
+        if labels.shape != teacher_logits.shape[:1] or labels.dtype != torch.int64:
+            raise ValueError(
+                f"labels: expected {len(teacher_logits)} class labels, torch.int64 of shape ({len(teacher_logits)},), "
+                f"got {labels.dtype} of shape {tuple(labels.shape)}"
+            )
+        check_labels(labels.cpu(), teacher.shape[1])
+        labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
+    if student is not None and student.shape != teacher.shape:
+        raise ValueError(
+            f"student_logits: expected the teacher's shape {tuple(teacher_logits.shape)}, got "
+            f"{tuple(student_logits.shape)}; record both for the same images and classes"  # type: ignore[union-attr]
+        )
+    masked = _masked(teacher)
+    gone = _gone(teacher)
+    if (~gone).sum() < 2:
+        raise ValueError("teacher_logits: expected at least 2 classes that are not minus infinity in every row")
+    if labels is not None and gone[labels].any():
+        row = int(gone[labels].nonzero()[0])
+        raise ValueError(
+            f"labels: row {row} has the class {int(labels[row])}, which the teacher has at minus infinity in every row"
+        )
+    named = masked.nonzero().flatten().tolist()
+    if gone.any():
+        teacher = teacher[:, ~gone]
+        student = None if student is None else student[:, ~gone]
+        labels = None if labels is None else ((~gone).cumsum(0) - 1)[labels]
+    check_finite(teacher_logits=teacher, student_logits=student)
+    for name, logits in (("teacher_logits", teacher), ("student_logits", student)):
+        if logits is not None and logits.abs().max() > LARGEST:
+            raise ValueError(
+                f"{name}: expected logits of at most {LARGEST:g} in size, got {logits.abs().max():.3g}; classes masked in some "
+                "rows alone: take them out of logits and labels"
+            )
+    classes, count = teacher.shape[1], len(teacher)
+    varied = ~_constant(teacher)
+    faults = _faults(teacher, student, labels, named, _repeated(teacher[varied]))
+    accuracy = None if labels is None else 100 * (teacher.argmax(dim=1) == labels).double().mean().item()
+    if not varied.any():
+        raise ValueError(
+            "teacher_logits: every row is constant: a collapsed teacher, or a file of something else; look at its training, or at "
+            "how the logits were recorded"
+        )
+    teacher = teacher[varied]  # a row without spread has no temperature in units of it
+    student = None if student is None else student[varied]
+    labels = None if labels is None else labels[varied]
+    assumed = None
+    if student is None:
+        generator = torch.Generator().manual_seed(0)
+        kept = _spaced(torch.arange(len(teacher)), MOST_ROWS)
+        some = SPREAD * torch.randn(len(kept), classes, generator=generator, dtype=torch.float64)
+        assumed = (
+            f"its logits are taken to be independent and normal with standard deviation {SPREAD:g}, about that of an untrained "
+            f"resnet8; a method that compares the samples of a batch (dist) may pull otherwise; where yours is s, the λ of standardized methods is s / {SPREAD:g} of what stands here: better give them"
+        )
+    else:
+        some = _spaced(student, MOST_ROWS)
+    rows, few = _spaced(teacher, MOST_ROWS), None if labels is None else _spaced(labels, MOST_ROWS)
+    log_p = rows.log_softmax(dim=1)
+    entropy = -(log_p.exp() * log_p).sum(dim=1)
+    spread, max_z = _quantiles(rows.std(dim=1, correction=0)), _quantiles(peak(standardize(rows)).squeeze(1))
+    if classes == 2 and standardized:
+        reference = INSTEAD
+    gradients = _gradients(
+        _spaced(rows, BATCH), _spaced(some, BATCH), None if few is None else _spaced(few, BATCH), reference
+    )
+    return Advice(
+        rows=count,
+        classes=classes,
+        accuracy=None if accuracy is None else _number(accuracy),
+        warnings=faults,
+        spread=spread,
+        max_z=max_z,
+        entropy=_quantiles(entropy),
+        choices=_quantiles(entropy.exp()),
+        temperatures=_temperatures(rows, some, few),
+        reference=reference,
+        assumed=assumed,
+        gradients=gradients,
+        supported=_supported(gradients),
+        unlike=_unlike(classes, spread, max_z),
+        protocol=_protocol(),
+    )

@@ -1,0 +1,113 @@
+"""`adakd advise`: which temperature and which weight, from recorded logits."""
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from .._check import brief
+from ..advice import advise
+from ..training.files import first_sentence, write_bytes
+from .options import OptionError, add_json, file, new_command, path, word
+from .output import write_result
+
+__all__ = ["add_parser", "run"]
+
+
+def add_parser(commands: Any) -> None:
+    parser = new_command(
+        commands,
+        "advise",
+        run,
+        help="which temperature and weight recorded logits ask for",
+        description="How soft recorded logits are, the temperature of every rule on them, the weights at which all methods "
+        "pull equally hard, what is wrong with them, and the settings that the study's records support. Files are .npy or "
+        ".safetensors with the one name logits, or labels; nothing in them is run.",
+    )
+    parser.add_argument(
+        "logits",
+        type=path,
+        metavar="LOGITS",
+        help="of the teacher, (images, classes) or (images, views, classes)",
+    )
+    parser.add_argument(
+        "--student",
+        type=path,
+        metavar="LOGITS",
+        help="of the student for the same images, best before training (default: normal numbers)",
+    )
+    parser.add_argument("--labels", type=path, metavar="FILE", help="of the images, integers (images,)")
+    parser.add_argument(
+        "--reference",
+        type=word,
+        default="zkd",
+        metavar="METHOD",
+        help="as hard as which at its published weight the others shall pull (default: zkd)",
+    )
+    parser.add_argument(
+        "--plot",
+        type=file,
+        metavar="FILE",
+        help="write a figure of all temperatures there, .svg (needs matplotlib)",
+    )
+    add_json(parser, "the advice")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.plot is not None and not arguments.plot.endswith(".svg"):
+        raise OptionError(f"--plot: expected a file name that ends in .svg, got {arguments.plot!r}")
+    teacher = _read(arguments.logits, "logits")
+    student = None if arguments.student is None else _read(arguments.student, "logits")
+    labels = None if arguments.labels is None else _read(arguments.labels, "labels")
+    advice = advise(teacher, student, labels, reference=arguments.reference)
+    if arguments.plot is not None:
+        try:
+            write_bytes(Path(arguments.plot), advice.plot().svg.encode())
+        except ImportError as error:
+            raise OptionError(f"--plot: {error}") from error
+    write_result(arguments.json, advice.to_dict(), str(advice))
+
+
+def _read(name: str, what: str) -> Tensor:
+    """The one tensor of a file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: for a file that holds something else; pickled objects are not read.
+    """
+    if not name.endswith((".npy", ".safetensors")):
+        raise ValueError(
+            f"{what}: expected a file .npy or .safetensors, got {brief(name)}; numpy.save writes one"
+        )
+    try:
+        content = Path(name).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{what}: there is no file {brief(name)}; numpy.save writes one") from None
+    try:
+        if name.endswith(".npy"):
+            array = np.load(io.BytesIO(content), allow_pickle=False)
+            tensors = {what: torch.from_numpy(np.ascontiguousarray(array))}
+        else:
+            tensors = load_safetensors(content)
+    except Exception as error:  # each reader has its own exceptions for damaged files
+        raise ValueError(f"{name} cannot be read as {what} ({first_sentence(error)})") from error
+    if set(tensors) != {what}:
+        raise ValueError(
+            f"{name}: expected one tensor named {what!r}, got {', '.join(sorted(tensors)) or 'nothing'}"
+        )
+    tensor = tensors[what]
+    if what == "labels":
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise ValueError(f"{name}: expected integers, a class for each image, got {tensor.dtype}")
+        return tensor.long()
+    if not tensor.is_floating_point():
+        raise ValueError(
+            f"{name}: expected floating-point logits (images, classes), got {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)}"
+        )
+    return tensor

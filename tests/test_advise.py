@@ -1,0 +1,431 @@
+"""Advice: independent values, five teachers with a known fault, and settings that the records support."""
+
+import importlib.util
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import adakd
+from adakd.advice import SPREAD, measured_settings
+from adakd.cli import main
+from adakd.data import eval_batches, load_data, load_gratings
+from adakd.models import create_model, seeded_model
+from adakd.statistics import mean_interval
+from adakd.study import push, read_records
+from adakd.training import load_weights
+
+ROOT = Path(__file__).parents[1]
+REAL = os.environ.get("ADAKD_DATA")
+
+
+def drawn(rows=60, classes=8, scale=3.0, seed=0):
+    """A teacher that knows something: logits, those of a student, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (rows,), generator=generator)
+    teacher = scale * torch.randn(rows, classes, generator=generator)
+    teacher[torch.arange(rows), labels] += 2 * scale
+    return teacher, 0.3 * torch.randn(rows, classes, generator=generator), labels
+
+
+# ---- what is computed ----
+
+
+def test_numbers_are_those_of_numpy():
+    teacher, student, labels = drawn()
+    advice = adakd.advise(teacher, student, labels)
+    t = teacher.double().numpy()
+    sigma = t.std(axis=1)
+    z = (t - t.mean(axis=1, keepdims=True)) / sigma[:, None]
+    p = np.exp(t) / np.exp(t).sum(axis=1, keepdims=True)
+    entropy = -(p * np.log(p)).sum(axis=1)
+    for found, values in (
+        (advice.spread, sigma),
+        (advice.max_z, z.max(axis=1)),
+        (advice.entropy, entropy),
+        (advice.choices, np.exp(entropy)),
+    ):
+        assert found["mean"] == pytest.approx(values.mean(), rel=1e-5)
+        assert found["q5"] == pytest.approx(np.quantile(values, 0.05), rel=1e-5)
+        assert found["q50"] == pytest.approx(np.quantile(values, 0.5), rel=1e-5)
+    assert (advice.rows, advice.classes) == (60, 8)
+    assert advice.accuracy == pytest.approx(100 * (t.argmax(axis=1) == labels.numpy()).mean(), rel=1e-5)
+    assert advice.warnings == {}
+    rules = {row["method"]: row for row in advice.temperatures}
+    assert rules["kd"]["raw"]["q5"] == 4
+    assert rules["kd"]["standardized"]["q50"] == pytest.approx(np.quantile(4 / sigma, 0.5), rel=1e-5)
+    assert rules["zkd"]["standardized"]["q95"] == 2
+    assert rules["zkd"]["raw"]["q95"] == pytest.approx(np.quantile(2 * sigma, 0.95), rel=1e-5)
+    c2 = (1 + math.sqrt(3)) / 2
+    peaks = np.quantile(c2 * z.max(axis=1), 0.25)
+    assert rules["zkd+mlt-teacher"]["standardized"]["q25"] == pytest.approx(peaks, rel=1e-5)
+
+
+def test_rules_are_those_of_the_registry_that_need_no_training():
+    found = {row["method"].partition("+")[2] for row in adakd.advise(*drawn()).temperatures}
+    assert {"mlt", "mlt-abs", "mlt-teacher", "mlt-two-sided", "dtkd", "normkd"} <= found
+    assert not found & {"ctkd", "ctkd-instance", "dts", "meta", "itkd"}
+
+
+def test_a_registered_rule_is_among_them():
+    @adakd.register_rule("hot-here", options={"tau": 9.0})
+    class Hot(adakd.Fixed):
+        pass
+
+    try:
+        rows = {row["method"]: row for row in adakd.advise(*drawn()).temperatures}
+    finally:
+        from adakd.methods import RULE_NAMES
+        from adakd.temperature import RULES
+
+        del RULES["hot-here"], RULE_NAMES["hot-here"]
+    assert rows["kd+hot-here"]["raw"]["q50"] == 9
+
+
+def test_matched_weights_pull_as_hard_as_the_reference():
+    teacher, student, labels = drawn()
+    advice = adakd.advise(teacher, student, labels, reference="kd")
+    s, t = student.double(), teacher.double()
+    force = 0.9 * push(adakd.create_method("kd"), s, t, labels)
+    assert {row["method"] for row in advice.gradients} >= {"kd", "zkd", "dkd", "dtkd", "dist", "zkd+mlt"}
+    for row in advice.gradients:
+        if row["method"] in ("zkd", "dkd", "dist", "dtkd"):
+            norm = push(adakd.create_method(row["method"]), s, t, labels)
+            assert row["norm"] == pytest.approx(norm, rel=1e-5)
+            assert row["matched"] * norm == pytest.approx(force, rel=1e-4)
+
+
+def test_methods_that_read_labels_need_them():
+    teacher, student, _ = drawn()
+    assert "dkd" not in {row["method"] for row in adakd.advise(teacher, student).gradients}
+    with pytest.raises(ValueError, match=r"reference: expected .* labels too, got 'dkd'"):
+        adakd.advise(teacher, student, reference="dkd")
+
+
+def test_a_scaled_teacher_has_the_same_standardized_temperatures():
+    teacher, student, _ = drawn()
+    one, other = adakd.advise(teacher, student), adakd.advise(10 * teacher, student)
+    for a, b in zip(one.temperatures, other.temperatures, strict=True):
+        if a["reads"] == "standardized":
+            assert a["standardized"]["q50"] == pytest.approx(b["standardized"]["q50"], rel=1e-4)
+            assert 10 * a["raw"]["q50"] == pytest.approx(b["raw"]["q50"], rel=1e-4)
+
+
+def test_views_stand_one_after_the_other():
+    teacher, student, labels = drawn()
+    views = [x.reshape(20, 3, 8) for x in (teacher, student)]
+    found = adakd.advise(*views, labels[::3]).to_dict()
+    assert found == adakd.advise(teacher, student, labels[::3].repeat_interleave(3)).to_dict()
+
+
+def test_no_student_is_said_plainly_and_is_reproducible():
+    teacher, student, _ = drawn()
+    advice = adakd.advise(teacher)
+    assert "independent and normal" in advice.assumed
+    assert advice.assumed[:40] in str(advice)
+    assert advice.to_dict() == adakd.advise(teacher).to_dict()
+    assert adakd.advise(teacher, student).assumed is None
+
+
+def test_the_assumed_spread_is_that_of_an_untrained_network():
+    data = load_gratings(train_images=20, test_images=40)
+    images, _ = next(iter(eval_batches(data)))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = create_model("resnet8", data.num_classes, data.channels).train()(images.float())
+    assert logits.std(dim=1, correction=0).mean().item() == pytest.approx(SPREAD, rel=0.5)
+
+
+def test_advice_is_json_and_text():
+    advice = adakd.advise(*drawn())
+    assert json.loads(json.dumps(advice.to_dict(), allow_nan=False)) == advice.to_dict()
+    text = str(advice)
+    for row in (*advice.temperatures, *advice.gradients):
+        assert row["method"] in text
+    for part in (
+        "CIFAR-100",
+        "3000 images",
+        "resnet8",
+        "other data may differ",
+        "5 seeds",
+        "8 classes, there 100",
+    ):
+        assert part in " ".join(text.split())
+    assert max(map(len, text.split("\n"))) <= 112
+
+
+def test_the_plot_has_every_rule_and_a_text_alternative():
+    pytest.importorskip("matplotlib")
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    advice = adakd.advise(*drawn())
+    picture = advice.plot()
+    for row in advice.temperatures:
+        assert f">{row['method']}<" in picture.svg
+    assert f"Temperature of {len(advice.temperatures)} rules" in repr(picture)
+    assert {k: v for k, v in matplotlib.rcParams.items() if k != "backend"} == {
+        k: v for k, v in before.items() if k != "backend"
+    }
+
+
+# ---- teachers with a fault ----
+
+
+def masked(value):
+    teacher, student, labels = drawn()
+    teacher, student = (torch.cat([x, torch.zeros(len(x), 1)], dim=1) for x in (teacher, student))
+    teacher[:, 8] = value
+    return teacher, student, labels
+
+
+def probabilities():
+    teacher, student, labels = drawn()
+    return teacher.softmax(dim=1), student, labels
+
+
+def log_probabilities():
+    teacher, student, labels = drawn()
+    return teacher.log_softmax(dim=1), student, labels
+
+
+def two_classes():
+    teacher, student, labels = drawn(classes=2)
+    return teacher, student, labels
+
+
+def guessing():
+    teacher, student, labels = drawn(rows=400)
+    return teacher, student, labels.roll(1)
+
+
+def constant_rows():
+    teacher, student, labels = drawn()
+    return teacher.where(torch.arange(60)[:, None] % 3 > 0, 1.5), student, labels
+
+
+def saturated():
+    teacher, student, labels = drawn()
+    return 100 * teacher, student, labels
+
+
+def repeated():
+    return tuple(torch.cat([x, x[:20]]) for x in drawn())
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda: masked(-math.inf), "masked class"),
+        (lambda: masked(-1e4), "masked class"),
+        (lambda: masked(torch.finfo(torch.float32).min), "masked class"),
+        (probabilities, "probabilities"),
+        (log_probabilities, "log-probabilities"),
+        (two_classes, "two classes"),
+        (guessing, "near chance"),
+        (constant_rows, "collapsed"),
+        (saturated, "collapsed"),
+        (repeated, "repeated rows"),
+    ],
+)
+def test_a_fault_is_named_and_nothing_else_is(make, fault):
+    advice = adakd.advise(*make())
+    assert list(advice.warnings) == [fault]
+    assert f"warning: {fault}: " in str(advice)
+    json.dumps(advice.to_dict(), allow_nan=False)
+
+
+def test_a_masked_class_changes_nothing_else():
+    clean, found = adakd.advise(*drawn()).to_dict(), adakd.advise(*masked(-math.inf)).to_dict()
+    assert "class 8 " in found.pop("warnings")["masked class"]
+    clean.pop("warnings")
+    assert found == clean
+
+
+@pytest.mark.parametrize("logits", [lambda rows: rows.half(), lambda rows: rows.bfloat16()])
+def test_what_stands_in_the_place_of_logits_is_seen_in_half_precision(logits):
+    teacher, _, _ = drawn()
+    assert "log-probabilities" in adakd.advise(logits(teacher.log_softmax(dim=1))).warnings
+    assert "probabilities" in adakd.advise(logits(teacher.softmax(dim=1))).warnings
+    assert adakd.advise(logits(teacher)).warnings == {}
+
+
+# ---- what cannot be advised on ----
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, s, y: (t[0], s, y), r"teacher_logits: expected shape \(images, classes\)"),
+        (lambda t, s, y: (t[:, :1], s, y), "at least 1 image and 2 classes"),
+        (lambda t, s, y: (t, s[:-1], y), "student_logits: expected the teacher's shape"),
+        (
+            lambda t, s, y: (t.index_fill(0, torch.tensor([3]), math.nan), s, y),
+            "teacher_logits: 1 of 60 rows hold NaN",
+        ),
+        (lambda t, s, y: (t, s * math.inf, y), "student_logits: 60 of 60 rows hold NaN or infinity"),
+        (lambda t, s, y: (t, s, y + 1), "expected labels from 0 to 7, got 8"),
+        (lambda t, s, y: (t, s, y[:-1]), "labels: expected 60 class labels"),
+        (lambda t, s, y: (t, s, y.int()), "got torch.int32"),
+        (lambda t, s, y: (t * 0, s, y), "every row is constant"),
+        (lambda t, s, y: (t.index_fill(1, y[:1], -math.inf), s, y), "labels: row 0 has the class"),
+        (lambda t, s, y: (t * 1e36, s, y), "expected logits of at most 1e"),
+    ],
+)
+def test_bad_input_is_refused_with_what_to_do(change, message):
+    with pytest.raises(ValueError, match=message):
+        adakd.advise(*change(*drawn()))
+
+
+def test_integers_are_no_logits():
+    with pytest.raises(TypeError, match="teacher_logits: expected a floating-point tensor"):
+        adakd.advise(torch.ones(4, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("reference", ["ce", "ctkd", "fitnet", "fitnet+kd"])
+def test_a_reference_must_have_a_gradient_norm(reference):
+    with pytest.raises(ValueError, match="reference: expected a method on logits"):
+        adakd.advise(*drawn(), reference=reference)
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def files(tmp_path):
+    teacher, student, labels = drawn()
+    np.save(tmp_path / "teacher.npy", teacher.numpy())
+    save_file({"logits": student}, tmp_path / "student.safetensors")
+    np.save(tmp_path / "labels.npy", labels.numpy().astype(np.int16))
+    return tmp_path
+
+
+def test_command(files, capsys):
+    student, labels = ["--student", f"{files}/student.safetensors"], ["--labels", f"{files}/labels.npy"]
+    assert main(["advise", f"{files}/teacher.npy", *student, *labels, "--json", f"{files}/advice.json"]) == 0
+    expected = adakd.advise(*drawn())
+    assert capsys.readouterr().out == f"{expected}\n"
+    assert json.loads((files / "advice.json").read_text()) == expected.to_dict()
+
+
+def test_command_writes_a_figure(files, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["advise", f"{files}/teacher.npy", "--plot", f"{files}/tau.svg"]) == 0
+    assert (files / "tau.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def pickled(path):
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "parts"),
+    [
+        ("nothing.npy", lambda path: None, ("there is no file", "numpy.save")),
+        ("logits.pt", lambda path: path.write_bytes(b"x"), ("expected a file .npy or .safetensors",)),
+        ("pickle.npy", pickled, ("cannot be read as logits", "allow_pickle=False")),
+        ("damaged.npy", lambda path: path.write_bytes(b"\x93NUMPY"), ("cannot be read as logits",)),
+        ("damaged.safetensors", lambda path: path.write_bytes(b"12345678"), ("cannot be read as logits",)),
+        ("other.safetensors", lambda path: save_file({"a": torch.ones(3)}, path), ("named 'logits'", "got a")),
+        ("whole.npy", lambda path: np.save(path, np.ones((4, 3), dtype=int)), ("floating-point", "int64")),
+        ("row.npy", lambda path: np.save(path, np.ones(4)), ("expected shape (images, classes)", "(4,)")),
+    ],
+)
+def test_files_that_cannot_be_read(name, write, parts, tmp_path, capsys):
+    write(tmp_path / name)
+    assert main(["advise", str(tmp_path / name)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for part in ("adakd: ", *parts):
+        assert part in error
+
+
+def test_labels_that_cannot_be_read(files, capsys):
+    np.save(files / "half.npy", np.full(60, 0.5))
+    assert main(["advise", f"{files}/teacher.npy", "--labels", f"{files}/half.npy"]) == 1
+    assert "expected integers, a class for each image, got torch.float64" in capsys.readouterr().err
+    assert main(["advise", f"{files}/teacher.npy", "--plot", f"{files}/tau.gif"]) == 1
+    assert "ends in .svg" in capsys.readouterr().err
+
+
+# ---- what the records say ----
+
+
+def records_tool():
+    spec = importlib.util.spec_from_file_location("advice_tool", ROOT / "book" / "_tools" / "advice.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_the_shipped_settings_are_what_the_records_say():
+    assert records_tool().main(["--check"]) == 0
+
+
+def accuracies(method, kd_weight, ce_weight):
+    """Test accuracy of every run in the study's records at these weights, by reading the lines."""
+    found = {}
+    for record in read_records(ROOT / "book" / "records" / "study"):
+        row, options = adakd.get_method(record["config"]["method"]), record["config"]["method_options"]
+        weights = options.get("kd_weight", row.kd_weight), options.get("ce_weight", row.ce_weight)
+        if record["config"]["method"] == method and "tau" not in options and weights == (kd_weight, ce_weight):
+            found[record["seed"]] = record["result"]["last"]
+    return [found[seed] for seed in sorted(found)]
+
+
+def best_of_the_grid():
+    """The highest mean test accuracy of any setting that five seeds have run, with its interval."""
+    groups = {}
+    for record in read_records(ROOT / "book" / "records" / "study"):
+        key = record["config"]["method"], json.dumps(record["config"]["method_options"], sort_keys=True)
+        groups.setdefault(key, []).append(record["result"]["last"])
+    return max(map(mean_interval, (v for v in groups.values() if len(v) >= 5)), key=lambda i: i.estimate)
+
+
+def test_what_is_recommended_is_within_the_interval_of_the_best():
+    best = best_of_the_grid()
+    recommended = [row for row in adakd.advise(*drawn()).supported if row["among"] == "of all methods"]
+    assert recommended
+    for row in recommended:
+        mean = mean_interval(accuracies(row["method"], row["kd_weight"], row["ce_weight"])).estimate
+        assert mean == pytest.approx(row["accuracy"], abs=1e-3)
+        assert mean in best
+
+
+def test_the_recommended_weight_pulls_as_hard_as_in_the_study():
+    teacher, student, labels = drawn(rows=40)
+    for row in adakd.advise(teacher, student, labels).supported:
+        norm = push(adakd.create_method(row["method"]), student.double(), teacher.double(), labels)
+        assert row["here"] * norm == pytest.approx(row["kd_weight"] * row["gradient_norm"], rel=1e-4)
+
+
+def test_a_teacher_like_the_studys_is_told_from_others():
+    teacher, student, labels = drawn(rows=200, classes=100, scale=3.2)
+    assert adakd.advise(teacher, student, labels).unlike == []
+    assert any("median σ" in text for text in adakd.advise(teacher / 10, student, labels).unlike)
+    assert measured_settings()["teacher"]["classes"] == 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL, reason="ADAKD_DATA names no folder with CIFAR")
+def test_on_the_studys_own_teacher_its_own_weights_come_back():
+    """Teacher and untrained student of the study, other images: λ as there, at an accuracy within the best's interval."""
+    data = load_data("cifar100", root=REAL, official=False)
+    images, labels = next(iter(eval_batches(data)))
+    teacher, student = create_model("wrn_16_2", 100), seeded_model("resnet8", 100, 0).train()
+    load_weights(teacher, ROOT / "book/records/teachers/wrn_16_2-cifar100-quick-seed0.safetensors")
+    with torch.no_grad():
+        t, s = teacher.eval()(images.float()), student(images.float())
+    assert s.std(dim=1, correction=0).mean().item() == pytest.approx(SPREAD, rel=0.25)
+    advice, best = adakd.advise(t, s, labels), best_of_the_grid()
+    assert advice.unlike == []
+    assert advice.warnings == {}
+    for row in advice.supported:
+        assert 0.8 < row["here"] / row["kd_weight"] < 1.25
+    first = advice.supported[0]
+    assert mean_interval(accuracies(first["method"], first["kd_weight"], first["ce_weight"])).estimate in best
