@@ -31,6 +31,7 @@ import adakd
 import adakd.export
 from adakd import METHODS, MODELS
 from adakd.bench import Ceiling, bench_losses, bench_step, synthetic_data
+from adakd.bench.methods import bench_methods
 from adakd.cli import _parser, main
 from adakd.data import DATASETS, load_gratings
 from adakd.methods import RULE_NAMES, options_of
@@ -132,6 +133,7 @@ def good_value(action: argparse.Action, places: dict[str, list[str]], draw: rand
         "name": [*METHODS, *(f"+{name}" for name in RULE_NAMES), "zkd+meta"],
         "order": ["1", "2", "3", "inf"],
         "pairs": ["6"],
+        "rounds": ["1", "3"],
         "out": places["out"],
         "root": places["empty"],
         "json": ["-", *places["file"]],
@@ -231,6 +233,12 @@ def small_bench_step(settings, **options):
     return bench_step(small, **{**options, "progress": False})
 
 
+def small_bench_methods(methods, teacher, student, **options):
+    names = ("resnet8x0.5" if name in MODELS else name for name in (teacher, student))
+    quick = {"batch_size": min(options["batch_size"], 4), "rounds": 1, "least": 0.001, "progress": False}
+    return bench_methods(methods or ["fitnet"], *names, **{**options, **quick})
+
+
 def exported_once(make):
     """The exporter of programs, which remembers them by whether normalization is inside."""
     made: dict[bool, bytes] = {}
@@ -270,6 +278,7 @@ class Kitchen:
         patch.setattr("adakd.bench.step.ceiling", lambda device, precision: Ceiling(1e12, 1e11, "a test"))
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
+        patch.setattr("adakd.cli.bench.bench_methods", small_bench_methods)
         patch.setattr("adakd.runs.run.choose_capture", lambda capture, device: (False, "a test"))
         # There is one network to export: the compiler works once a way, and not once a line.
         patch.setattr("adakd.export._program", exported_once(adakd.export._program))
