@@ -350,7 +350,7 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
             "method": name,
             "norm": _number(norm),
             "published": get_method(name).kd_weight,
-            "matched": _number(force / norm) if norm > 0 else None,
+            "matched": _number(force / norm) if norm > 1e-9 * force else None,  # below: rounding
         }
         for name, norm in norms.items()
     ]
@@ -381,6 +381,8 @@ def _supported(gradients: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for among, title in (("best", "of all methods"), ("best_kl", "by KL")):
         for row in measured_settings()[among]:
             norm, there = norms.get(row["method"]), row["gradient_norm"]
+            if row["method"] not in norms:  # as standardized methods of two classes
+                continue
             here = _number(row["kd_weight"] * there / norm) if norm and there else None
             temperature = _temperature_of(row["method"], row["options"])
             found.append({"among": title, **row, "temperature": temperature, "here": here})

@@ -404,11 +404,40 @@ def test_the_recommended_weight_pulls_as_hard_as_in_the_study():
         assert row["here"] * norm == pytest.approx(row["kd_weight"] * row["gradient_norm"], rel=1e-4)
 
 
+def test_of_two_classes_no_standardized_method_is_recommended():
+    advice = adakd.advise(*two_classes())
+    assert advice.reference == "kd"
+    methods = [row["method"] for row in (*advice.supported, *advice.gradients)]
+    assert "dist" in methods
+    assert not any(adakd.get_method(method).standardize for method in methods)
+    assert all(row["matched"] is None or row["matched"] < 1e6 for row in advice.gradients)
+
+
 def test_a_teacher_like_the_studys_is_told_from_others():
     teacher, student, labels = drawn(rows=200, classes=100, scale=3.2)
     assert adakd.advise(teacher, student, labels).unlike == []
     assert any("median σ" in text for text in adakd.advise(teacher / 10, student, labels).unlike)
     assert measured_settings()["teacher"]["classes"] == 100
+
+
+def test_on_the_embedded_set_it_recommends_as_measured_and_says_that_this_is_other_data():
+    data = load_gratings(train_images=20, test_images=200)
+    images, labels = next(iter(eval_batches(data)))
+    teacher = create_model("resnet14", data.num_classes, data.channels).eval()
+    load_weights(teacher, ROOT / "book/records/when/resnet14-gratings-demo-seed0.safetensors")
+    torch.manual_seed(0)
+    student = create_model("resnet8x0.5", data.num_classes, data.channels).train()
+    with torch.no_grad():
+        t, s = teacher(images.float()), student(images.float())
+    advice, best = adakd.advise(t, s, labels), best_of_the_grid()
+    assert advice.warnings == {}
+    assert advice.accuracy > 80
+    assert "10 classes, there 100" in advice.unlike
+    assert "first candidates" in str(advice)
+    first = advice.supported[0]
+    assert mean_interval(accuracies(first["method"], first["kd_weight"], first["ce_weight"])).estimate in best
+    norm = push(adakd.create_method(first["method"]), s.double(), t.double(), labels)
+    assert first["here"] * norm == pytest.approx(first["kd_weight"] * first["gradient_norm"], rel=1e-4)
 
 
 @pytest.mark.slow
