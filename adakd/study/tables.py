@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..methods import get_method
+from ..runs import Run
 from ..statistics import Interval, mean_interval, paired_interval
-from ..training import Run
 
 __all__ = [
     "Line",
