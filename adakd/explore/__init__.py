@@ -4,6 +4,7 @@ Nothing else in adakd imports this package.
 """
 
 from .gradient import GradientExplorer
+from .limit import LimitExplorer
 from .playground import Playground
 from .progress import TrainingProgress
 from .session import Session, minutes, start_session
@@ -15,6 +16,7 @@ from .zoo import ZooExplorer
 __all__ = [
     "COLORS",
     "GradientExplorer",
+    "LimitExplorer",
     "Playground",
     "Session",
     "TaylorExplorer",

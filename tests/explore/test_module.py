@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "adakd" / "explore" / "static"
 FIGURES = {
     "gradient": explore.GradientExplorer,
+    "limit": explore.LimitExplorer,
     "playground": lambda: explore.Playground(step=20, a="dtkd", b="zctkd"),
     "progress": Example,
     "taylor": explore.TaylorExplorer,
