@@ -7,6 +7,7 @@ from .gradient import GradientExplorer
 from .limit import LimitExplorer
 from .playground import Playground
 from .progress import TrainingProgress
+from .ranking import RankingExplorer
 from .session import Session, minutes, start_session
 from .style import COLORS, log_axis, picture, use_style
 from .taylor import TaylorExplorer
@@ -18,6 +19,7 @@ __all__ = [
     "GradientExplorer",
     "LimitExplorer",
     "Playground",
+    "RankingExplorer",
     "Session",
     "TaylorExplorer",
     "TemperatureExplorer",

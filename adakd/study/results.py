@@ -69,6 +69,14 @@ class StudyResults:
             if record["config"]["method"] == method and weights_of(record) == weights
         }
 
+    def by_weights(self, method: str) -> dict[tuple[float, float | None], dict[int, Mapping[str, Any]]]:
+        """All runs of a method: by its weights on labels and teacher, and by seed."""
+        found: dict[tuple[float, float | None], dict[int, Mapping[str, Any]]] = {}
+        for record in self._own:
+            if record["config"]["method"] == method:
+                found.setdefault(weights_of(record), {})[record["seed"]] = record
+        return found
+
     def table(
         self,
         way: str,

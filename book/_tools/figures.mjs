@@ -8,7 +8,16 @@ import { build } from "esbuild";
 
 const STATIC = fileURLToPath(new URL("../../adakd/explore/static/", import.meta.url));
 const BUILT = `${STATIC}built/`;
-const FIGURES = ["gradient", "limit", "playground", "progress", "taylor", "temperature", "zoo"];
+const FIGURES = [
+  "gradient",
+  "limit",
+  "playground",
+  "progress",
+  "ranking",
+  "taylor",
+  "temperature",
+  "zoo",
+];
 
 rmSync(BUILT, { recursive: true, force: true });
 await build({

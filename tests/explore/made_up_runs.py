@@ -1,6 +1,6 @@
-"""Histories of runs that nobody trained, and the figure of training with some in it."""
+"""Runs that nobody trained: histories and accuracies, and the figures with some in them."""
 
-from adakd.explore import TrainingProgress
+from adakd.explore import RankingExplorer, TrainingProgress
 
 
 def row(epoch, test=None, taught=True, **fields):
@@ -22,3 +22,46 @@ class Example(TrainingProgress):
         self.add_run("kd, seed 0", history(6))
         self.add_run("kd, seed 1", history(4, every=1), epochs=8)
         self.add_run("ce", history(6, taught=False))
+
+
+def _runs(*rows):
+    return [{"ce": 0.1, "kd": kd, "accuracies": accuracies} for kd, accuracies in rows]
+
+
+RANKED = {
+    "seeds": [0, 1, 2],
+    "t": {"2": [12.706204736432095, 38.18845930], "3": [4.302652729749464, 7.648908263]},
+    "methods": [
+        {
+            "name": "zkd",
+            "group": "standardized",
+            "runs": _runs((9.0, [36.0, 37.0, 38.5]), (36.0, [39.0, 38.0, 38.2])),
+            "ways": {"published": 0, "matched": 0, "chosen": 1},
+        },
+        {
+            "name": "zkd+mlt",
+            "group": "maximum logit",
+            "runs": _runs((3.0, [28.0, None, None]), (9.0, [35.0, 36.0, 34.5]), (11.3, [38.0, 37.0, None])),
+            "ways": {"published": 1, "matched": 2, "chosen": 2},
+        },
+        {
+            "name": "kd",
+            "group": "others",
+            "runs": _runs((0.9, [29.0, 30.0, 29.5]), (5.5, [31.0, 33.0, 32.0])),
+            "ways": {"published": 0, "matched": 1, "chosen": None},
+        },
+        {
+            "name": "ce",
+            "group": "labels only",
+            "runs": [{"ce": 1.0, "kd": None, "accuracies": [20.0, 21.0, 20.5]}],
+            "ways": {"published": 0, "matched": 0, "chosen": 0},
+        },
+    ],
+}
+
+
+class Ranked(RankingExplorer):
+    """The ranking of four methods."""
+
+    def __init__(self, **state):
+        super().__init__(**{"data": RANKED} | state)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_runs import Example
+from made_up_runs import Example, Ranked
 from pages import drawn, pictures, words
 
 from adakd import explore
@@ -20,6 +20,7 @@ class Lesson(explore.Playground):
 
 EXAMPLES = {  # of figures that start empty, with something to show
     explore.TrainingProgress: Example,
+    explore.RankingExplorer: Ranked,
     explore.Playground: Lesson,
 }
 FIGURES = [

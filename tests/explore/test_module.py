@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_runs import Example
+from made_up_runs import Example, Ranked
 from pages import PAGE, START, drawn, make_ready
 
 from adakd import explore
@@ -22,6 +22,7 @@ FIGURES = {
     "limit": explore.LimitExplorer,
     "playground": lambda: explore.Playground(step=20, a="dtkd", b="zctkd"),
     "progress": Example,
+    "ranking": Ranked,
     "taylor": explore.TaylorExplorer,
     "temperature": explore.TemperatureExplorer,
     "zoo": explore.ZooExplorer,
