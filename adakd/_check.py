@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 __all__ = [
+    "FLOATS",
     "NotFiniteError",
     "brief",
     "check_device",
@@ -30,7 +31,7 @@ __all__ = [
     "value_of",
 ]
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def printable(text: object) -> str:
@@ -145,7 +146,7 @@ def check_float(name: str, value: Any) -> None:
         remedy = "convert it with torch.as_tensor()"
     expected = "a floating-point tensor of shape (batch, classes)"
     check_tensor(name, value, expected, remedy)
-    if value.dtype not in _FLOATS:
+    if value.dtype not in FLOATS:
         raise TypeError(
             f"{name}: expected {expected}, float16, bfloat16, float32 or float64, got {value.dtype}; "
             "logits are what a network gives before softmax or argmax, call .float() if these are"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from ._check import check_device, check_float, check_labels, check_tensor, label_ends
+from ._check import FLOATS, check_device, check_float, check_labels, check_tensor, label_ends
 
 __all__ = ["Rows", "are_usual", "check_kinds", "check_shapes", "select_rows"]
 
@@ -92,13 +92,14 @@ def select_rows(
 
 
 def are_usual(student: Any, teacher: Any, target: Any) -> bool:
-    """Whether these are (N, K) logits in fp32 and N labels on one device, as in nearly every call.
+    """Whether these are (N, K) logits of one format and N labels on one device, as in nearly every call.
 
     The one look then stands for `check_kinds` and `check_shapes`, which find out what is wrong.
     """
     return (
         type(student) is type(teacher) is type(target) is Tensor
-        and student.dtype is teacher.dtype is torch.float32
+        and student.dtype is teacher.dtype
+        and student.dtype in FLOATS
         and target.dtype is torch.int64
         and student.layout is teacher.layout is target.layout is torch.strided
         and not (student.is_nested or teacher.is_nested or target.is_nested)

@@ -4,7 +4,7 @@ All functions take (B, K), work per sample (per row) and keep the gradient. B = 
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -46,29 +46,68 @@ def _spread(logits: Tensor) -> tuple[Tensor, Tensor]:
 _FARTHEST = 1e4
 
 
-def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
-    """Standardized rows where none is constant, and none extreme in size; None where one may be, or nothing can be read.
+def _usual(logits: Tensor, ddof: int, eps: float) -> tuple[Tensor, Tensor] | None:
+    """Rows standardized by the population's deviation, and 1 over it; None where one is or may be constant or extreme in size.
 
-    What tells is the mean and deviation that are computed anyway.
+    What tells is the mean and deviation that are computed anyway; where nothing can be read there is no telling.
     """
     if not _check.may_read(logits) or transformed():
         return None
     classes, tiny = logits.shape[-1], torch.finfo(logits.dtype).tiny
-    plain = ddof == 0 and eps == 0
     # Layer normalization without its affine part is this very map, fused forward and backward.
-    z, mean, rstd = torch.native_layer_norm(logits if plain else logits.detach(), (classes,), None, None, tiny)
+    z, mean, rstd = torch.native_layer_norm(logits, (classes,), None, None, tiny)
     low, high = (end.item() for end in rstd.detach().aminmax())
     left, right = (end.item() for end in mean.detach().aminmax())
     # Far above eps as well, or of a deviation to which it is added nothing could be had back.
     least, most = max(tiny**0.25, 1e3 * eps), tiny**-0.25 / classes
-    if not (high * least < 1 < low * most and max(-left, right) * high < _FARTHEST):
+    if high * least < 1 < low * most and max(-left, right) * high < _FARTHEST:
+        return z, rstd
+    return None
+
+
+def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
+    """Standardized rows where none is constant, and none extreme in size; None where one may be, or nothing can be read."""
+    plain = ddof == 0 and eps == 0
+    found = _usual(logits if plain else logits.detach(), ddof, eps)
+    if found is None:
         return None
+    z, rstd = found
     if plain:
         return z
-    factor = math.sqrt(classes / (classes - ddof))
+    factor = math.sqrt(logits.shape[-1] / (logits.shape[-1] - ddof))
     if not logits.requires_grad:
         return z.div_((rstd * eps).add_(factor))
     return _Standardized.apply(logits, z, rstd, factor, ddof, eps)[0]
+
+
+class Standardized(NamedTuple):
+    """Standardized rows, and what takes a gradient back through them (`pull`)."""
+
+    z: Tensor
+    """(B, K)."""
+    share: Tensor | float
+    """Of z times the gradient, summed over the row, in what z takes off the gradient; (B, 1) or a number."""
+    inverse: Tensor
+    """1 over what the row was divided by, (B, 1)."""
+
+    def pull(self, g: Tensor) -> Tensor:
+        """Gradient (B, K) for the logits, from one for z whose rows add up to 0."""
+        along = (g * self.z).sum(dim=-1, keepdim=True).mul_(self.share)
+        return g.addcmul(self.z, along, value=-1).mul_(self.inverse)
+
+
+def standardized_usual(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Standardized | None:
+    """Rows without gradient as by `standardize`; None where one is or may be constant or extreme in size."""
+    classes = logits.shape[-1]
+    found = _usual(logits, ddof, eps)
+    if found is None:
+        return None
+    z, rstd = found
+    if ddof == 0 and eps == 0:
+        return Standardized(z, 1 / classes, rstd)
+    factor = math.sqrt(classes / (classes - ddof))
+    ratio = (rstd * eps).add_(factor)  # of the divisor to the population's deviation
+    return Standardized(z.div_(ratio), ratio / (factor * (classes - ddof)), rstd / ratio)
 
 
 class _Standardized(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from . import _check
 from ._check import NotFiniteError, check_finite, value_of
+from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from .divergence import Divergence
 from .refine import Refinement
@@ -141,6 +142,7 @@ class Objective(nn.Module):
         self.ce_weight = float(ce_weight)
         self.cross_entropy = CrossEntropy(class_weights, label_smoothing)
         self._is_plain = len(terms) < 2 and all(isinstance(term, LogitTerm) for term in terms.values())
+        self._may_be_plain = self._is_plain and bool(terms) and _composes(type(self))
         self.chunk = chunk
         self.pad_vocab = pad_vocab
         self.built = not self.builds
@@ -259,6 +261,11 @@ class Objective(nn.Module):
             self._check_call(student.logits, teacher, target)
             check_shapes(student.logits, taught if self.terms else None, target, self.pad_vocab)
         _check_epoch(epoch)
+        if usual and self._may_be_plain and self.chunk is None:
+            # Before rows are selected: labels that are all in range, as nearly always, need no look of their own.
+            found = plain_terms(self, student.logits, taught, target, epoch, ignore_index)  # type: ignore[arg-type]
+            if found is not None:
+                return Terms(*found)
         rows = select_rows(
             student.logits,
             taught if self.terms else None,
@@ -270,6 +277,11 @@ class Objective(nn.Module):
             index = index[rows.keep]
         if rows.target is not None and not usual:
             rows = rows._replace(target=_ordinary(rows.target))
+        if _are_plain(rows) and self._may_be_plain and self.chunk is None and not (usual and rows.keep is None):
+            s, t = _ordinary(rows.student), _ordinary(rows.teacher)  # type: ignore[arg-type]
+            found = plain_terms(self, s, t, rows.target, epoch, None)  # type: ignore[arg-type]
+            if found is not None:
+                return Terms(*found)
         batch = Batch(rows.target, index, epoch)
         device = rows.student.device.type
         if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
@@ -546,6 +558,27 @@ def check_weight(name: str, value: float) -> None:
     """Raise ValueError unless a weight or a warm-up is a finite number of at least 0."""
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+
+
+def _composes(kind: type) -> bool:
+    """Whether objectives of this class put the loss together as `Objective` does."""
+    return all(
+        getattr(kind, name) is getattr(Objective, name)
+        for name in ("_loss", "_whole", "_ce", "_both", "_warmup")
+    )
+
+
+def _are_plain(rows: Rows) -> bool:
+    """Whether these are some (N, K) logits of both networks and N labels that all count."""
+    return (
+        not torch.compiler.is_compiling()
+        and rows.teacher is not None
+        and rows.target is not None
+        and rows.mask is None
+        and not rows.target.is_floating_point()
+        and rows.student.shape == rows.teacher.shape
+        and len(rows.student) > 0
+    )
 
 
 def _signals(outputs: Any) -> Signals:

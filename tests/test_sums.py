@@ -74,7 +74,9 @@ def batch():
     return student, teacher, torch.randint(5, (6,), generator=generator)
 
 
-def test_a_sum_is_the_sum_of_its_terms_each_at_its_own_weight():
+def test_a_sum_is_the_sum_of_its_terms_each_at_its_own_weight(monkeypatch):
+    # A term alone may be computed in one step, which rounds otherwise; the composition has the very numbers of the sum.
+    monkeypatch.setattr("adakd.objective.plain_terms", lambda *_: None)
     student, teacher, target = batch()
     terms = create_method("apart+zkd+mlt")(student, teacher, target, epoch=1)
     kd = create_method("zkd+mlt")(student, teacher, target, epoch=1)

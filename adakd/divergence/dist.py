@@ -12,7 +12,7 @@ from .base import Divergence
 
 __all__ = ["DIST"]
 
-_EPS = 1e-8  # of the released code; without it the correlation of constant rows would be 0/0
+EPS = 1e-8  # of the released code; without it the correlation of constant rows would be 0/0
 
 
 def _is_constant(p: Tensor, dim: int) -> Tensor:
@@ -22,7 +22,7 @@ def _is_constant(p: Tensor, dim: int) -> Tensor:
     return high - p.amin(dim=dim) <= 4 * torch.finfo(p.dtype).eps * high
 
 
-def _surely_vary(norms: Tensor, means: Tensor, count: int) -> bool:
+def surely_vary(norms: Tensor, means: Tensor, count: int) -> bool:
     """Whether what is left of all rows (or columns) of `count` numbers is far more than the rounding of their mean.
 
     Of both tensors at once, from the products of their norms and of their means: a norm is at most `count` means, so each
@@ -32,6 +32,13 @@ def _surely_vary(norms: Tensor, means: Tensor, count: int) -> bool:
     return smallest is not None and smallest > 100 * count**1.5 * torch.finfo(norms.dtype).eps
 
 
+def centered(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Deviations from the mean along an axis, the mean, and the norm of the deviations."""
+    mean = x.mean(dim=dim, keepdim=True)
+    x = x - mean
+    return x, mean, torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+
+
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson's correlation along an axis. What is constant has correlation 0 with everything, and no gradient."""
     if _check.may_read(a):
@@ -39,19 +46,17 @@ def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
         if vary():
             return correlation
     constant = _is_constant(a, dim) | _is_constant(b, dim)
-    # Taken out before the norms: of rounding noise they would make a gradient of 1 / _EPS.
+    # Taken out before the norms: of rounding noise they would make a gradient of 1 / EPS.
     a, b = (x.masked_fill(constant.unsqueeze(dim), 0.0) for x in (a, b))
     return _plainly(a, b, dim)[0]
 
 
 def _plainly(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Callable[[], bool]]:
     """Correlation along an axis, and the question whether none of its rows (or columns) can be constant."""
-    mean_a, mean_b = a.mean(dim=dim, keepdim=True), b.mean(dim=dim, keepdim=True)
-    a, b = a - mean_a, b - mean_b
-    norm_a, norm_b = (torch.linalg.vector_norm(x, dim=dim, keepdim=True) for x in (a, b))
+    (a, mean_a, norm_a), (b, mean_b, norm_b) = centered(a, dim), centered(b, dim)
     norms = norm_a * norm_b
-    correlation = (a * b).sum(dim=dim) / (norms.squeeze(dim) + _EPS)
-    return correlation, lambda: _surely_vary(norms.detach(), mean_a.detach() * mean_b.detach(), a.shape[dim])
+    correlation = (a * b).sum(dim=dim) / (norms.squeeze(dim) + EPS)
+    return correlation, lambda: surely_vary(norms.detach(), mean_a.detach() * mean_b.detach(), a.shape[dim])
 
 
 class DIST(Divergence):

@@ -37,7 +37,7 @@ class DKD(Divergence):
         self.beta = float(beta)
 
     @staticmethod
-    def _split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def split(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Binary log-probabilities (B, 2) and non-target log-probabilities (B, K) of scaled logits, very low at the target."""
         column = target.unsqueeze(1)  # (B, 1)
         # A finite number: with the probability 0 that it has, infinity would make 0 times infinity of KL.
@@ -47,8 +47,8 @@ class DKD(Divergence):
         return binary, rest - rest_total
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        binary_q, rest_q = self._split(student / temperatures.student, target)
-        binary_p, rest_p = self._split(teacher / temperatures.teacher, target)
+        binary_q, rest_q = self.split(student / temperatures.student, target)
+        binary_p, rest_p = self.split(teacher / temperatures.teacher, target)
         scale = temperatures.student * temperatures.teacher
         tckd = kl_of_rows(binary_q, binary_p, self.alpha * scale)  # (B,)
         nckd = kl_of_rows(rest_q, rest_p, self.beta * scale)
