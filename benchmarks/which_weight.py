@@ -16,7 +16,7 @@ labels: methods whose published weight of the labels is 1, at 1 and at 0.1, at p
 constants: schedules and learned rules beside the constants that they pass through.
 direction: KL, reverse KL and the Jensen-Shannon divergence × τ, each weighted by the length of its gradient at the start:
     does temperature help KL and only rescale its reverse (arXiv 2606.00306)?
-features: the methods on features at their published weights, three seeds, with the two releases that teach nothing. Their
+features: the methods on features at their published weights, three seeds, with the two releases as they are. Their
     teacher runs along, one for all methods of a seed.
 
 They need CIFAR-100 (ADAKD_DATA) and train on a CPU in about a minute and a half of one core each.
