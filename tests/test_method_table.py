@@ -25,8 +25,11 @@ def test_what_is_compared_with_peers(rows):
 
 
 def test_what_learns_and_what_remembers(rows):
-    learned = {METHODS[row.method].rule for row in rows if row.learned}
-    remembered = {METHODS[row.method].rule for row in rows if row.state}
+    on_logits = [
+        row for row in rows if METHODS[row.method].on_logits
+    ]  # terms on features have connectors and memories
+    learned = {METHODS[row.method].rule for row in on_logits if row.learned}
+    remembered = {METHODS[row.method].rule for row in on_logits if row.state}
     assert learned >= {"ctkd"}
     assert remembered >= {"dts", "meta", "policy"}
     assert not (learned | remembered) & {"fixed", "maxlogit", "dtkd", "cosine", "difficulty", None}

@@ -12,6 +12,8 @@ A table, one row a record, one column a dotted path into it::
 A path that a record does not have is an error, unless it ends with a question mark: then the cell holds a dash. A
 pattern that matches no record gives the sentence of ``:empty:``.
 
+``adakd:advice.json`` in the place of the pattern is a file that the library brings along.
+
 One of the three tables of a study's folder (see `adakd.study`), with 95 % intervals::
 
     ```{study-table} study
@@ -29,9 +31,13 @@ from docutils.parsers.rst import directives
 from sphinx.addnodes import download_reference
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+import adakd
 from adakd.study import WAYS, plus_minus, read_study
 
 FOLDER = "book/records"
+
+
+PACKAGE = "adakd:"
 
 
 class RecordError(ValueError):
@@ -67,6 +73,13 @@ def show(record, expression):
         raise RecordError(f"{path!r} is {value!r}: {error}") from None
 
 
+def find(root, pattern):
+    """Records by a pattern in their folder; ``adakd:NAME`` is a file that the library brings along."""
+    if pattern.startswith(PACKAGE):
+        return [Path(adakd.__file__).with_name(pattern.removeprefix(PACKAGE))]
+    return sorted(Path(root, FOLDER).glob(pattern))
+
+
 def read(path):
     try:
         return json.loads(path.read_text(encoding="utf8"))
@@ -87,10 +100,10 @@ class Records(SphinxDirective):
     }
 
     def run(self):
-        folder = Path(self.env.srcdir, FOLDER)
+        name = self.arguments[0] if self.arguments else "**/*.json"
         # A new record does not change the page's source, so the page is read again at every build.
         self.env.note_reread()
-        paths = sorted(folder.glob(self.arguments[0] if self.arguments else "**/*.json"))
+        paths = find(self.env.srcdir, name)
         try:
             columns = self._pairs("columns")
             rows = [(path, read(path)) for path in paths]
@@ -169,9 +182,9 @@ class Record(SphinxRole):
 
     def run(self):
         name, _, expression = self.text.partition(" ")
-        path = Path(self.env.srcdir, FOLDER, name)
-        self.env.note_dependency(str(path))
         try:
+            (path,) = find(self.env.srcdir, name) or [Path(self.env.srcdir, FOLDER, name)]
+            self.env.note_dependency(str(path))
             return [nodes.inline("", show(read(path), expression), classes=["record"])], []
         except RecordError as error:
             message = self.inliner.reporter.error(f"record {name}: {error}", line=self.lineno)
