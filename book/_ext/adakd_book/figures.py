@@ -42,7 +42,11 @@ def inline_svg(svg, alt, prefix):
     svg = re.sub(r"<metadata>.*?</metadata>|<title>.*?</title>|<!--.*?-->", "", svg, flags=re.S)
     # A style element would hold for the whole page; the sheet says what matplotlib's says.
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.S)
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', svg)
+    used = set(
+        re.findall(r'(?:url\(#|href="#)([^)"]+)', svg)
+    )  # matplotlib names every group; most names lead nowhere
+    svg = re.sub(r' id="([^"]+)"', lambda name: f' id="{prefix}{name[1]}"' if name[1] in used else "", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', svg)
 

@@ -12,7 +12,15 @@ from docutils import nodes
 
 GLOSSARY = "book/glossary"
 # Where nothing is underlined: what defines the terms, and what lists names.
-LEFT_OUT = (GLOSSARY, "book/references", "book/api", "book/api_training", "book/equations", "notebooks/primer")
+LEFT_OUT = (
+    GLOSSARY,
+    "book/references",
+    "book/api",
+    "book/api_training",
+    "book/api_measuring",
+    "book/equations",
+    "notebooks/primer",
+)
 # Where no text is made a link.
 CLOSED = (
     nodes.reference,
