@@ -38,6 +38,7 @@ def stages_of(network: nn.Module) -> dict[str, str]:
     Raises:
         ValueError: for any other network, with its submodules; for a place that it does not have.
 
+    >>> import adakd
     >>> stages_of(adakd.create_model("resnet8", 10))["last:pre"]
     'layer3.0.relu:input'
     """

@@ -53,22 +53,15 @@ class DTKD(TemperatureRule):
         self.floor = float(floor)
 
     def _sharpness(self, logits: Tensor) -> Tensor:
-        return peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)  # (B, 1)
-
-    def _are_usual(self, m_s: Tensor, m_t: Tensor) -> bool:
-        """Whether no sharpness is below the floor or far below another; False where no value may be read."""
-        ends = [read(end) for m in (m_s, m_t) for end in m.detach().aminmax()]
-        known = [end for end in ends if end is not None]
-        return len(known) == 4 and min(known) >= max(self.floor, _LEAST * max(known))
+        m = peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
+        return m.clamp(min=self.floor)  # (B, 1)
 
     def forward(
         self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
     ) -> Temperatures:
         m_s, m_t = self._sharpness(student), self._sharpness(teacher)
-        if not self._are_usual(m_s, m_t):
-            m_s, m_t = m_s.clamp(min=self.floor), m_t.clamp(min=self.floor)
-            # Beyond this ratio the gradient of the lower temperature leaves the format.
-            m_s, m_t = torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)
+        # Beyond this ratio the gradient of the lower temperature leaves the format.
+        m_s, m_t = torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)
         share = 2 * self.tau / (m_s + m_t)
         return Temperatures(share * m_s, share * m_t)
 
