@@ -20,7 +20,7 @@ import torch
 from archives import write_cifar
 
 from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
-from adakd.bench import bench_methods, bench_step
+from adakd.bench import bench_step
 from adakd.cli import _parser, main
 from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
@@ -364,10 +364,7 @@ def test_bench_compares_losses_with_kd(adakd, tmp_path):
 
 
 def test_bench_compares_steps_by_features_with_kd(adakd, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "adakd.cli.bench.bench_methods",
-        lambda *names, **options: bench_methods(*names, least=0.01, **options),
-    )
+    monkeypatch.setattr("adakd.bench.methods.LEAST", 0.01)
     status, out, err = adakd(
         *(
             "bench",

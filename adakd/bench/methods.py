@@ -22,6 +22,9 @@ __all__ = ["bench_methods"]
 _REFERENCE = "kd"
 
 
+LEAST = 0.5  # seconds of the step by KD in a turn
+
+
 def bench_methods(
     methods: Sequence[str] | None = None,
     teacher: str = "resnet32x4",
@@ -31,7 +34,6 @@ def bench_methods(
     device: torch.device | str = "cpu",
     precision: str = "auto",
     rounds: int = 10,
-    least: float = 0.5,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Time a training step of each method as a ratio to plain KD, on random pixels in CIFAR's shape.
@@ -47,7 +49,6 @@ def bench_methods(
         device: "cpu" or "cuda".
         precision: "auto", "fp32", "bf16" or "fp16".
         rounds: how often each method has its turn.
-        least: seconds of the step by KD in a turn.
         progress: show a progress bar.
 
     Returns:
@@ -73,7 +74,7 @@ def bench_methods(
         device,
         reference=_REFERENCE,
         rounds=rounds,
-        least=least,
+        least=LEAST,
         label=f"{teacher} → {student}",
         progress=progress,
     )

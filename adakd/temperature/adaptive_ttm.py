@@ -42,9 +42,9 @@ def inverse_temperature(student: Tensor, teacher: Tensor, low: float, high: floa
     Returns:
         (B, 1), from low to high.
     """
-    # Softmax sees no shift, and large numbers cost digits.
-    teacher = teacher - teacher.mean(dim=-1, keepdim=True)
-    student = student - student.mean(dim=-1, keepdim=True)
+    # Softmax sees no shift, and large numbers cost digits; less the highest, a constant row is 0 and leaves no rounding.
+    teacher = teacher - teacher.amax(dim=-1, keepdim=True)
+    student = student - student.amax(dim=-1, keepdim=True)
     shape = (len(teacher), 1)
     grid = torch.logspace(
         math.log10(low), math.log10(high), _GRID, dtype=teacher.dtype, device=teacher.device
