@@ -45,8 +45,10 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
         get_method,
         register_divergence,
         register_method,
+        register_refinement,
         register_rule,
         register_term,
+        register_weight,
     )
     from .models import MODELS, create_model
     from .objective import LogitObjective, Objective, Terms
@@ -202,8 +204,10 @@ __all__ = [
     "pearson",
     "register_divergence",
     "register_method",
+    "register_refinement",
     "register_rule",
     "register_term",
+    "register_weight",
     "series",
     "stages_of",
     "standardize",
@@ -242,8 +246,10 @@ _ROOMS = {
         "get_method",
         "register_divergence",
         "register_method",
+        "register_refinement",
         "register_rule",
         "register_term",
+        "register_weight",
     ),
     "models": ("MODELS", "create_model"),
     "objective": ("LogitObjective", "Objective", "Terms"),

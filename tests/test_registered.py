@@ -1,4 +1,4 @@
-"""Rules, divergences, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
+"""Refinements, rules, divergences, weights, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,18 @@ import torch
 from torch import nn
 
 import adakd
-from adakd import Divergence, Method, Objective, TemperatureRule, Temperatures, Term, create_method, get_method
+from adakd import (
+    Divergence,
+    Method,
+    Objective,
+    Refinement,
+    SampleWeight,
+    TemperatureRule,
+    Temperatures,
+    Term,
+    create_method,
+    get_method,
+)
 from adakd.divergence import DIVERGENCES
 from adakd.methods import RULE_NAMES, registry
 from adakd.methods.base import PARTS
@@ -51,6 +62,24 @@ class Squared(Divergence):
 
     def forward(self, student, teacher, target, temperatures):
         return ((student / temperatures.student - teacher / temperatures.teacher) ** 2).sum(1) / 2
+
+
+class Shift(Refinement):
+    """The student's logits, all raised by one number."""
+
+    def __init__(self, by: float = 1.0):
+        super().__init__()
+        self.by = by
+
+    def forward(self, student, teacher, batch):
+        return student + self.by, teacher
+
+
+class Halves(SampleWeight):
+    """One half for every row."""
+
+    def forward(self, student, teacher, target, temperatures):
+        return torch.full_like(student[:, 0], 0.5)
 
 
 class Hint(Term):
@@ -247,6 +276,21 @@ def test_a_deployed_network_is_measured_where_training_stands(tiny_data, tiny_te
     assert objective.deploy(student, teacher).connector is objective.terms["reuse"].connector
 
 
+def test_a_registered_refinement_and_weight_are_parts_of_rows(tiny_data, tiny_teacher, tmp_path):
+    adakd.register_refinement("shift")(Shift)
+    adakd.register_weight("halves")(Halves)
+    row = Method(
+        "mine", "me", "½·KL", "kl", rule="fixed", rule_options={"tau": 4.0}, refine="shift", weight="halves"
+    )
+    adakd.register_method(row)
+    rows = [torch.randn(6, 10, dtype=torch.float64) for _ in range(2)]
+    target = torch.arange(6)
+    ours, plain = create_method("mine", by=3.0)(*rows, target).kd, create_method("kd")(*rows, target).kd
+    torch.testing.assert_close(ours, plain / 2)  # a shift of all logits moves no probability
+    run = distilled("mine", tiny_teacher, tiny_data, tmp_path)
+    assert "objective" in run.record["config"], "the name alone does not say what it is"
+
+
 def test_a_registered_row():
     row = Method("mine", "me", "τ²·KL, τ = 7", "kl", rule="fixed", rule_options={"tau": 7.0}, kd_weight=3.0)
     assert adakd.register_method(row) is row
@@ -265,6 +309,10 @@ def test_a_registered_row():
         (adakd.register_rule("ctkd"), Warm, ValueError, "there is one of that name, CTKD"),
         (adakd.register_divergence("kl"), Squared, ValueError, "there is one of that name, KL"),
         (adakd.register_divergence("kd"), Squared, ValueError, "there is one of that name"),
+        (adakd.register_refinement("shift"), Warm, TypeError, "expected a subclass of Refinement"),
+        (adakd.register_refinement("swap"), Shift, ValueError, "there is one of that name, Swap"),
+        (adakd.register_weight("halves"), Shift, TypeError, "expected a subclass of SampleWeight"),
+        (adakd.register_weight("entropy"), Halves, ValueError, "there is one of that name, Entropy"),
         (adakd.register_rule("a+b"), Warm, ValueError, "expected a name of letters"),
     ],
 )
@@ -293,7 +341,8 @@ def test_what_an_installed_package_offers_is_found_when_it_is_asked_for(monkeypa
     assert asked == [], "a known name asks nobody"
     assert isinstance(create_method("kd+warm").temperature, Warm)
     assert isinstance(create_method("hint").terms["hint"], Hint)
-    assert asked == ["adakd.rules", "adakd.divergences", "adakd.terms", "adakd.methods"], "once"
+    kinds = ("refinements", "rules", "divergences", "weights", "terms", "methods")
+    assert asked == [f"adakd.{kind}" for kind in kinds], "once"
     with pytest.raises(ValueError, match="unknown method 'kd\\+cold'"):
         get_method("kd+cold")
 

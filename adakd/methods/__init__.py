@@ -13,8 +13,10 @@ from .registry import (
     options_of,
     register_divergence,
     register_method,
+    register_refinement,
     register_rule,
     register_term,
+    register_weight,
 )
 from .rows import METHODS, RULE_NAMES
 
@@ -30,6 +32,8 @@ __all__ = [
     "options_of",
     "register_divergence",
     "register_method",
+    "register_refinement",
     "register_rule",
     "register_term",
+    "register_weight",
 ]

@@ -17,8 +17,10 @@ from .._check import brief, near_names
 from ..divergence import DIVERGENCES, Divergence
 from ..expression import LiveRule
 from ..objective import LogitObjective, Objective
+from ..refine import REFINEMENTS, Refinement
 from ..temperature import RULES, TemperatureRule
 from ..terms import TERMS, LogitTerm, Term
+from ..weight import WEIGHTS, SampleWeight
 from .base import PARTS, Method, RuleName, parameters_of, sum_of, with_rule
 from .rows import METHODS, RULE_NAMES
 
@@ -31,8 +33,10 @@ __all__ = [
     "options_of",
     "register_divergence",
     "register_method",
+    "register_refinement",
     "register_rule",
     "register_term",
+    "register_weight",
 ]
 
 
@@ -284,7 +288,13 @@ def _made(row: Method, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], di
 # ---- parts from outside ----
 
 _BUILT_IN = dict(METHODS), dict(RULE_NAMES)
-_FAMILIES = {"rule": TemperatureRule, "divergence": Divergence, "term": Term}
+_FAMILIES = {
+    "refinement": Refinement,
+    "rule": TemperatureRule,
+    "divergence": Divergence,
+    "weight": SampleWeight,
+    "term": Term,
+}
 _asked: list[bool] = []  # whether the entry points were looked at in this process
 
 
@@ -425,6 +435,54 @@ def register_term(
     return register
 
 
+def register_refinement(name: str) -> Callable[[type], type]:
+    """Register a refinement of the logits: a decorator of its class. A row names it as its ``refine``.
+
+    Args:
+        name: of letters, digits, "-" and "_".
+
+    Raises:
+        TypeError: for a class that is no `Refinement`.
+        ValueError: for a name that is none, or taken.
+    """
+
+    def register(part: type) -> type:
+        _checked("refinement", name, part, REFINEMENTS)
+        REFINEMENTS[name] = part
+        return part
+
+    return register
+
+
+def register_weight(name: str) -> Callable[[type], type]:
+    """Register a sample weight: a decorator of its class. A row names it as its ``weight``.
+
+    Args:
+        name: of letters, digits, "-" and "_".
+
+    Raises:
+        TypeError: for a class that is no `SampleWeight`.
+        ValueError: for a name that is none, or taken.
+
+    >>> from dataclasses import replace
+    >>> @register_weight("sure")
+    ... class Sure(SampleWeight):  # by the teacher's highest probability
+    ...     def forward(self, student, teacher, target, temperatures):
+    ...         return teacher.softmax(dim=-1).amax(dim=-1)
+    >>> row = replace(METHODS["kd"], name="kd-sure", weight="sure")
+    >>> create_method(register_method(row).name).terms["kd"].weight
+    Sure()
+    >>> del METHODS["kd-sure"], WEIGHTS["sure"]
+    """
+
+    def register(part: type) -> type:
+        _checked("weight", name, part, WEIGHTS)
+        WEIGHTS[name] = part
+        return part
+
+    return register
+
+
 def register_method(row: Method) -> Method:
     """Register a row of the table: parts and weights under a name of its own.
 
@@ -446,12 +504,19 @@ def _register_row(row: Method) -> None:
     METHODS[row.name] = row
 
 
-_REGISTER: dict[str, Any] = {"rules": register_rule, "divergences": register_divergence, "terms": register_term}
+_REGISTER: dict[str, Any] = {
+    "refinements": register_refinement,
+    "rules": register_rule,
+    "divergences": register_divergence,
+    "weights": register_weight,
+    "terms": register_term,
+}
 
 
 def load_entry_points() -> bool:
-    """Register what installed packages offer in the groups ``adakd.rules``, ``.divergences``, ``.terms`` and
-    ``.methods``; whether there was anything new. Done once in a process, when a name is unknown."""
+    """Register what installed packages offer in the groups ``adakd.refinements``, ``.rules``, ``.divergences``,
+    ``.weights``, ``.terms`` and ``.methods``; whether there was anything new. Done once in a process, when a name is
+    unknown."""
     if _asked:
         return False
     _asked.append(True)
@@ -461,7 +526,9 @@ def load_entry_points() -> bool:
             part = point.load()
             if group == "methods":
                 register_method(part)
-            elif part not in ({**RULES, **DIVERGENCES, **TERMS}).values():  # its own decorator may have done it
+            elif not any(
+                part in known.values() for known in PARTS.values()
+            ):  # its own decorator may have done it
                 _REGISTER[group](point.name)(part)
             found = True
     return found
