@@ -83,7 +83,7 @@ class LimitExplorer(LiveFigure):
         """Every number the figure shows, computed by adakd; the page computes the same in JavaScript.
 
         Keys: rho, limit (1 − ρ), loss (τ²·KL), ratio (loss / limit), lower, upper (its bounds
-        e^(−(M − m)/τ)·(1 − ρ) and e^(M/τ)·(1 − ρ)), highest, lowest (M and m, of both rows), tau_teacher, tau_both,
+        e^(−(M + L)/τ)·(1 − ρ) and e^(M/τ)·(1 − ρ)), highest, lowest (M and −L, of both rows), tau_teacher, tau_both,
         tau_absolute (the three definitions of the maximum logit), loss_teacher, loss_both, loss_absolute (the loss
         there), near (the τ from which on the upper bound is within 10 % of the limit), teacher_peak, student_peak,
         teacher_last, student_last (probabilities of the first and the last class).
