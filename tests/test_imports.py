@@ -57,6 +57,7 @@ FLOORS = {
     "export": 12,
     "study": 12,
     "advice": 13,
+    "conformance": 12,
     "cli": 14,
     "_entry": 15,
     "adakd": 15,  # the package itself, that is its __init__
@@ -96,6 +97,7 @@ ROOMS = [
     "objective",
     "temperatures",
     "advice",
+    "conformance",
     "measure",
     "bench",
     "functional",

@@ -1,0 +1,501 @@
+"""Conformance of a distillation loss with a method of the literature, whoever wrote the loss.
+
+`check` compares values, gradients, invariances, limits and numerics with the method's own objective here, and says of a
+difference what it is, where it is one of the kinds that are known: a missing τ², a mean over classes, exchanged arguments,
+another definition of the rule. `golden_case` has one case as plain numbers, for losses in other frameworks.
+"""
+
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._check import brief
+from .methods import METHODS, RULE_NAMES, create_method, get_method
+from .objective import LogitObjective
+
+__all__ = ["Finding", "GoldenCase", "Report", "check", "golden_case"]
+
+Loss = Callable[..., Tensor]
+
+_SHAPES = ((1, 10), (4, 10), (7, 3), (5, 100))  # (B, K): one row, few classes, many
+_TAU_NAMES = ("tau", "temperature", "T", "temp")
+_SCALES = 1.0, 4.0  # of the student's and of the teacher's logits: a student is less sure
+_HOT, _HOTTER = 1e3, 1e4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: its name, whether the loss passed, and what was seen."""
+
+    name: str
+    passed: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.passed else 'FAIL'} {self.name}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check` found: `passed` if every check did; printed, a line a check."""
+
+    method: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """The checks that the loss did not pass."""
+        return tuple(finding for finding in self.findings if not finding.passed)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        head = f"{self.method}: {len(self.findings)} checks, {len(self.faults)} failed"
+        return "\n".join([head, *(f"  {finding}" for finding in self.findings)])
+
+
+class Case(NamedTuple):
+    """One batch in float64."""
+
+    student: Tensor
+    teacher: Tensor
+    target: Tensor
+
+    @property
+    def label(self) -> str:
+        return "B = {}, K = {}".format(*self.student.shape)
+
+
+class GoldenCase(NamedTuple):
+    """One batch as plain numbers, and what a method makes of it."""
+
+    student: np.ndarray
+    """Logits (6, 8), float64."""
+    teacher: np.ndarray
+    """Logits (6, 8), float64."""
+    target: np.ndarray
+    """Labels (6,), int64."""
+    value: float
+    """Distillation term, mean over the rows, unweighted and without the cross entropy."""
+    gradient: np.ndarray
+    """Of the value, with respect to the student's logits, (6, 8)."""
+
+
+def golden_case(method: str = "kd", **options: Any) -> GoldenCase:
+    """One batch of logits given by a formula, and a method's value and gradient on it, for losses in any framework.
+
+    With rows i = 0…5 and classes j = 0…7 the student's logits are 3·sin(1 + 5i + 3j), the teacher's 6·cos(2 + 3i + 7j) and
+    the labels 3i mod 8.
+
+    Args:
+        method: name of a method on logits.
+        options: of the method, as `create_method` takes them.
+
+    Raises:
+        ValueError: for an unknown name, or a method that reads more than logits.
+
+    >>> case = golden_case("kd", tau=1.0)
+    >>> p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (case.teacher, case.student))
+    >>> bool(np.isclose(case.value, (p * np.log(p / q)).sum() / 6))
+    True
+    """
+    objective = _objective(method, options, classes=8)
+    i, j = torch.arange(6.0, dtype=torch.float64)[:, None], torch.arange(8.0, dtype=torch.float64)
+    case = Case(3 * (1 + 5 * i + 3 * j).sin(), 6 * (2 + 3 * i + 7 * j).cos(), 3 * torch.arange(6) % 8)
+    value, gradient = _evaluate(_term_of(objective), case)
+    student, teacher, target = (x.numpy() for x in case)
+    return GoldenCase(student, teacher, target, value.item(), gradient.numpy())
+
+
+def check(
+    loss: Loss,
+    method: str = "kd",
+    *,
+    rule: str | None = None,
+    ignore_index: int | None = None,
+    rtol: float = 1e-6,
+    **options: Any,
+) -> Report:
+    """Conformance of anybody's distillation loss with a method on logits.
+
+    The loss is called as ``loss(student, teacher, target)`` with logits (B, K) and labels (B,), in float64 and below, and
+    returns the distillation term alone: a scalar, the mean over the batch, unweighted and without the cross entropy.
+    Where it takes a temperature (a keyword ``tau``, ``temperature`` or ``T``), it is also looked at as that grows.
+
+    Checked are: values and gradients of several shapes; central differences; the teacher's gradient; what the loss does
+    not depend on (a number added to all logits of a row, a factor, the order of the classes, the order of the rows);
+    the reduction over the batch; masked rows; τ → ∞; and saturated logits, constant rows and half precision, which must
+    leave it finite. What the method itself does not hold, it does not ask of the loss.
+
+    Args:
+        loss: what is checked.
+        method: name of the method that it is meant to be: a row of `adakd.METHODS` on logits, ``"<row>+<rule>"``.
+        rule: name of another temperature rule for that row: ``check(loss, "zkd", rule="mlt")``.
+        ignore_index: the label of rows that the loss leaves out; None for a loss that has no such label.
+        rtol: of values and gradients, relative to the largest.
+        options: of the method, as `adakd.create_method` takes them (``tau=2.0``).
+
+    Returns:
+        A `Report`: `passed`, `faults`, and printed a line a check.
+
+    Raises:
+        TypeError: for what cannot be called.
+        ValueError: for an unknown method, or one that reads more than logits or keeps a state.
+
+    >>> import torch.nn.functional as F
+    >>> def mine(student, teacher, target, tau=4.0):
+    ...     return F.kl_div((student / tau).log_softmax(1), (teacher / tau).softmax(1), reduction="batchmean")
+    >>> report = check(mine, "kd")
+    >>> print(report.faults[1])
+    FAIL values: differ by 93.8 % at most (B = 1, K = 10); it is kd without the factor τ²
+    >>> print(report.faults[-1])
+    FAIL growing τ: 4.80036e-06 at τ = 1000, expected 4.80036: it falls as 1/τ², the factor τ² is missing
+    """
+    if not callable(loss):
+        raise TypeError(f"loss: expected a function of (student, teacher, target), got {brief(loss)}")
+    if not rtol > 0:
+        raise ValueError(f"rtol: expected a positive number, got {brief(rtol)}")
+    name = method if rule is None else f"{method}+{rule}"
+    for classes in dict.fromkeys(shape[1] for shape in _SHAPES):
+        _objective(name, options, classes)  # names and options are looked at before anything is computed
+    return Report(name, tuple(_Checks(loss, name, options, rtol, ignore_index).findings()))
+
+
+@cache
+def _golden_values() -> dict[str, float]:
+    """The values of `golden_case` by method, as recorded."""
+    text = resources.files(__package__).joinpath("golden.json").read_text(encoding="utf-8")
+    values: dict[str, float] = json.loads(text)
+    return values
+
+
+def _objective(name: str, options: dict[str, Any], classes: int) -> LogitObjective:
+    row = get_method(name)
+    if not row.on_logits or not row.needs_teacher:
+        raise ValueError(f"method: expected one on logits with a teacher, got {name!r}")
+    objective = create_method(name, **options)
+    term = objective.terms["kd"]
+    if objective.state_dict() or term.keeps_state or term.reads_epoch:
+        raise ValueError(
+            f"method: {name!r} learns or keeps a state, so that a value does not follow from a batch"
+        )
+    return objective.double()
+
+
+def _term_of(objective: LogitObjective) -> Loss:
+    def term(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        return objective(student, teacher, target, epoch=1).kd
+
+    return term
+
+
+def _evaluate(loss: Loss, case: Case) -> tuple[Tensor, Tensor]:
+    """Value, and gradient with respect to the student's logits."""
+    student = case.student.detach().clone().requires_grad_()
+    value = loss(student, case.teacher, case.target)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else brief(value)
+        raise ValueError(f"loss: expected a scalar, the mean over the batch, got {shape}")
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, student, allow_unused=True)
+    return value.detach().reshape(()), torch.zeros_like(student) if gradient is None else gradient
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest that is expected; NaN counts as infinite."""
+    size = expected.abs().amax().item()
+    apart = (found.to(expected) - expected).abs().amax().item()
+    return math.inf if math.isnan(apart) else apart / (size or 1.0)
+
+
+def _percent(apart: float) -> str:
+    return f"{100 * apart:.3g} %" if math.isfinite(apart) else "more than any number"
+
+
+class _NotHeldError(Exception):
+    """The method itself does not hold it."""
+
+
+class _Checks:
+    """The checks of one loss against one method."""
+
+    def __init__(self, loss: Loss, name: str, options: dict[str, Any], rtol: float, ignore_index: int | None):
+        self.loss, self.name, self.options = loss, name, options
+        self.rtol, self.ignore_index = rtol, ignore_index
+        draw = torch.Generator().manual_seed(0)
+        self.cases = []
+        for shape in _SHAPES:
+            student, teacher = (
+                scale * torch.randn(shape, generator=draw, dtype=torch.float64) for scale in _SCALES
+            )
+            self.cases.append(Case(student, teacher, torch.randint(shape[1], shape[:1], generator=draw)))
+        self.case = self.cases[1]
+        self.ours = {case.label: _evaluate(self.reference(case), case) for case in self.cases}
+
+    def reference(self, case: Case, name: str | None = None, **options: Any) -> Loss:
+        """The term of the method, or of another one, for as many classes as the case has."""
+        given = self.options if name is None else {}
+        return _term_of(_objective(name or self.name, {**given, **options}, case.student.shape[1]))
+
+    def findings(self) -> Iterator[Finding]:
+        checks: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
+            ("golden value", self.golden),
+            ("values", self.values),
+            ("gradients", self.gradients),
+            ("central differences", self.differences),
+            ("teacher's gradient", self.of_teacher),
+            *((name, partial(self.same, changed, text)) for name, text, changed in self.alike()),
+            ("masked rows", self.masked),
+            ("growing τ", self.growing),
+            *((name, partial(self.finite, case)) for name, case in self.extremes()),
+        ]
+        for name, run in checks:
+            try:
+                yield Finding(name, *run())
+            except _NotHeldError:
+                continue
+            except Exception as error:  # whatever the loss raises is a finding
+                yield Finding(name, False, f"raised {type(error).__name__}: {brief(str(error))}")
+
+    # ---- values and gradients ----
+
+    def golden(self) -> tuple[bool, str]:
+        values = _golden_values()
+        if self.options or self.name not in values:
+            raise _NotHeldError
+        given = golden_case(self.name)
+        case = Case(*(torch.from_numpy(x) for x in given[:3]))
+        found, expected = _evaluate(self.loss, case)[0].item(), values[self.name]
+        return abs(found - expected) <= self.rtol * abs(expected), f"{found:.9g}, expected {expected:.9g}"
+
+    def values(self) -> tuple[bool, str]:
+        found = [_evaluate(self.loss, case) for case in self.cases]
+        apart = {
+            case.label: _apart(value, self.ours[case.label][0])
+            for case, (value, _) in zip(self.cases, found, strict=True)
+        }
+        worst = max(apart, key=lambda label: apart[label])
+        if apart[worst] <= self.rtol:
+            return True, f"within {_percent(apart[worst])}"
+        kind = self.kind_of([value for value, _ in found], [gradient for _, gradient in found])
+        return False, f"differ by {_percent(apart[worst])} at most ({worst})" + (kind and f"; {kind}")
+
+    def gradients(self) -> tuple[bool, str]:
+        apart = {
+            case.label: _apart(_evaluate(self.loss, case)[1], self.ours[case.label][1]) for case in self.cases
+        }
+        worst = max(apart, key=lambda label: apart[label])
+        if apart[worst] <= self.rtol:
+            return True, f"within {_percent(apart[worst])} of the largest"
+        if apart[worst] == 1 and not any(_evaluate(self.loss, case)[1].any() for case in self.cases):
+            return False, "none for the student's logits; are they detached, or is the value a plain number?"
+        return False, f"differ by {_percent(apart[worst])} of the largest ({worst})"
+
+    def differences(self) -> tuple[bool, str]:
+        if not self.follows(self.reference(self.case))[0]:
+            raise _NotHeldError  # a temperature that is taken as a constant
+        good, along, slope = self.follows(self.loss)
+        text = f"{slope:.6g} along a line, the gradient has {along:.6g}"
+        return good, text if good else f"{text}; is something detached that depends on the student?"
+
+    def follows(self, loss: Loss, step: float = 1e-5) -> tuple[bool, float, float]:
+        """Whether the gradient is that of the value, along one direction."""
+        line = torch.randn(
+            self.case.student.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        )
+        along = (_evaluate(loss, self.case)[1] * line).sum().item()
+        up, down = (
+            _evaluate(loss, self.case._replace(student=self.case.student + sign * step * line))[0].item()
+            for sign in (1, -1)
+        )
+        slope = (up - down) / (2 * step)
+        return abs(along - slope) <= 1e-6 * max(abs(along), abs(slope)) + 1e-9, along, slope
+
+    def of_teacher(self) -> tuple[bool, str]:
+        teacher = self.case.teacher.clone().requires_grad_()
+        student = self.case.student.clone().requires_grad_()
+        value = self.loss(student, teacher, self.case.target)
+        (gradient,) = torch.autograd.grad(value, teacher, allow_unused=True)
+        if gradient is None or not gradient.count_nonzero():
+            return True, "none"
+        return True, "there is one: compute the teacher's logits under torch.no_grad(), or detach them"
+
+    # ---- what it does not depend on ----
+
+    def alike(self) -> Iterator[tuple[str, str, Case]]:
+        """Batches on which a method may have the same value; each is asked only of a loss whose method has."""
+        s, t, y = self.case
+        add = torch.linspace(-3, 3, len(s), dtype=torch.float64)[:, None]
+        order = torch.randperm(s.shape[1], generator=torch.Generator().manual_seed(2))
+        rows = torch.arange(len(s)).flip(0)
+        yield "shift of the student", "a number added to a row of the student's logits", Case(s + add, t, y)
+        yield "shift of the teacher", "a number added to a row of the teacher's logits", Case(s, t + add, y)
+        yield "scale of the student", "the student's logits doubled", Case(2 * s, t, y)
+        yield "scale of the teacher", "the teacher's logits doubled", Case(s, 2 * t, y)
+        yield (
+            "order of the classes",
+            "the classes in another order",
+            Case(s[:, order], t[:, order], order.argsort()[y]),
+        )
+        yield "order of the rows", "the rows in another order", Case(s[rows], t[rows], y[rows])
+        yield "reduction", "the batch twice over", Case(*(torch.cat([x, x]) for x in self.case))
+
+    def same(self, changed: Case, text: str) -> tuple[bool, str]:
+        expected = self.ours[self.case.label][0]
+        if _apart(_evaluate(self.reference(self.case), changed)[0], expected) > 1e-9:
+            raise _NotHeldError
+        before, after = (_evaluate(self.loss, case)[0] for case in (self.case, changed))
+        apart = _apart(after, before)
+        good = apart <= self.rtol
+        return good, f"{text}: {'no change' if good else f'changes it by {_percent(apart)}'}"
+
+    def masked(self) -> tuple[bool, str]:
+        if self.ignore_index is None:
+            raise _NotHeldError
+        student, teacher, target = (x.clone() for x in self.case)
+        target[1:3], student[1:3], teacher[1:3] = self.ignore_index, _HOT, -_HOT
+        left = torch.tensor([0, 3])
+        whole = _evaluate(self.loss, Case(student, teacher, target))[0]
+        part = _evaluate(self.loss, Case(*(x[left] for x in self.case)))[0]
+        apart = _apart(whole, part)
+        if apart <= self.rtol:
+            return True, f"rows labelled {self.ignore_index} count for nothing"
+        return (
+            False,
+            f"with two of four rows labelled {self.ignore_index} it differs from that of the others by {_percent(apart)}",
+        )
+
+    # ---- limits and numerics ----
+
+    def growing(self) -> tuple[bool, str]:
+        takes = inspect.signature(self.loss).parameters
+        name = next((name for name in _TAU_NAMES if name in takes), None)
+        if name is None or get_method(self.name).rule != "fixed":
+            raise _NotHeldError
+        hot, hotter = (self.loss(*self.case, **{name: tau}).item() for tau in (_HOT, _HOTTER))
+        expected = self.reference(self.case, tau=_HOT)(*self.case).item()
+        if abs(hot - expected) <= 1e-3 * abs(expected):
+            return True, f"tends to {hot:.6g}"
+        falls = abs(hotter * (_HOTTER / _HOT) ** 2 - hot) < 0.01 * abs(hot)
+        cause = ": it falls as 1/τ², the factor τ² is missing" if falls else ""
+        return False, f"{hot:.6g} at τ = {_HOT:g}, expected {expected:.6g}{cause}"
+
+    def extremes(self) -> Iterator[tuple[str, Case]]:
+        """Batches that a run meets sooner or later, in the formats of a run."""
+        s, t, y = self.case
+        s, t = s.float(), t.float()
+        yield "saturated teacher", Case(s, 1e4 * t, y)
+        yield "saturated student", Case(1e4 * s, t, y)
+        yield "constant teacher", Case(s, torch.zeros_like(t), y)
+        yield "constant student", Case(torch.zeros_like(s), t, y)
+        yield "bfloat16", Case(s.bfloat16(), t.bfloat16(), y)
+        yield "float16", Case(s.half(), t.half(), y)
+
+    def finite(self, case: Case) -> tuple[bool, str]:
+        reference = _objective(self.name, self.options, case.student.shape[1]).float()
+        if not all(x.isfinite().all() for x in _evaluate(_term_of(reference), case)):
+            raise _NotHeldError
+        value, gradient = _evaluate(self.loss, case)
+        good = bool(value.isfinite()) and bool(gradient.isfinite().all())
+        lost = int((~gradient.isfinite()).sum())
+        return (
+            good,
+            "finite"
+            if good
+            else f"value {value.item():g}, {lost} of {gradient.numel()} numbers of the gradient not finite",
+        )
+
+    # ---- which kind of difference it is ----
+
+    def kind_of(self, values: list[Tensor], gradients: list[Tensor]) -> str:
+        """What a loss is that is not the method, in words; empty where it is none of the known kinds."""
+        for text, known in self.known():
+            try:
+                expected = [_evaluate(known(case), case)[0] for case in self.cases]
+            except ValueError:
+                continue  # not a method of logits alone
+            for words, factor in self.factors():
+                scaled = [factor(case) * value for case, value in zip(self.cases, expected, strict=True)]
+                if all(_apart(v, e) <= self.rtol for v, e in zip(values, scaled, strict=True)):
+                    return f"it is {text}{words}"
+            if text == self.name and all(
+                _apart(gradient, self.ours[case.label][1]) <= self.rtol
+                for case, gradient in zip(self.cases, gradients, strict=True)
+            ):
+                return "with the same gradient: a cross entropy with the teacher in the place of the divergence"
+        return ""
+
+    def factors(self) -> Iterator[tuple[str, Callable[[Case], float]]]:
+        tau = self.fixed_tau()
+        yield "", lambda _: 1.0
+        yield (
+            " divided by the number of classes K: a mean over the elements",
+            lambda case: 1 / case.student.shape[1],
+        )
+        yield " times the batch size B: a sum over the batch", lambda case: len(case.student)
+        yield (
+            " times B/K: divided by the number of classes in the place of the batch",
+            lambda case: len(case.student) / case.student.shape[1],
+        )
+        if tau not in (None, 1.0):
+            yield " without the factor τ²", lambda _: tau**-2
+            yield " with τ in the place of τ²", lambda _: 1 / tau
+        yield " in bits: a logarithm to base 2", lambda _: 1 / math.log(2)
+        yield " doubled", lambda _: 2.0
+        yield " halved", lambda _: 0.5
+
+    def fixed_tau(self) -> Any:
+        tau = getattr(_objective(self.name, self.options, 10).temperature, "tau", None)
+        return float(tau) if isinstance(tau, int | float) else None
+
+    def known(self) -> Iterator[tuple[str, Callable[[Case], Loss]]]:
+        """Losses that are taken for the method, each as its name and the term for a case."""
+        rule = get_method(self.name).rule
+        standardize = _objective(self.name, self.options, 10).terms["kd"].standardize
+        yield self.name, self.reference
+        yield (
+            f"{self.name} with student and teacher exchanged",
+            lambda case: lambda s, t, y: self.reference(case)(t, s, y),
+        )
+        yield f"{self.name} without the factor τ²", self.without_squares
+        for how, words in (
+            ("sample", "standardized by the deviation with n − 1"),
+            ("population", "standardized"),
+            (False, "without standardization"),
+        ):
+            if how != standardize:
+                yield f"{self.name} {words}", partial(self.reference, standardize=how)
+        if rule == "fixed":
+            for tau in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0):
+                yield f"{self.name} at τ = {tau:g}", partial(self.reference, tau=tau)
+        base = self.name.partition("+")[0]
+        for name in (*(f"{base}+{rule}" for rule in RULE_NAMES), *METHODS):
+            yield name, partial(self.reference, name=name)
+
+    def without_squares(self, case: Case) -> Loss:
+        """The method of which each row is divided by the product of its temperatures."""
+        objective = _objective(self.name, self.options, case.student.shape[1])
+
+        def term(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+            rows = []
+            for i in range(len(student)):
+                one = objective(student[i : i + 1], teacher[i : i + 1], target[i : i + 1], epoch=1)
+                rows.append(one.kd / (one.temperature.student * one.temperature.teacher).mean().detach())
+            return torch.stack(rows).mean()
+
+        return term
