@@ -70,13 +70,14 @@ _COMMANDS = (
 
 _EPILOG = """\
 Start here (embedded data, no download, under a minute on two CPU cores):
-  adakd distill                                   teacher, then a student by zkd+mlt
-  adakd distill --method ce                       the same student without a teacher
-  adakd compare --methods ce kd zkd+mlt           several methods on the same views, and a table
+  adakd distill                            teacher, then a student by zkd+mlt
+  adakd distill --method ce                the same student without a teacher
+  adakd compare --methods ce kd zkd+mlt    several on the same views; a table
 
 CIFAR-100 (downloaded and verified on first use):
   adakd teacher --data cifar100 --model resnet32x4 --recipe paper
-  adakd distill --data cifar100 --teacher resnet32x4 --student resnet8x4 --recipe paper
+  adakd distill --data cifar100 --teacher resnet32x4 --student resnet8x4 \\
+      --recipe paper
 
 Ctrl-C stops a run and saves it; repeating the command continues it exactly.
 """

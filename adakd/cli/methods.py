@@ -1,4 +1,4 @@
-"""`adakd methods`: a short list; `adakd methods NAME`: everything about one."""
+"""`adakd methods`: a line a method, in groups; `adakd methods NAME`: everything about one."""
 
 import argparse
 import inspect
@@ -15,7 +15,7 @@ from .output import write_result
 
 __all__ = ["add_parser", "run"]
 
-WIDTH = 100
+WIDTH = 80  # of any terminal
 
 
 def add_parser(commands: Any) -> None:
@@ -104,20 +104,27 @@ def about_rule(suffix: str, rule: RuleName) -> dict[str, Any]:
 
 
 def short_list() -> list[str]:
-    """One line a method, one line a rule."""
+    """One line a method, one line a rule, each group under its title."""
     width = max(map(len, METHODS))
-    return [
-        f"{'method':{width}} {'λ_CE':>5} {'λ_KD':>5}  formula",
-        *(
-            _cut(f"{row.name:{width}} {row.ce_weight:>5g} {_weight(row):>5}  {row.formula}")
-            for row in METHODS.values()
-        ),
-        "",
-        "Any method on logits takes another temperature rule, <method>+<rule>:",
-        *(_cut(f"  +{suffix:14} τ = {rule.formula}") for suffix, rule in RULE_NAMES.items()),
-        "",
-        "`adakd methods NAME` tells all about one: its paper, its settings, and where paper and code differ.",
+    groups: dict[str, list[str]] = {}
+    for row in METHODS.values():
+        line = f"  {row.name:{width}} {row.ce_weight:>4g} {_weight(row):>5}  {row.formula}"
+        groups.setdefault(_group(row), []).append(_cut(line))
+    groups["Rules of temperature, for any method on logits: <method>+<rule>"] = [
+        _cut(f"  +{suffix:14} τ = {rule.formula}") for suffix, rule in RULE_NAMES.items()
     ]
+    lines = [f"  {'method':{width}} λ_CE  λ_KD  formula"]
+    for title, members in groups.items():
+        lines += ["", title, *members]
+    return [*lines, "", "`adakd methods NAME` tells all about one."]
+
+
+def _group(row: Method) -> str:
+    if not row.needs_teacher:
+        return "Labels alone"
+    if not row.on_logits:
+        return "Terms on features, or with a network of their own; they add up: crd+kd"
+    return "On logits, one temperature" if row.rule == "fixed" else "On logits, a temperature by rule"
 
 
 def _weight(row: Method) -> str:
@@ -128,6 +135,9 @@ def _cut(line: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
 
+_WRAPPED = textwrap.TextWrapper(
+    WIDTH - 2, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+)
 _TITLES = {
     "paper": "paper",
     "formula": "formula",
@@ -146,7 +156,7 @@ def paragraphs(about: Mapping[str, Any]) -> list[str]:
         if key in about:
             value = about[key]
             text = _assignments(value) if isinstance(value, Mapping) else f"{value}"
-            lines += textwrap.wrap(f"{title}: {text}", WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
+            lines += _WRAPPED.wrap(f"{title}: {text}")
     return lines
 
 

@@ -45,14 +45,19 @@ def add_parser(commands: Any) -> None:
         help="see `adakd methods`, e.g. ce kd zkd zkd+mlt",
     )
     models.add_argument(
-        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which weights (default: all three)"
+        "--ways",
+        nargs="+",
+        choices=WAYS,
+        default=list(WAYS),
+        metavar="WAY",
+        help=f"which weights: {', '.join(WAYS)} (default: all three)",
     )
     models.add_argument(
         "--reference",
         type=word,
         default=Study.reference,
         metavar="NAME",
-        help=f"the method whose published push the matched weights have (default: {Study.reference})",
+        help=f"the method whose published force the matched weights have (default: {Study.reference})",
     )
     models.add_argument(
         "--grid",
