@@ -125,6 +125,6 @@ def test_records_of_one_table_are_of_one_set_of_images():
     assert {name: len(found) for name, found in checksums.items() if len(found) > 1} == {}
 
 
-def test_the_readmes_table_is_made_from_the_records():
+def test_the_front_pages_are_made_from_the_records():
     tool = RECORDS.parent / "_tools" / "readme.py"
     assert subprocess.run([sys.executable, tool, "--check"]).returncode == 0, "run book/_tools/readme.py"

@@ -1,7 +1,7 @@
-"""Write the README's tables and findings from the records, so that none of their numbers is typed.
+"""Write the tables and findings of the front pages from the records, so that none of their numbers is typed.
 
-python book/_tools/readme.py            rewrite README.md between its marks
-python book/_tools/readme.py --check    exit with 1 if that would change it
+python book/_tools/readme.py            rewrite README.md, book/intro.md and book/findings.md between their marks
+python book/_tools/readme.py --check    exit with 1 if that would change one of them
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 from adakd.statistics import mean_interval, paired_interval
 from adakd.study import WAYS, plus_minus, read_study
@@ -76,8 +77,8 @@ def study_table(study):
     return "\n".join(rows)
 
 
-def findings(study):
-    """What the study says, a point each; every number is computed, and a sentence that ceases to hold stops the writing."""
+def numbers(study):
+    """What the sentences below speak of; one that ceases to hold stops the writing."""
     taught = [name for name in study.methods if name != "ce"]
     published = study.plan["published"]
     forces = [published[name] * study.plan["push"][name] for name in taught]
@@ -95,34 +96,69 @@ def findings(study):
     def end(way):
         return statistics.mean(run["history"][-1]["temperature"] for run in study.runs(way, "ctkd").values())
 
-    moved = statistics.mean(abs(mean("matched", name) - mean("published", name)) for name in taught)
-    rule = [gap(way, "zkd+mlt", "zkd") for way in WAYS]
-    raw = [gap(way, "kd+mlt", "kd").estimate for way in WAYS[:2]]
-    clean = [gap(way, "zkd+mlt", "kd+mlt") for way in WAYS[:2]]
-    mixed = [gap(way, "zkd", "kd").estimate for way in WAYS]
     others = ("zkd+mlt-abs", "zkd+mlt-teacher", "correlation")
     together = 1 - 0.05 / (len(WAYS) * len(others))  # all at once, by Bonferroni
-    family = [gap(way, name, "zkd+mlt", together) for way in WAYS for name in others]
-    holds = (
-        all(found.estimate < 0 for found in rule),
-        raw[0] < 0 < raw[1],
-        clean[0].low > 0 and 0 in clean[1] and min(mixed) > 0,
-        all(0 in found for found in family),
+    found = SimpleNamespace(
+        taught=taught,
+        images=study.plan["config"]["recipe"]["train_images"],
+        forces=max(forces) / min(forces),
+        moved=statistics.mean(abs(mean("matched", name) - mean("published", name)) for name in taught),
+        over_labels=[gap(way, name, "ce") for way in WAYS for name in taught],
+        rule=[gap(way, "zkd+mlt", "zkd") for way in WAYS],
+        raw=[gap(way, "kd+mlt", "kd").estimate for way in WAYS[:2]],
+        clean=[gap(way, "zkd+mlt", "kd+mlt") for way in WAYS[:2]],
+        mixed=[gap(way, "zkd", "kd").estimate for way in WAYS],
+        family=[gap(way, name, "zkd+mlt", together) for way in WAYS for name in others],
+        ctkd=[end(way) for way in WAYS[:2]],
     )
-    if not all(holds):
-        raise ValueError(f"the records no longer say what `findings` says: {holds}; write its sentences anew")
+    holds = {
+        "every method is ahead of the labels": all(one.low > 0 for one in found.over_labels),
+        "the fixed temperature is ahead": all(one.estimate < 0 for one in found.rule),
+        "the weights move more": found.moved > max(-one.estimate for one in found.rule),
+        "equal force turns the verdict on raw logits": found.raw[0] < 0 < found.raw[1],
+        "standardizing is open": found.clean[0].low > 0 and 0 in found.clean[1] and min(found.mixed) > 0,
+        "the definitions cannot be told apart": all(0 in one for one in found.family),
+    }
+    wrong = [sentence for sentence, does in holds.items() if not does]
+    if wrong:
+        raise ValueError(f"the records no longer say: {'; '.join(wrong)}. Write the sentences anew")
+    return found
+
+
+def spaced(number):
+    return f"{number:,}".replace(",", " ")
+
+
+def answer(found):
+    """Three sentences on whether it helps."""
+    behind = ", ".join(f"{-one.estimate:.1f}" for one in found.rule)
+    clear = sum(one.high < 0 for one in found.rule)
+    low, high = (f(one.estimate for one in found.over_labels) for f in (min, max))
+    text = (
+        f"**Does it help?** Distilling does: on CIFAR-100 with {spaced(found.images)} images every one of the study's {len(found.taught)} methods is "
+        f"ahead of the labels alone, by {low:.1f} to {high:.1f} points. The paper's adaptive temperature, the maximum logit, does not, beside a good constant: on "
+        f"standardized logits it is {behind} points behind the fixed τ = 2 at the three kinds of weights, and in "
+        f"{clear} of {len(found.rule)} the interval excludes zero. What moves a method more is the weight of its term, by "
+        f"{found.moved:.1f} points on average from its published weight to that of equal force; what the paper's own, longer recipe "
+        "gives awaits a GPU run."
+    )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
+
+
+def findings(found):
+    """What the study says, a point each."""
     points = [
         "**The weight is half of a method.** At published weights methods pull with forces that differ up to "
-        f"{max(forces) / min(forces):.0f}-fold, and equal forces move a method by {moved:.1f} points on average (for seven of them the "
+        f"{found.forces:.0f}-fold, and equal forces move a method by {found.moved:.1f} points on average (for seven of them the "
         "weight on the labels changes as well). The weight even decides where a learned temperature goes: that of CTKD ends at "
-        f"{end('published'):.1f} with its published weight, and on its bound of 21 with one that pulls as hard as the others.",
+        f"{found.ctkd[0]:.1f} with its published weight, and on its bound of 21 with one that pulls as hard as the others.",
         "**The maximum logit does not beat a good constant here.** On standardized logits the mean of the fixed τ = 2 (`zkd`) is ahead of "
-        f"it at each kind of weight, by {', '.join(f'{-found.estimate:.1f}' for found in rule)} points, and in "
-        f"{sum(found.high < 0 for found in rule)} of {len(rule)} the interval excludes zero. Its three definitions and their limit 1 − ρ "
-        f"(`correlation`) cannot be told apart: of {len(family)} simultaneous intervals between them none excludes zero. On raw logits it is behind plain KD at the published weight, and equal force turns that by {raw[1] - raw[0]:.1f} points.",
-        f"**Whether standardizing helps is open.** `zkd` is ahead of `kd` by {min(mixed):.1f} to {max(mixed):.1f} points, but the two differ "
+        f"it at each kind of weight, by {', '.join(f'{-one.estimate:.1f}' for one in found.rule)} points, and in "
+        f"{sum(one.high < 0 for one in found.rule)} of {len(found.rule)} the interval excludes zero. Its three definitions and their limit 1 − ρ "
+        f"(`correlation`) cannot be told apart: of {len(found.family)} simultaneous intervals between them none excludes zero. On raw logits it is behind plain KD at the published weight, and equal force turns that by {found.raw[1] - found.raw[0]:.1f} points.",
+        f"**Whether standardizing helps is open.** `zkd` is ahead of `kd` by {min(found.mixed):.1f} to {max(found.mixed):.1f} points, but the two differ "
         "in temperature as well. The pair with one rule of temperature, `zkd+mlt` minus `kd+mlt`, has "
-        f"{clean[0]:+.2f} at its published weights, which differ tenfold, and {clean[1]:+.2f} at equal force. The experiment that "
+        f"{found.clean[0]:+.2f} at its published weights, which differ tenfold, and {found.clean[1]:+.2f} at equal force. The experiment that "
         "takes the two apart is under way.",
         "It is a short protocol for two CPU cores. What the paper's own recipe gives awaits a GPU run.",
     ]
@@ -131,32 +167,92 @@ def findings(study):
     )
 
 
+def use(study, found, advice):
+    """What to use when: each line with what the study measured of it."""
+    protocol = advice["protocol"]
+
+    def by_advice(row):
+        half = (row["high"] - row["low"]) / 2
+        return (
+            f"{row['accuracy']:.2f} ± {half:.2f} (λ {row['kd_weight']:g}, on the labels {row['ce_weight']:g})"
+        )
+
+    def chosen(name):
+        (line,) = (line for line in study.table("chosen", ()) if line.name == name)
+        weights = study.weights("chosen", name)
+        weight = (
+            ""
+            if weights is None or weights[1] is None
+            else f" (λ {weights[1]:.3g}, on the labels {weights[0]:g})"
+        )
+        return plus_minus(line.accuracy) + weight
+
+    best, best_kl = advice["best"][0], advice["best_kl"][0]
+    rows = [
+        ("the best of the study", f"`{best['method']}`", by_advice(best)),
+        ("the Kullback-Leibler divergence, and one temperature", f"`{best_kl['method']}`", by_advice(best_kl)),
+        ("no temperature to choose", "`zkd+mlt`", chosen("zkd+mlt")),
+        ("no teacher: what all others are compared with", "`ce`", chosen("ce")),
+        ("other data or networks than these", "`adakd advise logits.npy`", "weights for your own logits"),
+        (
+            "another method, or all of one",
+            "`adakd methods`, `adakd methods NAME`",
+            "their tables, and where code differs",
+        ),
+    ]
+    lines = [
+        "| you want | take | accuracy in the study, % |",
+        "|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    about = (
+        f"{protocol['data']}, {protocol['student']} from {protocol['teacher']}, {spaced(protocol['train_images'])} images × "
+        f"{protocol['epochs']} epochs, mean of {protocol['seeds']} seeds ± half of a 95 % interval. Choose the weight before "
+        f"the temperature: published weights differ {found.forces:.0f}-fold in force."
+    )
+    return "\n".join([*lines, "", textwrap.fill(about, 120, break_on_hyphens=False)])
+
+
 def replaced(text, name, content):
     """The text with what stands between the marks of that name made anew."""
     begin, end = (mark.format(name) for mark in MARKS)
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise ValueError(f"README.md has no marks {begin} … {end}")
+        raise ValueError(f"there are no marks {begin} … {end}")
     return f"{before}{begin}\n{content}\n{end}{after}"
 
 
-def rewritten(text):
-    """The README with its tables and findings made anew."""
+def written():
+    """Path and new text of every page that has such a part."""
     # The short first protocol on CIFAR-100 is on the page of records; the study has taken its place here.
     shown = [r for r in runs() if r["kind"] == "teacher" or r["data"]["name"] != "cifar100"]
     study = read_study(ROOT / "book" / "records" / "study")
-    text = replaced(replaced(text, "study", study_table(study)), "findings", findings(study))
-    return replaced(text, "table", table(shown))
+    advice = json.loads((ROOT / "adakd" / "advice.json").read_text(encoding="utf-8"))
+    found = numbers(study)
+    parts = {
+        "README.md": {"answer": answer(found), "use": use(study, found, advice)},
+        "book/intro.md": {"answer": answer(found)},
+        "book/findings.md": {
+            "answer": answer(found),
+            "study": study_table(study),
+            "findings": findings(found),
+            "table": table(shown),
+        },
+    }
+    for name, contents in parts.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for part, content in contents.items():
+            text = replaced(text, part, content)
+        yield ROOT / name, text
 
 
 def main(arguments):
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
-    new = rewritten(text)
+    stale = [(path, text) for path, text in written() if path.read_text(encoding="utf-8") != text]
     if arguments == ["--check"]:
-        return int(new != text)
-    path.write_text(new, encoding="utf-8")
+        return int(bool(stale))
+    for path, text in stale:
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
