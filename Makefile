@@ -7,7 +7,7 @@ READY := .venv/.ready
 STRICT := -W --keep-going -n --all
 
 .DEFAULT_GOAL := help
-.PHONY: help book html notebooks test check demo bench lint figures clean
+.PHONY: help book html notebooks test check demo bench lint figures home clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lint: $(READY) ## check style, formatting and types
 
 figures: node_modules ## format the live figures' JavaScript and build their modules (needs npm)
 	@npm run -s format && npm run -s build
+
+home: $(READY) ## write the repository's address into everything that names it: make home URL=https://github.com/OWNER/NAME
+	@$(BIN)/python book/_tools/home.py $(URL) $(RELEASE)
 
 clean: ## remove the built book (the environment stays)
 	@rm -rf _build

@@ -107,11 +107,13 @@ def environment(source, folder):
 
 
 def opened(chapter, source, content):
-    """The notebook as a reader has it in Colab: alone, with the repository's name written into its first cell."""
+    """The notebook as a reader has it in Colab: alone, with the repository's name in its first cell, and no release."""
     text = (source / "notebooks" / f"{chapter}.ipynb").read_text(encoding="utf8")
-    assert text.count('REPOSITORY = \\"OWNER/REPO\\"') == 1, f"{chapter}: its first cell is not the common one"
+    for name, value in {"REPOSITORY": REPOSITORY, "RELEASE": ""}.items():
+        text, count = re.subn(rf'(?<={name} = \\")[^"\\]*(?=\\"  #)', value, text)
+        assert count == 1, f"{chapter}: its first cell is not the common one"
     path = content / f"{chapter}.ipynb"
-    path.write_text(text.replace('REPOSITORY = \\"OWNER/REPO\\"', f'REPOSITORY = \\"{REPOSITORY}\\"'))
+    path.write_text(text)
     return path
 
 

@@ -5,8 +5,10 @@ What it does on a machine like Colab, as a whole: `python tests/colab.py CHAPTER
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +16,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[1]
+HOME = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["tool"]["adakd"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -34,31 +37,42 @@ def test_every_notebook_begins_with_it(path, text):
     assert cell["metadata"]["tags"] == ["hide-cell", "nbval-ignore-output"]
 
 
-def test_it_is_short_and_names_nobodys_repository(text):
-    assert len(text.splitlines()) <= 20
-    assert text.count("OWNER/REPO") == 2  # the name, and the question whether it was written
+def test_it_is_short_and_names_the_home_or_nobodys(text):
+    assert len(text.splitlines()) <= 22
+    named = HOME["home"].removeprefix("https://github.com/") or "OWNER/REPO"
+    assert f'REPOSITORY = "{named}"  #' in text
+    assert f'RELEASE = "{HOME["release"]}"  #' in text
+    assert text.count("OWNER/REPO") == (1 if HOME["home"] else 2)  # the question whether it was written
 
 
 @pytest.fixture
 def run_cell(monkeypatch, tmp_path, text):
-    """run_cell(repository) -> the commands that its first part gives, without doing them."""
+    """run_cell(repository, release) -> the commands that its first part gives, without doing them.
+
+    pip finds the releases in `run_cell.published`.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     commands = []
 
-    def pretend(command, check):
-        assert check
+    def pretend(command, check=False):
         commands.append(command)
         if command[0] == "git":
             Path(command[-1], "notebooks").mkdir(parents=True)
+        failed = command[-1].startswith("adakd==") and command[-1] not in run.published
+        assert check or command[-1].startswith("adakd==")
+        return subprocess.CompletedProcess(command, int(failed))
 
     monkeypatch.setattr(subprocess, "run", pretend)
     start = text.partition("from adakd.explore")[0]
 
-    def run(repository="someone/book"):
-        exec(compile(start.replace('"OWNER/REPO"  #', f'"{repository}"  #'), "cell", "exec"), {})
+    def run(repository="someone/book", release=""):
+        cell = re.sub(r'(?<=^REPOSITORY = ")[^"]*', repository, start, flags=re.MULTILINE)
+        cell = re.sub(r'(?<=^RELEASE = ")[^"]*', release, cell, flags=re.MULTILINE)
+        exec(compile(cell, "cell", "exec"), {})
         return commands
 
+    run.published = ()
     return run
 
 
@@ -97,3 +111,21 @@ def test_after_a_restart_it_finds_the_clone(run_cell, tmp_path):
     commands = run_cell()
     assert [command[0] for command in commands].count("git") == 1
     assert Path.cwd() == tmp_path / "book" / "notebooks"
+
+
+@pytest.mark.usefixtures("colab")
+def test_a_release_is_installed_instead_of_the_clone(run_cell, tmp_path):
+    run_cell.published = ("adakd==1.2.3",)
+    _, install = run_cell(release="1.2.3")
+    assert install[-1] == "adakd==1.2.3"
+    assert f"torch=={version('torch')}" in install
+    assert str(tmp_path / "book") not in sys.path  # else the clone would be imported
+    assert Path.cwd() == tmp_path / "book" / "notebooks"
+
+
+@pytest.mark.usefixtures("colab")
+def test_without_that_release_the_clone_is_installed(run_cell, tmp_path):
+    *_, refused, install = run_cell(release="1.2.3")
+    assert refused[-1] == "adakd==1.2.3"
+    assert install[-2:] == ["-e", str(tmp_path / "book")]
+    assert sys.path[0] == str(tmp_path / "book")
