@@ -9,6 +9,7 @@ buttons and addresses (_config.yml), and the notebooks' common first cell, whose
 version that is, or is about to be, published: Colab then opens the notebooks of its tag and installs its wheel.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -121,7 +122,9 @@ def notebook(text, name, release):
     """The notebook with the common first cell; what it printed, which nothing compares, stays."""
     content = json.loads(text)
     first = next(cell for cell in content["cells"] if cell["cell_type"] == "code")
-    first["source"] = (SETUP % (name or UNKNOWN, release)).splitlines(keepends=True)
+    source = SETUP % (name or UNKNOWN, release)
+    first["source"] = source.splitlines(keepends=True)
+    first["id"] = hashlib.sha256(source.encode()).hexdigest()[:8]  # as book/_tools/notebooks.py names cells
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
