@@ -19,6 +19,15 @@ from pages import drawn, make_ready, open_browser
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "book" / "_tools" / "notebooks.py"
 PHONE = {"width": 390, "height": 844}
+A4 = {"width": 720, "height": 1018}  # less its margins, in CSS pixels
+FRAME = [
+    ".bd-sidebar-primary",
+    ".bd-sidebar-secondary",
+    ".bd-header",
+    ".bd-header-article",
+    ".bd-footer-content",
+]
+FRAME += [".prev-next-area", ".copybtn", ".search-button", "#pst-back-to-top", "details.cite"]
 # Bytes of a first visit, uncompressed. Measured when this was set: 0.9 MB without formulas; chapter 1, with its figures
 # and MathJax (1.2 MB), 2.5 MB.
 PAGE_BUDGET = 3_000_000
@@ -252,6 +261,92 @@ def test_text_and_figures_read_in_both_modes(browser, site, scheme):
     assert (luminance(colours["paper"]) > 0.5) == (scheme == "light")
     for what in ("prose", "link", "ink"):
         assert contrast(colours[what], colours["paper"]) >= 4.5, (what, colours)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_prints_on_light_paper_without_its_frame(browser, site, scheme):
+    with Visit(browser, f"{site}/{pages()[3]}.html", color_scheme=scheme, viewport=A4) as visit:
+        visit.page.emulate_media(media="print")
+        shown = visit.page.evaluate(
+            """(frame) => {
+                const visible = (one) => one.checkVisibility();
+                const colour = (one) => getComputedStyle(one).color;
+                const all = [...document.querySelectorAll(".bd-article :is(p, h2, pre, pre *)")].filter(visible);
+                return {
+                    frame: frame.filter((part) => [...document.querySelectorAll(part)].some(visible)),
+                    colours: [...new Set(all.map(colour))],
+                    width: document.documentElement.scrollWidth,
+                    folded: [...document.querySelectorAll("details:not([open])")].filter(visible).length,
+                };
+            }""",
+            FRAME,
+        )
+    assert (shown["frame"], shown["folded"]) == ([], 0)
+    assert shown["width"] <= A4["width"]
+    paper = "rgb(255, 255, 255)"
+    assert {
+        colour: contrast(colour, paper) for colour in shown["colours"] if contrast(colour, paper) < 4.5
+    } == {}
+
+
+def test_search_works_in_a_folder_without_a_server(browser, book):
+    with Visit(browser, f"{(book / pages()[1]).as_uri()}.html") as visit:
+        visit.page.keyboard.press("Control+k")
+        visit.page.keyboard.type("radius")
+        visit.page.keyboard.press("Enter")
+        visit.page.wait_for_url("**/search.html?q=radius")
+        visit.page.get_by_text("Search finished").wait_for()
+        found = visit.page.locator("#search-results a[href*=two_radii]")
+        assert found.count() >= 1
+        found.first.click()
+        visit.page.wait_for_url("**/03_two_radii.html*")
+        visit.settle()
+        assert visit.problems == []
+
+
+# ---- what others take of it ----
+
+
+def head(page):
+    """The head of a page: {name or property: content} of its tags."""
+    text = page.read_text(encoding="utf8").partition("</head>")[0]
+    return dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', text))
+
+
+def test_a_book_that_knows_its_address_has_cards_and_a_sitemap(good):
+    base = "https://someone.github.io/somewhere/"
+    tags = head(good / "figures.html")
+    assert tags["og:title"] == "Figures"
+    assert tags["og:url"] == f"{base}figures.html"
+    assert tags["og:image"].startswith(base)
+    assert (good / tags["og:image"].removeprefix(base)).is_file()
+    places = re.findall(r"<loc>([^<]+)</loc>", (good / "sitemap.xml").read_text())
+    assert places == [f"{base}figures.html", f"{base}records.html"]
+    assert f"- [Records]({base}records.html)" in (good / "llms.txt").read_text()
+
+
+def test_every_page_says_what_it_is(book):
+    known = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["book_repository"]
+    assert (book / "sitemap.xml").exists() == bool(known)
+    lines = (book / "llms.txt").read_text(encoding="utf8").splitlines()
+    listed = [
+        re.fullmatch(r"- \[[^]]+\]\((?:https://[^/]+/[^/]+/)?([^)]+)\): .{20,}", line) for line in lines[6:]
+    ]
+    assert [found and found[1] for found in listed] == [f"{name}.html" for name in pages()[1:]]
+    descriptions = {name: head(book / f"{name}.html")["og:description"] for name in pages()}
+    assert {name: text for name, text in descriptions.items() if not 40 < len(text) < 260} == {}
+    assert {name: text for name, text in descriptions.items() if re.search(r"[\\{}$<]", text)} == {}
+    assert ("og:image" in head(book / "book" / "intro.html")) == bool(known)
+
+
+def test_every_chapter_says_how_to_cite_it(book):
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        html = (book / "notebooks" / f"{path.stem}.html").read_text(encoding="utf8")
+        entry = re.search(r'<details class="cite">.*?</details>', html, re.DOTALL)[0]
+        text = re.sub(r"<[^>]+>", "", entry)
+        assert f"@incollection{{adakd2026-{path.stem}," in text
+        title = json.loads(path.read_text(encoding="utf8"))["cells"][0]["source"][0].strip("# \n")
+        assert re.search(rf"title +=  ?\{{{re.escape(title)}\}}", text), (title, text)
 
 
 # ---- figures ----

@@ -74,7 +74,6 @@ def test_a_home_is_written_into_everything_and_taken_out_again(tree, release):
     configuration = yaml.safe_load((tree / "_config.yml").read_text())
     assert configuration["sphinx"]["config"]["book_repository"] == "Some-One/a.book"
     assert configuration["repository"] == {"url": "", "branch": branch}
-    assert configuration["html"]["baseurl"] == "https://some-one.github.io/a.book/"
     readme = (tree / "README.md").read_text()
     assert f"/github/Some-One/a.book/blob/{branch}/notebooks/primer.ipynb)" in readme
     assert ("pip install adakd==1.2.3" if release else f"git+{URL}") in readme

@@ -56,3 +56,15 @@ def test_minutes_grow_with_the_text(monkeypatch):
         "2½ hours",
     ]
     sys.modules.pop("adakd_book", None)
+
+
+def test_how_long_chapters_run_is_measured_and_told_coarsely(monkeypatch):
+    measured = json.loads((ROOT / "book" / "data" / "running.json").read_text(encoding="utf8"))
+    assert set(measured) <= {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert all(one["seconds"] > 0 and one["processor"] for one in measured.values())
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    from adakd_book.paths import running
+
+    words = ["seconds", "under a minute", "about 1 minute", "about 3 minutes"]
+    assert [running(seconds) for seconds in (15, 50, 60, 150)] == words
+    sys.modules.pop("adakd_book", None)

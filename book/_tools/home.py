@@ -108,7 +108,6 @@ def configuration(text, name, release):
     branch = f"v{release}" if release else "main"
     values = {
         r"^(repository: ).*$": f'{{url: "", branch: {branch}}}',
-        r"^(  baseurl: ).*$": f'"{pages_of(name) if name else ""}"',
         r"^(    book_repository: ).*$": f'"{name}"',
     }
     for pattern, value in values.items():

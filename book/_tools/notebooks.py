@@ -3,6 +3,7 @@
     python book/_tools/notebooks.py write         run them and write the outputs back     (make notebooks)
     python book/_tools/notebooks.py copy FOLDER   run copies, laid out as a book to build (make book)
     python book/_tools/notebooks.py check         compare fresh outputs with committed    (make test, by nbval)
+    python book/_tools/notebooks.py time          run copies one by one, and write how long each runs, for its page
 
 Names of notebooks after the command limit it to those. Several run side by side, each on one core.
 """
@@ -11,7 +12,9 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -26,6 +29,7 @@ from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
+TIMES = ROOT / "book" / "data" / "running.json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 # Read by every kernel as it starts, outside the notebook's names.
@@ -196,12 +200,35 @@ def save(notebook, path):
 def copy(paths, folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CHANGELOG.md"):
         shutil.copyfile(ROOT / name, folder / name)
     # With the records beside them, where the chapters look.
     shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "notebooks").mkdir()
     return write([Path(shutil.copy(path, folder / "notebooks")) for path in paths])
+
+
+def measure(paths):
+    """Processor seconds of each notebook on one core, which a busy machine changes little, into TIMES."""
+    known = json.loads(TIMES.read_text(encoding="utf8")) if TIMES.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "book", Path(folder, "book"))
+        Path(folder, "notebooks").mkdir()
+        for path in paths:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            execute(nbformat.read(path, as_version=4), Path(folder, "notebooks"), path.stem)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            known[path.stem] = {"seconds": round(used), "processor": processor()}
+            TIMES.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf8")
+    return 0
+
+
+def processor():
+    """The processor's own name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.processor()
 
 
 def check(paths):
@@ -222,8 +249,8 @@ def check(paths):
 
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="write | copy | check")
-    for command in ("write", "copy", "check"):
+    commands = parser.add_subparsers(dest="command", required=True, metavar="write | copy | check | time")
+    for command in ("write", "copy", "check", "time"):
         sub = commands.add_parser(command)
         if command == "copy":
             sub.add_argument("folder", type=Path, help="made anew: whatever it held is removed")
@@ -243,6 +270,8 @@ def main(arguments=None):
                 return check(options.notebooks)
             if options.command == "copy":
                 return copy(options.notebooks, options.folder)
+            if options.command == "time":
+                return measure(options.notebooks)
             return write(options.notebooks)
         except CellExecutionError as error:
             print(error, file=sys.stderr)

@@ -1,9 +1,11 @@
-"""The book's own Sphinx extension: figures, records, pages without other hosts, links to a known repository."""
+"""The book's own Sphinx extension: figures, records, paths, pages without other hosts, and what others take of them."""
 
-from . import api, figures, hover, live, offline, paths, records, repository, typography
+from . import api, cite, figures, hover, live, offline, outside, paths, records, repository, typography
+
+PARTS = (api, cite, figures, hover, live, offline, outside, paths, records, repository, typography)
 
 
 def setup(app):
-    for part in (api, figures, hover, live, offline, paths, records, repository, typography):
+    for part in PARTS:
         part.setup(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

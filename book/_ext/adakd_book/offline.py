@@ -47,9 +47,17 @@ def slim(app, error):
             path.unlink()
 
 
+def search_a_folder(app, name, template, context, doctree):
+    """Search finds pages in a folder too, where a browser lets no script read them to show a passage of each."""
+    if name == "search":
+        where = 'location.protocol === "file:"'
+        app.add_js_file(None, body=f"if ({where}) DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;")
+
+
 def setup(app):
     app.config.mathjax_path = MATHJAX
     # Jupyter Book sets this for sphinx-comments, which is left out because it asks other hosts.
     app.add_config_value("comments_config", {}, "html")
+    app.connect("html-page-context", search_a_folder)
     app.connect("build-finished", copy_mathjax)
     app.connect("build-finished", slim)

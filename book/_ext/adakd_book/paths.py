@@ -1,16 +1,19 @@
-"""Ways through the book: what a chapter asks for, how long it takes to read, and what comes next.
+"""Ways through the book: what a chapter asks for, how long it takes to read and to run, and what comes next.
 
 `book/data/paths.json` names the paths and what each chapter needs. A chapter then begins with its place on its path and
-ends with the next one; ``{reading-paths}`` on a page lists them all. Minutes are computed from the text itself.
+ends with the next one; ``{reading-paths}`` on a page lists them all. Minutes are computed from the text itself; how long
+a chapter runs, `book/_tools/notebooks.py time` has measured.
 """
 
 import json
+import math
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 DATA = Path("book", "data", "paths.json")
+TIMES = Path("book", "data", "running.json")
 FOLDER = "notebooks/"
 # Of a reader who thinks along: words a minute, and minutes for a displayed formula and for a figure.
 WORDS, FORMULA, FIGURE = 180, 0.25, 0.5
@@ -49,6 +52,9 @@ def measure(app, env):
     if wrong:
         raise ValueError(f"{DATA}: there is no chapter {', '.join(wrong)}")
     env.adakd_paths = known
+    times = Path(env.srcdir, TIMES)
+    measured = json.loads(times.read_text(encoding="utf8")) if times.exists() else {}
+    env.adakd_running = {page: found["seconds"] for page, found in measured.items()}
     env.adakd_minutes = {page: minutes(env.get_doctree(FOLDER + page)) for page in pages}
 
 
@@ -93,10 +99,21 @@ def span(minutes):
     return f"{minutes} minutes" if minutes < 75 else f"{hours} hours"
 
 
+def running(seconds):
+    """Of a notebook on one core, coarsely: machines differ by more than a finer word would say."""
+    if seconds <= 50:
+        return "seconds" if seconds <= 15 else "under a minute"
+    minutes = math.ceil(seconds / 60)
+    return f"about {minutes} minute{'s' * (minutes > 1)}"
+
+
 def head(app, name, way, needs):
     page = name.removeprefix(FOLDER)
     place = f"{way['title']}, {way['pages'].index(page) + 1} of {len(way['pages'])} · "
-    text = [nodes.Text(f"{place}about {app.env.adakd_minutes[page]} minutes · ")]
+    text = [nodes.Text(f"{place}about {app.env.adakd_minutes[page]} minutes to read")]
+    if page in app.env.adakd_running:
+        text.append(nodes.Text(f", {running(app.env.adakd_running[page])} to run"))
+    text.append(nodes.Text(" · "))
     text.append(nodes.Text("after " if needs else "needs no other chapter"))
     for i, need in enumerate(needs):
         text += [nodes.Text(", " if i else ""), link(app, name, need, number=True)]
