@@ -26,11 +26,11 @@ class Question:
 GALLERY = (
     Question(
         "40 points",
-        "The teacher saw 1000 points, its students see 40. A learns from their labels alone; B hears what the teacher "
-        "thinks of the same 40 points. Who wins, and why?",
-        "B, for every one of 20 seeds: by 4.5 points on average. A label names one class. The teacher also says which "
+        "The teacher saw 1000 points, its students see 40. A learns from their labels alone; B learns from what the "
+        "teacher predicts at the same 40 points. Who wins, and why?",
+        "B, for every one of 20 seeds: by 4.5 points on average. A label names one class. The teacher also tells which "
         "neighbours a point might belong to, and so where the borders run between points that B never saw. Move the "
-        "transfer set to 1000 points: the lead falls to 1.1 points, for now the labels say it too.",
+        "transfer set to 1000 points: the lead falls to 1.1 points, for now the labels tell it too.",
         {"a": "ce", "b": "kd"},
     ),
     Question(
@@ -46,7 +46,7 @@ GALLERY = (
     Question(
         "three classes",
         "With three classes the rule's temperature never passes 1.93 for A, and 1.58 for B, whatever the networks "
-        "say. Look at the spread of τ. Why is there a ceiling?",
+        "predict. Look at the spread of τ. Why is there a ceiling?",
         "Logits that are standardized over K classes have no maximum above √(K − 1): one class has all of the deviation. "
         "With K = 3 that is 1.41, and τ = 1.366 times it is 1.93. B computes as the released code does, with the sample "
         "deviation, which takes another factor of √(2/3) off: 1.58. With 10 classes the ceilings are 4.10 and 3.89. "
@@ -74,7 +74,7 @@ GALLERY = (
     ),
     Question(
         "λ: 0.9 or 9",
-        "Two students with one loss and one temperature. Only the weight of the teacher's word differs: 0.9 for A, as "
+        "Two students with one loss and one temperature. Only the weight of the teacher's term differs: 0.9 for A, as "
         "usual for raw logits, 9 for B, as published for standardized ones. Does it matter?",
         "Yes: B is ahead by 1.7 points on average and behind for none of 20 seeds. Standardizing divides the gradient by "
         "the spread of the student's logits, and a larger weight makes up for that. A comparison of methods that "
