@@ -15,6 +15,7 @@ from .module import built_module
 from .plane import DATA, WATCHED, Lesson, Setting, StudentSetting, centres, make_points
 from .rules import TAU_RANGE, live_rule_of, method_for_page, plays, rules_for_page
 from .style import COLORS, Picture, log_axis, picture, use_style
+from .tour import PARTS, TOUR
 
 __all__ = ["Playground"]
 
@@ -135,6 +136,8 @@ def _constants() -> dict[str, Any]:
         "RANGES": {name: values for name, values in _RANGES.items() if name not in ("a", "b")},
         "WHOLE": ("classes", "transfer", "width", "seed"),
         "GALLERY": [question.as_json() for question in GALLERY],
+        "PARTS": PARTS,
+        "TOUR": [stop.as_json() for stop in TOUR],
     }
 
 
@@ -368,7 +371,7 @@ class Playground(LiveFigure):
         ends = torch.linspace(-_LIMIT, _LIMIT, _GRID, dtype=torch.float64)
         grid = torch.cartesian_prod(ends, ends).flip(-1)  # row by row from below
         told = lesson.soft_labels(self._heard, grid)[1]
-        shown = "Teacher" if v["told_tau"] is None else f"Teacher, as {self._heard.upper()} is told"
+        shown = "Teacher" if v["told_tau"] is None else f"Teacher, as {self._heard.upper()} sees it"
         with torch.no_grad():
             seen = {who: lesson.networks[who](grid).softmax(-1) @ palette for who in "ab"}
         seen = {"teacher": told @ palette, **seen}

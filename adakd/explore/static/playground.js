@@ -21,9 +21,10 @@ import { sum } from "./math.js";
 import { Objective } from "./objective.js";
 import { CELLS, GRID_POINTS, insidePlane, makePlane, softmaxRows } from "./plane.js";
 import { readouts, SILENCE } from "./stage.js";
+import { makeTour, stopOf } from "./tour.js";
 import { mapValues, num } from "./words.js";
 
-export { fromAddress, Lesson, Objective, toAddress };
+export { fromAddress, Lesson, Objective, stopOf, toAddress };
 
 const PACE = { 1: "slow", 3: "medium", 10: "fast" }; // training steps a frame
 const FRAME = 14; // milliseconds of training a frame, at most
@@ -114,6 +115,16 @@ function tauOf(state, who) {
   return state[`tau_${who}`] ?? method.ruleOptions?.tau ?? RULES[method.rule].options.tau;
 }
 
+const temperatureOf = (who, state, change) =>
+  hiding(
+    logSlider("temperature τ", "How soft the teacher’s probabilities are", [0.5, 50], {
+      read: () => tauOf(state(), who),
+      write: (tau) => change({ [`tau_${who}`]: tau }),
+      digits: 3,
+    }),
+    () => Boolean(METHODS[state()[who]].readsTau),
+  );
+
 function studentControls(who, state, change) {
   const method = () => METHODS[state()[who]];
   const trait = (name) => ({
@@ -134,12 +145,7 @@ function studentControls(who, state, change) {
         [`standardize_${who}`]: "published",
       }),
   });
-  const temperature = logSlider("temperature τ", "How soft the teacher’s word is", [0.5, 50], {
-    ...trait("tau"),
-    read: () => tauOf(state(), who),
-    digits: 3,
-  });
-  const weight = logSlider("weight λ", "Of the teacher’s word in the loss", [0.01, 100], {
+  const weight = logSlider("weight λ", "Of the teacher’s term in the loss", [0.01, 100], {
     ...trait("weight"),
     read: () => state()[`weight_${who}`] ?? method().kdWeight,
     digits: 3,
@@ -160,7 +166,7 @@ function studentControls(who, state, change) {
   const controls = [
     chosen,
     formula,
-    hiding(temperature, () => Boolean(method().readsTau)),
+    temperatureOf(who, state, change),
     hiding(weight, () => Boolean(method().divergence)),
     hiding(standardized, () => Boolean(method().divergence)),
   ];
@@ -203,8 +209,8 @@ function sharedControls(state, change) {
 
 const VIEWS = {
   teacher: ["as it predicts"],
-  a: ["as A is told"],
-  b: ["as B is told"],
+  a: ["as A sees it"],
+  b: ["as B sees it"],
   tau: ["how soft, where", "B’s temperature"],
 };
 const WORLDS = {
@@ -265,7 +271,7 @@ function paintPlanes(planes, lesson, state, { playing, drawn }) {
     drawn.title = `${NAME[who]}’s τ, ${[...ends].join(" to ")}`;
   } else {
     planes.teacher.paint(p, K);
-    drawn.title = tau ? `Teacher, as ${NAME[who]} is told` : "Teacher";
+    drawn.title = tau ? `Teacher, as ${NAME[who]} sees it` : "Teacher";
   }
 }
 
@@ -308,14 +314,17 @@ function render({ model, el }) {
   let drawn = {}; // what the last redraw showed
 
   const isFirst = () => document.querySelector(".ak-playground") === root;
-  const change = (changes) => {
-    write(changes);
+  const keepAddress = () => {
     if (!page || !isFirst()) return;
     try {
-      history.replaceState(null, "", toAddress(state()));
+      history.replaceState(null, "", tour.isOpen() ? tour.address() : toAddress(state()));
     } catch {
       // A page that may not say where it is.
     }
+  };
+  const change = (changes) => {
+    write(changes);
+    keepAddress();
   };
   const schedule = () => {
     frame ||= requestAnimationFrame(tick);
@@ -331,7 +340,7 @@ function render({ model, el }) {
     write({ step: lesson.steps, history: [...lesson.rows], weights });
   };
   const start = () => {
-    limit = Math.min(MOST, LENGTH * Math.floor(goal / LENGTH + 1));
+    limit = tour.limit(goal) ?? Math.min(MOST, LENGTH * Math.floor(goal / LENGTH + 1));
     playing = true;
     schedule();
   };
@@ -349,8 +358,16 @@ function render({ model, el }) {
 
   // ---- its elements ----
 
-  const play = button("▶ play", "Train, and watch", () => (playing ? pause() : start()));
-  play.classList.add("ak-play");
+  const playButton = () => {
+    const play = button("▶ play", "Train, and watch", () => (playing ? pause() : start()));
+    play.classList.add("ak-play");
+    play.refresh = () => {
+      const goesOn = lesson?.steps && lesson.steps % LENGTH === 0;
+      play.textContent = playing ? "❚❚ pause" : goesOn ? "▶ play on" : "▶ play";
+    };
+    return play;
+  };
+  const play = playButton();
   const once = button("one step", "Train on one batch", () => goTo(Math.min(MOST, goal + 1)));
   const again = button("restart", "Back to the first weights", () => goTo(0));
   const speed = menu(
@@ -381,17 +398,25 @@ function render({ model, el }) {
     change(changes);
   });
   const question = questionBox(state, gallery);
-  const views = choice("Teacher shown", VIEWS, {
-    read: () => model.get("view"),
-    write: (view) => change({ view }),
-  });
+  const viewed = { read: () => model.get("view"), write: (view) => change({ view }) };
+  const views = choice("Teacher shown", VIEWS, viewed);
   const worlds = choice("Classes", WORLDS, {
     read: () => model.get("data"),
     write: (data) => change({ data }),
   });
   const students = STUDENTS.map((who) => studentControls(who, state, change));
   const shared = sharedControls(state, change);
-  const controls = [timeline, gallery, question, speed, views, worlds, ...students, ...shared];
+  const controls = [
+    play,
+    timeline,
+    gallery,
+    question,
+    speed,
+    views,
+    worlds,
+    ...students,
+    ...shared,
+  ];
 
   const planes = Object.fromEntries(WHO.map((who) => [who, makePlane(who)]));
   const charts = html("div", { class: "ak-charts" });
@@ -419,6 +444,28 @@ function render({ model, el }) {
     ],
   );
   root.frames = 0; // drawn while playing
+  const tour = makeTour({
+    root,
+    question,
+    controls: {
+      play: () => playButton(),
+      view: () => choice("Teacher shown", VIEWS, viewed),
+      a: () => temperatureOf("a", state, change),
+      b: () => temperatureOf("b", state, change),
+    },
+    set(changes) {
+      pause();
+      change({ ...START, ...changes });
+    },
+    isAt(stop) {
+      const now = state();
+      const wanted = { ...START, ...stop.state };
+      return SETTING.every((name) => name in stop.until || now[name] === wanted[name]);
+    },
+    redraw: schedule,
+    left: keepAddress,
+  });
+  root.prepend(tour.element);
   el.replaceChildren(root);
 
   // ---- the cross ----
@@ -500,13 +547,13 @@ function render({ model, el }) {
         }, SILENCE);
       }
       quiet &&= !arrived;
+      if (arrived && !playing) tour.refresh(s, v);
     } else if (drawn.moved !== moved) {
       charts.replaceChild(drawProbe(s, lesson, probe, chart), charts.firstChild);
     }
     Object.assign(drawn, { settled, moved, width });
-    const goesOn = lesson.steps && lesson.steps % LENGTH === 0;
-    play.textContent = playing ? "❚❚ pause" : goesOn ? "▶ play on" : "▶ play";
     for (const control of controls) control.refresh();
+    tour.light();
   }
 
   // ---- the model and the address ----
@@ -519,6 +566,8 @@ function render({ model, el }) {
   const onHash = () => {
     const found = fromAddress(location.hash);
     if (found) write(found);
+    const stop = stopOf(location.hash);
+    if (stop >= 0) tour.open(stop);
   };
   const followed = Object.keys(START).filter((name) => name !== "step");
   const watcher = new ResizeObserver(() => {
