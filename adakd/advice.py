@@ -54,7 +54,7 @@ _FAULTS = {
 
 @dataclass(frozen=True)
 class Advice:
-    """What logits say about temperature and weight, and what the records of this project support; see `advise`.
+    """What follows from logits for temperature and weight, and what the records of this project support; see `advise`.
 
     ``print(advice)`` shows it; ``to_dict()`` is the same for JSON.
     """
@@ -433,7 +433,7 @@ def advise(
     *,
     reference: str = "zkd",
 ) -> Advice:
-    r"""Advice on temperature and weight for recorded logits: what they say, and what measured records support.
+    r"""Advice on temperature and weight for recorded logits: what follows from them, and what measured records support.
 
     Computed are the spread of the rows, the highest standardized logit, the entropy at τ = 1, the teacher's temperature
     under every rule that needs no training, in units of the row's spread and raw (:math:`\tau_\text{raw} = \sigma \tau`),

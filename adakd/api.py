@@ -92,7 +92,7 @@ def train_teacher(
     Raises:
         ValueError: for unknown names.
         DataError: if the data cannot be had.
-        Interrupted: when `should_stop` says so, after saving.
+        Interrupted: when `should_stop` returns True, after saving.
     """
     request = Request(
         data, model, recipe=recipe, changes=recipe_changes, seed=seed, precision=precision, on_epoch=on_epoch
@@ -149,7 +149,7 @@ def distill(
         official: verify CIFAR against the published checksums.
         progress: show a progress bar; or a display that several runs share.
         fresh: forget an earlier run of the same settings.
-        cache: ask the teacher about all views of the run first, once for all methods, and keep the answers in "fp16" or
+        cache: compute the teacher's logits of all views of the run first, once for all methods, and keep them in "fp16" or
             "fp32" (see `adakd.ViewCache`); None for a teacher that runs along. They differ by the rounding. A method that
             reads features of the teacher has none.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
@@ -166,7 +166,7 @@ def distill(
         TeacherError: if the teacher is not trained yet.
         DataError: if the data cannot be had.
         CacheError: if the cache cannot be written, or does not say what the teacher says.
-        Interrupted: when `should_stop` says so, after saving.
+        Interrupted: when `should_stop` returns True, after saving.
     """
     request = Request(
         data,
@@ -207,7 +207,7 @@ def compare(
 ) -> list[Run]:
     """Distill by several methods over several seeds, so that their differences are paired.
 
-    Runs of one seed have the same initial weights, transfer set, order and views, and the teacher says everything once.
+    Runs of one seed have the same initial weights, transfer set, order and views, and the teacher's logits are computed once.
     With a cache, they read one. Without (``cache=None``, a set too large for one, or a method among them that reads
     features of the teacher) they train in lockstep, and share the teacher's outputs for each step; all their networks are in
     memory then. Either way each is, bit for bit on a CPU, the run that `distill` makes alone.
@@ -346,7 +346,7 @@ def cache_teacher(
         teacher, data, recipe, teacher_weights, out, device, precision, root, official, progress, recipe_changes:
             as for `distill`.
         seeds: of the runs to come.
-        dtype: in which the answers are kept, "fp16" or "fp32".
+        dtype: in which the logits are kept, "fp16" or "fp32".
 
     Raises:
         ValueError: for unknown names, or a set too large for a cache.
@@ -425,7 +425,7 @@ def fit(
         the accuracy on the validation images where the recipe holds some out.
 
     Raises:
-        Interrupted: when `should_stop` says so, after saving.
+        Interrupted: when `should_stop` returns True, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
         ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the

@@ -1,4 +1,4 @@
-"""Measuring what temperatures real networks' logits ask for, split by split, as a record without a single image."""
+"""Measuring the temperatures of the maximum logit on real networks, split by split, as a record without a single image."""
 
 import math
 import os
@@ -161,7 +161,7 @@ def _gradients(student: Tensor, z_teacher: Tensor, order: float) -> dict[str, An
 def summarize_temperatures(
     teacher: Tensor, labels: Tensor, student: Tensor | None = None, *, order: float = 2
 ) -> dict[str, Any]:
-    r"""What temperatures these logits ask for under each definition of the maximum logit, as distributions.
+    r"""Temperatures of these logits under each definition of the maximum logit, as distributions.
 
     Args:
         teacher: raw logits (N, K), as the network gives them.
@@ -295,7 +295,7 @@ def measure_temperatures(
     official: bool = True,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Measure the temperatures that a trained network's logits ask for, on all training and all test images.
+    """Measure the temperatures of a trained network's logits by the maximum logit, on all training and all test images.
 
     Images are seen as in evaluation: no crop, no flip, fp32. Nothing is random, and nothing of a single image is
     kept.

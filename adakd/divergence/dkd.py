@@ -11,7 +11,7 @@ __all__ = ["DKD"]
 
 
 class DKD(Divergence):
-    r"""KL split into what it says of the target class (TCKD) and of the others among themselves (NCKD).
+    r"""KL split into a part of the target class (TCKD) and one of the others among themselves (NCKD).
 
     .. math:: \ell_i = \tau^s_i \tau^t_i \left(\alpha\,\mathrm{TCKD}_i + \beta\,\mathrm{NCKD}_i\right)
 

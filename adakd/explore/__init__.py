@@ -1,4 +1,4 @@
-"""Figures: live ones that answer back (anywidget) and the style of the still ones. Extra `book`.
+"""Figures: live ones, with controls (anywidget), and the style of the still ones. Extra `book`.
 
 Nothing else in adakd imports this package.
 """

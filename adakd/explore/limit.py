@@ -29,7 +29,7 @@ _FLOOR, _ROOF = 1e-4, 10.0  # of the picture
 
 
 def erring_student(z_teacher: torch.Tensor, error: str, agreement: float) -> torch.Tensor:
-    """Standardized logits (1, K) that correlate by `agreement` exactly, and err where `error` says.
+    """Standardized logits (1, K) that correlate by `agreement` exactly, and err where `error` puts it.
 
     The student is the teacher's standardized row (1, K), turned towards an error at a right angle to it: ``"top"``
     (class 1 for class 0), ``"bottom"`` (the last class too high), ``"everywhere"`` (scattered over all other classes).

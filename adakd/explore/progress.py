@@ -22,7 +22,7 @@ _COLUMNS = {
     "rho": "correlation",
     "tau": "temperature",
 }
-_TAUGHT = ("kd", "rho", "tau")  # what only a run with a teacher has; its history says 0 without one
+_TAUGHT = ("kd", "rho", "tau")  # what only a run with a teacher has; its history has 0 without one
 _READ = ("loss", "train", "test", "rho", "tau")
 _PARTS = {"loss": "Loss", "kd": "Distillation loss", "ce": "Cross entropy"}
 _HUES = ("student", "teacher", "mark", "second", "ink")

@@ -1,4 +1,4 @@
-"""Where a chapter runs: what the book's first cell finds out and says, on a reader's machine or on Colab."""
+"""Where a chapter runs: what the book's first cell finds out and prints, on a reader's machine or on Colab."""
 
 import math
 import platform
@@ -22,7 +22,7 @@ __all__ = ["Session", "minutes", "start_session"]
 
 @dataclass(frozen=True)
 class Session:
-    """The machine a chapter runs on; its repr is what the reader is told."""
+    """The machine a chapter runs on; its repr is what the reader sees."""
 
     gpu: str | None
     """Name of the GPU; None without one."""
@@ -44,7 +44,7 @@ class Session:
         lines = [f"Python {platform.python_version()}, torch {torch.__version__}, on {self.gpu or 'the CPU'}"]
         if self.gpu:
             lines += [
-                "Chapters that train do so on CIFAR-100 here, and say how long it takes.",
+                "Chapters that train do so on CIFAR-100 here, and print how long it takes.",
                 f"Runs are kept in {self.kept}; a cell that was stopped continues when it is run again.",
             ]
         else:
@@ -60,7 +60,7 @@ def start_session(drive: bool = False) -> Session:
         drive: on Colab, mount the reader's Google Drive and keep runs in its folder ``adakd-runs``.
 
     Raises:
-        ValueError: if `drive` is asked for elsewhere than on Colab.
+        ValueError: if `drive` is wanted elsewhere than on Colab.
     """
     colab = "google.colab" in sys.modules
     if drive and not colab:
@@ -77,7 +77,7 @@ def start_session(drive: bool = False) -> Session:
 def minutes(model: str, data: ImageData, recipe: Recipe, *, steps: int = 20) -> float:
     """About how long a run of this recipe takes on the device of `data`, from a few of its training steps.
 
-    A little is left out (measuring on the test set, filling a cache of the teacher's answers), and a little is gained
+    A little is left out (measuring on the test set, filling a cache of the teacher's logits), and a little is gained
     later (on a GPU, steps are captured), so read it as the order of magnitude.
 
     Args:

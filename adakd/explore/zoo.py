@@ -140,7 +140,7 @@ class ZooExplorer(MadeUpPair):
         return self.student_scale * student + self.shift, self.teacher_scale * teacher
 
     def temperatures(self, name: str) -> Temperatures:
-        """What the rule of that row says of the pair, each (1, 1)."""
+        """Temperatures of that row's rule on the pair, each (1, 1)."""
         student, teacher = self.batch(self.reads_standardized(name))
         rule, target = _rule(name), torch.full((len(student),), _LABELS[self.label])
         if isinstance(rule, DTS):

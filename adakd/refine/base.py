@@ -18,7 +18,7 @@ class Refinement(nn.Module):
     reads_target = False
     """Whether class labels are needed."""
     reads_epoch = False
-    """Whether it follows a schedule, and so needs to be told the epoch."""
+    """Whether it follows a schedule, and so needs the epoch."""
 
     def forward(self, student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not say how it changes the rows")

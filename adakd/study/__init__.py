@@ -1,4 +1,4 @@
-"""What several runs say together: records, tables of paired differences, and comparisons that are fair three ways."""
+"""What several runs show together: records, tables of paired differences, and comparisons that are fair three ways."""
 
 from .protocol import PLAN, WAYS, Study, push, read_failures, run_study
 from .records import append_record, keep_records, read_records

@@ -1,4 +1,4 @@
-"""What several runs say together: means over seeds, and differences paired by seed."""
+"""What several runs show together: means over seeds, and differences paired by seed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

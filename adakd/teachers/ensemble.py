@@ -14,7 +14,7 @@ __all__ = ["Ensemble"]
 
 
 class Ensemble(nn.Module):
-    r"""Teachers that answer with their mean.
+    r"""The mean of several teachers.
 
     .. math:: t = \log \frac1M \sum_m \mathrm{softmax}(t_m) \qquad\text{or}\qquad t = \frac1M \sum_m t_m
 

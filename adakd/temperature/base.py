@@ -15,7 +15,7 @@ class Temperatures(NamedTuple):
 
 
 class TemperatureRule(nn.Module):
-    """A rule that reads a batch of logits and says how soft to make them.
+    """A rule for the temperatures of a batch of logits.
 
     ``rule(student, teacher, target=None, epoch=None) -> Temperatures``, with student and teacher logits (B, K)
     as the divergence will see them (standardized or not), target (B,) and the epoch counted from 1. Fixed,
@@ -24,7 +24,7 @@ class TemperatureRule(nn.Module):
     """
 
     reads_epoch = False
-    """Whether the rule follows a schedule, and so needs to be told the epoch."""
+    """Whether the rule follows a schedule, and so needs the epoch."""
 
     reads_batch = False
     """Whether a sample's temperature depends on the other samples of its batch."""

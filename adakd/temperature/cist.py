@@ -10,7 +10,7 @@ from .base import TemperatureRule, Temperatures
 
 __all__ = ["CIST"]
 
-_FLOOR = 1e-3  # as `MaxLogit` has it: rows whose highest logit is not above 0 would ask for less
+_FLOOR = 1e-3  # as `MaxLogit` has it: rows whose highest logit is not above 0 would have less
 
 
 class CIST(TemperatureRule):

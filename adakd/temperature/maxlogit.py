@@ -12,7 +12,7 @@ from .base import TemperatureRule, Temperatures
 
 __all__ = ["MaxLogit"]
 
-# A row of constant logits standardizes to zeros and would ask for temperature 0. The smallest peak a
+# A row of constant logits standardizes to zeros and would have temperature 0. The smallest peak a
 # standardized row of K classes can have is 1 / sqrt(K - 1), so this floor is out of reach of every other row
 # up to K = 10^6.
 _FLOOR = 1e-3
@@ -27,8 +27,8 @@ class MaxLogit(TemperatureRule):
     The smallest temperature for which the composed series of the paper converges at every positive logit
     (Eq. 20). It serves teacher and student alike and carries no gradient. Meant for standardized logits; on
     others it works, and is neither shift-invariant nor bounded. It is at least 0.001: a row of equal logits, which
-    standardizes to zeros, asks for 0. A raw row whose logits are all negative, such as log-probabilities, would ask
-    for less than 0 and gets that floor too, where its divergence all but vanishes: of that a warning is given, once
+    standardizes to zeros, would have 0. A raw row whose logits are all negative, such as log-probabilities, would have
+    less than 0 and gets that floor too, where its divergence all but vanishes: of that a warning is given, once
     and on a CPU.
 
     Three definitions are in circulation, and the paper and its code disagree:
@@ -41,7 +41,7 @@ class MaxLogit(TemperatureRule):
     abstract            ``"teacher"``        ``"signed"``
     ==================  ===================  ==============
 
-    ``magnitude="two-sided"`` is the condition that the derivation asks for and the paper leaves out: the
+    ``magnitude="two-sided"`` is the condition that the derivation needs and the paper leaves out: the
     larger of :math:`c_n^+ \max z` and :math:`c_n^- |\min z|`, so that every logit is inside the interval.
 
     Args:

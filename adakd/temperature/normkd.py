@@ -8,7 +8,7 @@ from .base import TemperatureRule, Temperatures
 
 __all__ = ["NormKD"]
 
-_FLOOR = 1e-3  # a row of equal logits would ask for temperature 0
+_FLOOR = 1e-3  # a row of equal logits would have temperature 0
 
 
 class NormKD(TemperatureRule):
@@ -21,7 +21,7 @@ class NormKD(TemperatureRule):
     standardized by the sample deviation at temperature T, that is of "zkd"; what differs is the weight of a sample. The
     paper weights KL by :math:`(\tau^t)^2`, which is :math:`T^2\sigma^2(t)`; `KL` by :math:`\tau^s\tau^t`, and the sample
     weight `TeacherScale` makes the one of the other. Shift-invariant, and each side's scale reaches the weight
-    alone. Temperatures are at least 0.001: a row of equal logits would ask for 0.
+    alone. Temperatures are at least 0.001: a row of equal logits would have 0.
 
     Args:
         tau: T > 0; 2 in the released code.

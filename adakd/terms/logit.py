@@ -40,7 +40,7 @@ class LogitTerm(Term):
 
     Raises:
         ValueError: for an unknown standardization, or a learned temperature that the divergence does not read; when called,
-            for two classes where rows are standardized (they are then (1, -1) or (-1, 1), whatever the networks say).
+            for two classes where rows are standardized (they are then (1, -1) or (-1, 1), whatever the networks are).
         TypeError: if a part is not of its family.
     """
 
@@ -174,7 +174,7 @@ def _two_values(student: Tensor, teacher: Tensor, z_teacher: Tensor) -> str | No
     """What to say if in every row of both the same few classes hold all of the spread, as masked classes do.
 
     Every standardized row then has two values, low for the masked classes and high for the others, and nothing is left
-    of what the networks say of the others.
+    of the networks' logits of the others.
     """
     first, last = z_teacher[0] > 0, z_teacher[-1] > 0
     if not read((first == last).all()):  # as in nearly every batch

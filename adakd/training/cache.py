@@ -1,11 +1,11 @@
-"""What a teacher says of every view, kept: filled once, and shared by all students of that teacher.
+"""A teacher's logits of every view, kept: filled once, and shared by all students of that teacher.
 
 A frozen teacher is a function of (image, view), and a run knows beforehand which views it will show: they are a pure
-function of seed, epoch and image. So the teacher is asked about just those, each once and in large batches, before the
-first step; whoever distills from it later, by whatever method, finds the answers. A file with a place for every view
+function of seed, epoch and image. So the teacher runs on just those, each once and in large batches, before the
+first step; whoever distills from it later, by whatever method, finds the logits. A file with a place for every view
 of every image holds them, in fp16 as a rule (162 views of 50 000 images and 100 classes: 1.62 GB); stretches of it that
-were never filled take no room on disk. Beside it stand a checksum of every answer, which is looked at when the answer is
-read, and a note that it is there. Answers do not depend, to the last bit, on when and with which others they were given.
+were never filled take no room on disk. Beside it stand a checksum of every row, which is looked at when the row is
+read, and a note that it is there. The rows do not depend, to the last bit, on when and with which others they were computed.
 """
 
 import contextlib
@@ -232,7 +232,7 @@ class ViewCache:
         """Ask the live teacher about some of these filled places again.
 
         Raises:
-            CacheError: if it says something else than the file.
+            CacheError: if its logits are not those of the file.
         """
         if len(places) == 0:
             return
@@ -305,7 +305,7 @@ def open_cache(
         out: folder of all runs; caches lie in ``cache`` under it.
         data: the set whose training images are seen.
         teacher: its ``model`` and the ``sha256`` of its weights.
-        precision: number format in which the teacher answers.
+        precision: number format in which the teacher runs.
         views: how many views an image has.
         dtype: "fp16" (1.62 GB for CIFAR-100 with all views) or "fp32" (twice that, and nothing is rounded).
 

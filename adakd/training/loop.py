@@ -166,7 +166,7 @@ def lockstep(
     *,
     should_stop: Callable[[], bool] = never,
 ) -> None:
-    """Train several students by one teacher, which answers each step once for all of them.
+    """Train several students by one teacher, whose logits are computed once a step for all of them.
 
     Each is, bit for bit, what `fit` makes of it alone. They go a step at a time; one that stands further ahead waits for
     the others, and one that fails leaves them: its `Runner` has the error then.
