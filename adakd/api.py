@@ -40,6 +40,7 @@ from .training.precision import Precision, choose_precision
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model
+from .training.world import ALONE, World
 
 __all__ = ["cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"]
 
@@ -62,6 +63,7 @@ def train_teacher(
     capture: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
+    world: World = ALONE,
     **recipe_changes: Any,
 ) -> Run:
     """Train a network on the labels alone, to teach others later.
@@ -84,6 +86,7 @@ def train_teacher(
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        world: the processes that train this run together (`adakd.training.join_world`); one when left out.
         recipe_changes: e.g. ``epochs=30``.
 
     Returns:
@@ -98,9 +101,9 @@ def train_teacher(
         data, model, recipe=recipe, changes=recipe_changes, seed=seed, precision=precision, on_epoch=on_epoch
     )
     resources = Resources(
-        out, resolve_device(device), root, official, None, capture, progress, fresh, should_stop
+        out, resolve_device(device), root, official, None, capture, progress, fresh, should_stop, world
     )
-    return plan_teacher(request, resources)()
+    return world.together(lambda: plan_teacher(request, resources))()
 
 
 def distill(
@@ -124,6 +127,7 @@ def distill(
     capture: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
+    world: World = ALONE,
     **recipe_changes: Any,
 ) -> Run:
     """Train a student from a teacher by a named method.
@@ -156,6 +160,7 @@ def distill(
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        world: the processes that train this run together (`adakd.training.join_world`); one when left out.
         recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
 
     Returns:
@@ -182,10 +187,10 @@ def distill(
         on_epoch,
     )
     resources = Resources(
-        out, resolve_device(device), root, official, cache, capture, progress, fresh, should_stop
+        out, resolve_device(device), root, official, cache, capture, progress, fresh, should_stop, world
     )
     ensure_teacher([request], resources)
-    return plan_student(request, resources)()
+    return world.together(lambda: plan_student(request, resources))()
 
 
 def compare(
@@ -390,6 +395,7 @@ def fit(
     progress: bool | tqdm = True,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
+    world: World = ALONE,
 ) -> tuple[list[dict[str, Any]], float]:
     """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
 
@@ -417,6 +423,7 @@ def fit(
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
         on_epoch: called with the row of each epoch that is trained, after the checkpoint is saved. What it raises ends
             the run, which can be continued; rows of earlier sessions are not repeated.
+        world: the processes that train this model together (`adakd.training.join_world`); one when left out.
 
     Returns:
         One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
@@ -433,9 +440,9 @@ def fit(
     """
     views = student_views(data, recipe, seed)
     network = teacher if isinstance(teacher, nn.Module) else None
-    trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network)
+    trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
     source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
-    display = Display(label, progress)
+    display = Display(label, progress if world.leads else False)
     try:
         history = fit_trainer(
             trainer,

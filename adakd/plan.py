@@ -9,6 +9,7 @@ import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -95,7 +96,7 @@ def plan_teacher(request: Request, resources: Resources) -> Job:
     seed = checked_seed(request.seed)
     network = request.network("teacher")
     recipe = request.resolved_recipe("teacher")
-    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
+    data = _data(request, resources)
     precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)))
     further = network.identity(*_shape(data))
     config = RunConfig(network, "ce", {}, data, recipe, seed, precision, further=further)
@@ -163,7 +164,7 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     recipe = request.resolved_recipe("student")
     # Before data are downloaded for nothing.
     found = _located(request, resources) if _is_taught(request.method) and locate else None
-    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
+    data = _data(request, resources)
     precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)))
     objective, further = _objective(request.method, options, recipe, data, seed)
     further = {**student.identity(*_shape(data)), **further}
@@ -179,10 +180,27 @@ def _located(request: Request, resources: Resources) -> Any:
     return locate_teacher(request.named_teacher, request.teacher_weights, name_of(request.data), resources.out)
 
 
+def _is_missing(request: Request, resources: Resources) -> bool:
+    try:
+        _located(request, resources)
+    except MissingTeacherError:
+        return True
+    return False
+
+
+def _data(request: Request, resources: Resources) -> ImageData:
+    """The data on their device; one process a machine downloads what is not there."""
+
+    def read() -> ImageData:
+        return resolve_data(request.data, resources.root, resources.official, resources.shows)
+
+    return resources.world.first(read).to(resources.device)
+
+
 def load_requested_teacher(request: Request, resources: Resources) -> Teacher:
     """The live teacher of a request; never trains one."""
     found = _located(request, resources)
-    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
+    data = _data(request, resources)
     return load_teacher(request.named_teacher, found, data)
 
 
@@ -202,12 +220,11 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
         return
     if named not in MODELS:
         return
-    try:
-        _located(request, resources)
+    world = resources.world
+    if not world.lead(lambda: _is_missing(request, resources)):
         return
-    except MissingTeacherError:
-        for each in requests:  # what is wrong with a student is found out first
-            _checked(each, resources, locate=False)
+    for each in requests:  # what is wrong with a student is found out first
+        world.together(partial(_checked, each, resources, locate=False))
     data = resolve_data(request.data, resources.root, resources.official, resources.shows)
     steps = steps_of(data, get_recipe(usual(name).recipe, "teacher"))
     log.info("no teacher yet: training %s first (%d steps)", named, steps)

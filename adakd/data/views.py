@@ -5,7 +5,7 @@ from a stream of random numbers, has three consequences: every method sees the s
 (comparisons are paired), a run resumes exactly from any step, and nothing depends on the number of workers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -89,7 +89,7 @@ class Shown(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # tuple has a method of that name
     """Positions (B,) of the images in the whole training set."""
     slots: Tensor
-    """Numbers (B,) of the views among all views of all training images; see `Views.places`."""
+    """Numbers (B,) of the views of the images among all views of all training images; see `Views.places`."""
 
 
 class Views:
@@ -192,11 +192,23 @@ class Views:
         for shown in self.steps(epoch, batch_size, start):
             yield shown.images, shown.labels
 
-    def steps(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Shown]:
-        """The steps of an epoch from step `start` on, with what identifies their images; the last may be smaller."""
+    def steps(
+        self, epoch: int, batch_size: int, start: int = 0, part: Callable[[int], slice] | None = None
+    ) -> Iterator[Shown]:
+        """The steps of an epoch from step `start` on, with what identifies their images; the last may be smaller.
+
+        Args:
+            epoch: counted from 1.
+            batch_size: B.
+            start: the first step, counted from 0.
+            part: rows of a batch of so many images that this process computes: images and slots are of these alone,
+                labels and positions of the whole batch. All when left out.
+        """
         for positions in self.order(epoch).split(batch_size)[start:]:
-            view, index = self.choose(epoch, positions), self.index[positions]
-            yield Shown(self.render(positions, view), self.labels[positions], index, index * self.count + view)
+            labels, index = self.labels[positions], self.index[positions]
+            own = positions if part is None else positions[part(len(positions))]
+            view = self.choose(epoch, own)
+            yield Shown(self.render(own, view), labels, index, self.index[own] * self.count + view)
 
 
 def normalization(data: ImageData) -> tuple[Tensor, Tensor]:
@@ -206,10 +218,14 @@ def normalization(data: ImageData) -> tuple[Tensor, Tensor]:
     return 1 / (255 * std), -mean / std
 
 
-def eval_batches(data: ImageData, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order."""
+def eval_batches(
+    data: ImageData, batch_size: int = 500, *, first: int = 0, every: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order; from a batch on, every so many."""
     scale, shift = normalization(data)
     for images, labels in zip(
-        data.test.images.split(batch_size), data.test.labels.split(batch_size), strict=True
+        data.test.images.split(batch_size)[first::every],
+        data.test.labels.split(batch_size)[first::every],
+        strict=True,
     ):
         yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels

@@ -18,6 +18,7 @@ from ..terms import LogitTerm
 from .capture import Captured
 from .precision import Precision
 from .recipe import Recipe, steps_of, validation_split
+from .world import ALONE, World, normalize_over
 
 __all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model"]
 
@@ -72,15 +73,16 @@ class Meter:
 
 
 @torch.no_grad()
-def evaluate_model(model: nn.Module, data: ImageData, precision: Precision) -> float:
-    """Top-1 accuracy on the test split, in percent."""
+def evaluate_model(model: nn.Module, data: ImageData, precision: Precision, world: World = ALONE) -> float:
+    """Top-1 accuracy on the test split, in percent; of several processes each measures some of the batches."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=data.device)
-    for images, labels in eval_batches(data):
+    for images, labels in eval_batches(data, first=world.rank, every=world.size):
         with precision.autocast(data.device):
             logits = logits_of_output(model(images))
         correct += (logits.argmax(dim=1) == labels).sum()
+    world.add([correct])
     for module, training in modes.items():  # a part of a teacher stays in evaluation mode
         module.training = training
     return 100.0 * correct.item() / len(data.test)
@@ -112,9 +114,12 @@ class Trainer:
         capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
             operation at a time.
         teacher: the network of which a term reuses a part (`Objective.deploy`); None where no term does.
+        world: the processes that train this student together; its batch norms then take the statistics of the whole
+            batch.
 
     Raises:
-        ValueError: for such a term without a teacher.
+        ValueError: for such a term without a teacher; for a batch of fewer images than there are processes, or a
+            captured step in several.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class Trainer:
         capture: bool = False,
         *,
         teacher: nn.Module | None = None,
+        world: World = ALONE,
     ):
         self.recipe, self.precision, self.device = recipe, precision, data.device
         self.student = channels_last(student, self.device)
@@ -143,6 +149,13 @@ class Trainer:
             self.deployed = made.deploy(self.student, channels_last(teacher, self.device))
         self.steps = steps_of(data, recipe) // recipe.epochs
         """Steps of an epoch."""
+        self.world = world
+        self.normalizes = normalize_over(world, self.student)
+        """Whether the student has batch norms."""
+        if world.size > 1:
+            _refuse_small_batches(data, recipe, world)
+            if capture:
+                raise ValueError("capture: expected False where several processes train one network, got True")
         self.tests = {"test_accuracy": data}
         if (validation := validation_split(data, recipe)) is not None:
             self.tests["validation_accuracy"] = validation
@@ -200,9 +213,9 @@ class Trainer:
         """One update of the student.
 
         Args:
-            images: (B, C, H, W), normalized.
+            images: (B, C, H, W), normalized; of several processes, those of this one (`World.part`).
             teacher: outputs for the same images; None where the objective needs no teacher.
-            batch: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
+            batch: of all processes: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
                 the device), positions of the images, and the epoch.
 
         Raises:
@@ -216,10 +229,12 @@ class Trainer:
         with self.precision.autocast(self.device):
             outputs = self._forward(images)
         taught: Tensor | Signals | None
+        teacher = None if teacher is None else self.world.gather_signals(teacher, len(labels))
         if self._logits_only:
-            outputs = logits = logits_of_output(outputs)
+            outputs = logits = self.world.gather(logits_of_output(outputs), len(labels))
             taught = None if teacher is None else teacher.logits
         else:
+            outputs = self.world.gather_signals(outputs, len(labels))
             logits, taught = outputs.logits, teacher
         by_index = {"index": batch.index} if self._by_index else {}
         terms: Terms = self._loss(
@@ -227,6 +242,7 @@ class Trainer:
         )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms.total).backward()
+        self._share_gradients()
         rule_gradient = None
         if self.learned:
             self.scaler.unscale_(self.optimizer)
@@ -240,6 +256,19 @@ class Trainer:
         self.meter.add(terms, logits, teacher_logits, labels, rule_gradient)
         self.step_in_epoch += 1
         return terms
+
+    def _share_gradients(self) -> None:
+        """Of the student, the sum over processes; of what the objective learns, which is whole everywhere, one of them."""
+        if self.world.size > 1:
+            for exchange, parameters in (
+                (self.world.add, self.student.parameters()),
+                (self.world.spread, iter(self.learned)),
+            ):
+                exchange([each.grad for each in parameters if each.grad is not None])
+
+    def share(self) -> None:
+        """Weights and buffers of the first process, in all of them: where training begins, and after every epoch."""
+        self.world.spread([*self.student.state_dict().values(), *self.objective.state_dict().values()])
 
     def refuse_divergence(self) -> dict[str, float]:
         """Means of the epoch so far, if loss and weights are finite. This waits for the device.
@@ -264,11 +293,12 @@ class Trainer:
             FloatingPointError: if loss or weights are not finite; nothing has changed then.
         """
         row = {"epoch": self.epoch, "lr": self._lr, **self.refuse_divergence()}  # the rate of the last step
+        self.share()  # which changes nothing where all processors round alike
         if self.deployed is not self.student:
             del row["train_accuracy"]  # of a classifier that is not kept, and perhaps not trained
         if self.measures:
             for name, data in self.tests.items():
-                row[name] = evaluate_model(self.deployed, data, self.precision)
+                row[name] = evaluate_model(self.deployed, data, self.precision, self.world)
         self.history.append(row)
         self.meter.sums.zero_()
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
@@ -302,6 +332,17 @@ class Trainer:
         self.meter.sums.copy_(state["meter"])
         self.epoch, self.step_in_epoch = state["epoch"], state["step"]
         self.seconds, self.history = state["seconds"], list(state["history"])
+
+
+def _refuse_small_batches(data: ImageData, recipe: Recipe, world: World) -> None:
+    images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
+    last = images % recipe.batch_size
+    for size, which in ((min(recipe.batch_size, images), "a batch"), (last, "the last batch of an epoch")):
+        if 0 < size < world.size:
+            raise ValueError(
+                f"batch_size: {which} has {size} images, and each of {world.size} processes needs one; choose another "
+                "batch size, or fewer processes"
+            )
 
 
 @contextlib.contextmanager
