@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import adakd
+import adakd.training.world as world_module
 from adakd import cli
 from adakd.data import load_gratings
 from adakd.training import Trainer, World, choose_precision, join_world
@@ -88,7 +89,7 @@ class TestTwoProcesses:
 
     def test_checkpoints_go_from_one_process_to_two_and_back(self, found):
         first, second, _ = found
-        assert [each["position"] for each in first["resumed"]] == [28, 50, 50]
+        assert [each["position"] for each in first["resumed"]] == [13, 20, 20]
         for resumed in first["resumed"][1:]:
             assert apart(resumed, first["alone to the end"]) < 1e-9
             assert resumed["history"] == [
@@ -193,6 +194,50 @@ class TestBatchNorm:
         x = torch.randn(2, 3, 5, 5)
         assert not torch.equal(twin(x), network.eval()(x))  # the copy reads its own statistics
         assert not normalize_over(World(0, 2), nn.Linear(2, 2))
+
+    @pytest.mark.parametrize(
+        "layer", ["1d", "2d", "cumulative", "without weights", "without running statistics"]
+    )
+    def test_two_equal_halves_are_the_batch_of_both(self, monkeypatch, layer):
+        # As if the other process had the same rows: what it sends is what this one sends.
+        monkeypatch.setattr(world_module, "_rows_of_all", lambda rows, world, count: torch.cat([rows, rows]))
+        monkeypatch.setattr(World, "add", lambda world, tensors: [tensor.mul_(2) for tensor in tensors])
+        options = {
+            "cumulative": {"momentum": None},
+            "without weights": {"affine": False},
+            "without running statistics": {"track_running_stats": False},
+        }.get(layer, {})
+        half, whole = (
+            (nn.BatchNorm1d if layer == "1d" else nn.BatchNorm2d)(4, **options).double() for _ in "ab"
+        )
+        for norm in (half, whole):
+            for offset, parameter in enumerate(norm.parameters()):
+                nn.init.constant_(parameter, 0.5 + offset)
+        normalize_over(World(0, 2), half)
+        for step in range(3):
+            generator = torch.Generator().manual_seed(step)
+            shape = (6, 4) if layer == "1d" else (6, 4, 3, 2)
+            x, g = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in "xg")
+            one, both = x.clone().requires_grad_(), torch.cat([x, x]).requires_grad_()
+            y, expected = half(one), whole(both)
+            y.backward(g)
+            expected.backward(torch.cat([g, g]))
+            torch.testing.assert_close(y, expected[:6])
+            torch.testing.assert_close(one.grad, both.grad[:6])
+        for ours, theirs in zip(half.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(2 * ours.grad, theirs.grad)  # to be added over the processes
+        torch.testing.assert_close(half.state_dict(), whole.state_dict())
+        torch.testing.assert_close(half.eval()(x), whole.eval()(x))
+
+    def test_half_precision_has_statistics_in_single(self, monkeypatch):
+        monkeypatch.setattr(world_module, "_rows_of_all", lambda rows, world, count: torch.cat([rows, rows]))
+        norm = nn.BatchNorm2d(4)
+        normalize_over(World(0, 2), norm)
+        x = (100 + torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(0))).bfloat16()
+        y = norm(x)
+        assert y.dtype == torch.bfloat16
+        expected = nn.BatchNorm2d(4)(torch.cat([x, x]).float())[:8]
+        torch.testing.assert_close(y.float(), expected, rtol=0.01, atol=0.01)
 
     def test_one_with_a_forward_pass_of_its_own_is_refused(self):
         class Activated(nn.BatchNorm2d):

@@ -37,6 +37,7 @@ FP32 = choose_precision("fp32", torch.device("cpu"), 0)
 RECIPE = adakd.get_recipe(
     "demo", epochs=STEPS // 2, batch_size=12, lr=0.003, train_images=23, eval_every=STEPS // 2
 )
+SHORT = dataclasses.replace(RECIPE, epochs=10, eval_every=10)
 
 
 def method_of(name, recipe):
@@ -107,8 +108,8 @@ def state_of(trainer):
     return {"tensors": tensors, "history": history}
 
 
-def trained(method, world, batch_norm=False):
-    trainer, views, teacher = trainer_of(method, world, batch_norm)
+def trained(method, world, batch_norm=False, recipe=RECIPE):
+    trainer, views, teacher = trainer_of(method, world, batch_norm, recipe)
     fit(trainer, views, teacher)
     return state_of(trainer)
 
@@ -128,7 +129,7 @@ class StopAt(Callback):
 
 def trained_to(path, stop, world, method="crd+kd"):
     """Go on from the checkpoint to a step, or to the end."""
-    trainer, views, teacher = trainer_of(method, world)
+    trainer, views, teacher = trainer_of(method, world, recipe=SHORT)
     stopping = StopAt(stop) if stop is not None else None
     with contextlib.suppress(Interrupted):
         fit(
@@ -173,7 +174,7 @@ def main():
     world = World(rank, WORLD, rank)
     found = {
         "methods": {name: trained(name, world) for name in NAMES},
-        "batch norm": trained("simkd+kd", world, batch_norm=True),
+        "batch norm": trained("simkd+kd", world, batch_norm=True, recipe=SHORT),
         "parts": [world.part(count) for count in (2, 5, 12)],
         "any": world.any(rank == 1, False, True),
         "lead": world.lead(lambda: rank),
@@ -191,21 +192,21 @@ def main():
     if rank == 0:
         trained_to(two_from_one, 7, World())
     dist.barrier()
-    found["resumed"] = [trained_to(two_from_one, 28, world)]
+    found["resumed"] = [trained_to(two_from_one, 13, world)]
     if rank == 0:
         found["resumed"].append(trained_to(two_from_one, None, World()))
         one_from_two.unlink(missing_ok=True)
     found["stopped"] = trained_to(folder / "one0.pt", 7 if rank == 1 else 9, world)["position"]
     if rank == 0:
-        trained_to(one_from_two, 28, World())
+        trained_to(one_from_two, 13, World())
     dist.barrier()
     found["resumed"].append(trained_to(folder / "one0.pt", None, world))
     # What one process alone makes of it: each of the two does a half.
     own = NAMES[rank::WORLD]
     found["alone"] = {name: trained(name, World()) for name in own}
     if rank == 0:
-        found["alone with batch norm"] = trained("simkd+kd", World(), batch_norm=True)
-        found["alone to the end"] = trained("crd+kd", World())
+        found["alone with batch norm"] = trained("simkd+kd", World(), batch_norm=True, recipe=SHORT)
+        found["alone to the end"] = trained("crd+kd", World(), recipe=SHORT)
     torch.save(found, folder / f"{rank}.pt")
     # The other one ends: it is noticed at once, and not after the timeout.
     dist.barrier()

@@ -368,7 +368,8 @@ def join_world(device: torch.device, timeout: timedelta = _PATIENCE) -> Iterator
     """Meet the other processes that torchrun has started; one process where it has started none.
 
     On GPUs each process takes the one of its number on its machine (``torch.device("cuda")`` is that one from then on),
-    and tensors go by nccl; on CPUs by gloo. A process group that is there already is used, and left open.
+    and tensors go by nccl; on CPUs by gloo. A process group that is there already is used, and left open; on GPUs it must
+    serve tensors of both kinds (``backend="cpu:gloo,cuda:nccl"``).
 
     Args:
         device: where training happens, "cuda" or "cpu".
