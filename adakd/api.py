@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from . import engine as engines
 from .data import DATASETS, ImageData, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
@@ -208,6 +209,7 @@ def compare(
     should_stop: Callable[[], bool] = never,
     on_epoch: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
     on_failure: Callable[[dict[str, Any], Exception], None] | None = None,
+    engine: engines.Engine | None = None,
     **options: Any,
 ) -> list[Run]:
     """Distill by several methods over several seeds, so that their differences are paired.
@@ -230,6 +232,7 @@ def compare(
         on_epoch: called as any of the runs trains, with which it is (its ``method``, ``method_options`` and ``seed``)
             and with each epoch's row of its history.
         device, should_stop: as for `distill`.
+        engine: where the runs are carried out (see `adakd.engine`); one after the other in this process when left out.
         options: anything else that `distill` takes.
 
     Returns:
@@ -249,6 +252,8 @@ def compare(
     resolved = request.resolved_recipe("student")
     request = replace(request, recipe=resolved, changes={})
     data = data.to(resolve_device(device))
+    if on_epoch is not None and not (engine or engines.Sequential()).here:
+        raise ValueError("on_epoch: is called in this process only; leave it out, or take no other engine")
     total = steps_of(data, resolved) * len(seeds) * len(chosen)
     with step_bar(total, 0, "comparison", show=progress) as bar:
         resources = replace(resources, device=data.device, progress=bar, should_stop=should_stop)
@@ -264,7 +269,9 @@ def compare(
         resources = with_one_teacher(requests, resources)
         ensure_teacher(requests, resources)
         jobs = [plan_student(each, resources) for each in requests]
-        return _all_of(jobs, on_failure)
+        work = _Comparison(requests, resources, jobs, device)
+        with (engine or engines.Sequential()).open(data, should_stop=should_stop) as pool:
+            return work.carried_out(pool, on_failure)
 
 
 def _chosen(
@@ -284,36 +291,98 @@ def _chosen(
     return chosen
 
 
-def _all_of(jobs: Sequence[Job], on_failure: Callable[[dict[str, Any], Exception], None] | None) -> list[Run]:
-    """The finished runs; what nobody is told of errors is raised when the others are done."""
-    done: dict[int, Run] = {}
-    failed: list[Exception] = []
-    should_stop = jobs[0].resources.should_stop
-    for group in _groups(jobs):
-        stopped = None
+class _Comparison:
+    """Runs that are compared, on an engine: a task is a run, or those that share a live teacher."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        resources: Resources,
+        jobs: Sequence[Job],
+        device: str | torch.device | None,
+    ):
+        self.requests, self.resources, self.jobs, self.device = requests, resources, jobs, device
+
+    def part(self, group: Sequence[int]) -> "_Comparison":
+        return _Comparison(
+            [self.requests[i] for i in group], self.resources, [self.jobs[i] for i in group], self.device
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: all but the data set, which lies there already, and what belongs to this one."""
+        requests = [replace(each, data=name_of(each.data), on_epoch=None) for each in self.requests]
+        resources = replace(self.resources, progress=False, should_stop=never)
+        keys = [job.config.key for job in self.jobs]
+        return {"requests": requests, "resources": resources, "jobs": keys, "device": self.device}
+
+    def settled(self, context: engines.Context) -> Sequence[Job]:
+        """The jobs, in the process in which they are carried out."""
+        if context.here:
+            return self.jobs
+        data = context.data_on(resolve_device(self.device))
+        resources = replace(self.resources, device=data.device, should_stop=context.should_stop)
+        jobs = [plan_student(replace(each, data=data), resources) for each in self.requests]
+        for job, key in zip(jobs, self.jobs, strict=True):
+            engines.refuse_other_run(job.config.key, str(key))
+        return jobs
+
+    def carried_out(
+        self, pool: engines.Pool, on_failure: Callable[[dict[str, Any], Exception], None] | None
+    ) -> list[Run]:
+        """The finished runs; what nobody is told of errors is raised when the others are done."""
+        done: dict[int, Run] = {}
+        failed: dict[int, Exception] = {}
+        groups = {self.jobs[group[0]].config.key: group for group in _groups(self.jobs)}
+        tasks = {name: engines.Task(name, _carry_out, (self.part(group),)) for name, group in groups.items()}
+
+        def wanted() -> list[engines.Task]:
+            return list(tasks.values())
+
+        def ended(outcome: engines.Outcome) -> None:
+            group = groups[outcome.task.name]
+            del tasks[outcome.task.name]
+            for i, result in zip(group, outcome.result or [outcome.error] * len(group), strict=True):
+                if isinstance(result, Exception):
+                    failed[i] = result
+                    self._tell(i, result, len(self.jobs) - len(done) - len(failed), on_failure)
+                else:
+                    done[i] = result if isinstance(result, Run) else open_run(result)
+
+        def state() -> str:
+            return f"{len(done)} of {len(self.jobs)} runs are finished, and the others saved"
+
         try:
-            results = carry_out([jobs[i] for i in group])
-        except Interrupted as error:
-            stopped, results = error, []
-        for i, result in zip(group, results, strict=False):
-            if isinstance(result, Run):
-                done[i] = result
-                continue
-            failed.append(result)
-            which = {name: jobs[i].config.describe()[name] for name in ("method", "method_options", "seed")}
-            if on_failure is not None:
-                on_failure(which, result)
-            if left := len(jobs) - len(done) - len(failed):
-                what = f"{which['method']}, seed {which['seed']}"
-                log.warning("%s failed (%s); %d other runs go on", what, result, left)
-        # A run that was in its last step when it was asked to stop has finished instead.
-        if (stopped or should_stop()) and len(done) + len(failed) < len(jobs):
-            raise Interrupted(
-                f"stopped; {len(done)} of {len(jobs)} runs are finished, and the others saved"
-            ) from stopped
-    if failed and on_failure is None:
-        raise failed[0]
-    return [done[i] for i in sorted(done)]
+            engines.work_off(pool, wanted, ended, should_stop=self.resources.should_stop, state=state)
+        except Interrupted as stopped:
+            raise Interrupted(f"stopped; {state()}") from stopped
+        if failed and on_failure is None:
+            raise next(iter(failed.values()))
+        return [done[i] for i in sorted(done)]
+
+    def _tell(
+        self,
+        i: int,
+        error: Exception,
+        left: int,
+        on_failure: Callable[[dict[str, Any], Exception], None] | None,
+    ) -> None:
+        config = self.jobs[i].config.describe()
+        which = {name: config[name] for name in ("method", "method_options", "seed")}
+        if on_failure is not None:
+            on_failure(which, error)
+        if left:
+            log.warning(
+                "%s, seed %d failed (%s); %d other runs go on", which["method"], which["seed"], error, left
+            )
+
+
+def _carry_out(context: engines.Context, work: _Comparison) -> list[Run | Path | Exception]:
+    """Of each run of a task itself, or its folder where it is carried out elsewhere; or the error that ended it."""
+    jobs = work.settled(context)
+    if len(jobs) == 1 and not context.here:  # so that whoever is at it makes it wait, and not fail
+        return [jobs[0]().folder]
+    results = carry_out(jobs)
+    return [each.folder if isinstance(each, Run) and not context.here else each for each in results]
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[int]]:

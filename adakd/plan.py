@@ -28,6 +28,7 @@ from .training.recipe import Recipe, get_recipe, steps_of, student_views
 
 __all__ = [
     "Request",
+    "check_student",
     "ensure_teacher",
     "load_requested_teacher",
     "plan_student",
@@ -123,6 +124,15 @@ def plan_student(request: Request, resources: Resources) -> Job:
         config = replace(config, teacher=teacher.identity)
     student_views(config.data, config.recipe, config.seed)  # refuses a recipe that does not fit the data
     return Job(config, objective, resources, teacher, on_epoch=request.on_epoch)
+
+
+def check_student(request: Request, resources: Resources) -> RunConfig:
+    """What identifies a student's run but for its teacher, which need not be there yet.
+
+    Raises:
+        Exception: what `plan_student` raises, except of the teacher.
+    """
+    return _checked(request, resources, locate=False)[0]
 
 
 def _beyond_logits(objective: nn.Module) -> str | None:
