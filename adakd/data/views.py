@@ -206,9 +206,12 @@ class Views:
         """
         for positions in self.order(epoch).split(batch_size)[start:]:
             labels, index = self.labels[positions], self.index[positions]
-            own = positions if part is None else positions[part(len(positions))]
+            own, own_index = positions, index
+            if part is not None:
+                rows = part(len(positions))
+                own, own_index = positions[rows], index[rows]
             view = self.choose(epoch, own)
-            yield Shown(self.render(own, view), labels, index, self.index[own] * self.count + view)
+            yield Shown(self.render(own, view), labels, index, own_index * self.count + view)
 
 
 def normalization(data: ImageData) -> tuple[Tensor, Tensor]:

@@ -216,7 +216,8 @@ def _one_epoch(
         batches = views.order(epoch)[start * batch_size :].split(batch_size)
         own = torch.cat([positions[world.part(len(positions))] for positions in batches])
         teacher.begin_epoch(views.places(epoch, own))
-    for step, shown in enumerate(views.steps(epoch, batch_size, start, world.part), start):
+    part = world.part if world.size > 1 else None
+    for step, shown in enumerate(views.steps(epoch, batch_size, start, part), start):
         due = [runner for runner in runners if runner.due((epoch, step))]
         if not due:  # whoever was here has failed, and the others are ahead
             if not any(runner.active and runner.trainer.epoch == epoch for runner in runners):
