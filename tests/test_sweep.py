@@ -3,10 +3,13 @@
 import csv
 import dataclasses
 import errno
-import importlib
+import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -26,6 +29,11 @@ import sweeps
 
 ROOT = Path(__file__).parents[1]
 GRIDS = ROOT / "grids"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    "OMP_NUM_THREADS": "1",
+}
 # Runs of each grid: pairs × methods × overrides × seeds, and each student's without a teacher once.
 COUNTS = {"demo": 9, "fig2": 30, "table1": 7 * 13 * 5 + 5 * 5, "table2": 7 * 14 * 5 + 6 * 5, "table4": 7 * 5}
 
@@ -447,3 +455,53 @@ def test_a_full_disk_ends_it_with_one_message_and_it_goes_on(whole, tmp_path):
     assert not (tmp_path / "sweeps" / "tiny" / "sweep.jsonl").exists()
     sweeps.sweep(tmp_path)
     assert sweeps.records_of(tmp_path) == sweeps.records_of(whole)
+
+
+def command(out, engine):
+    """A sweep as a process of its own, whose workers die at each distillation's first checkpoint."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import sweeps; sweeps.main()", out, engine],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["processes", "ray"])
+def test_killed_workers_and_a_killed_command_leave_no_trace(engine, whole, tmp_path):
+    """The process of each distillation dies once, and the command itself at the first record; then it is repeated."""
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed; it has an extra of its own")
+    records = tmp_path / "sweeps" / "tiny" / "sweep.jsonl"
+    first = command(tmp_path, engine)
+    while first.poll() is None and not records.is_file():
+        time.sleep(0.02)
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL
+    second = command(tmp_path, engine)
+    said, errors = second.communicate(timeout=300)
+    assert second.returncode == 0, errors
+    assert json.loads(said.splitlines()[-1]) == {"done": 4, "errors": []}
+    assert len(list(tmp_path.glob("died-*"))) == 2
+    assert sweeps.records_of(tmp_path) == sweeps.records_of(whole)
+    assert not list(tmp_path.rglob("checkpoint.pt"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_started_again(tmp_path):
+    """ADAKD_KILLS=50 kills it fifty times; a few of them are everybody's share."""
+    moments = int(os.environ.get("ADAKD_KILLS", "5"))
+    done = subprocess.run(
+        [sys.executable, "-c", "import sweeps; sweeps.killed()", tmp_path, str(moments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    print(report)
+    assert report["kills"] == moments
+    assert report["different"] == []
