@@ -16,7 +16,21 @@ from . import (
     typography,
 )
 
-PARTS = (api, cite, exercises, figures, hover, live, offline, outside, paths, records, repository, results, typography)
+PARTS = (
+    api,
+    cite,
+    exercises,
+    figures,
+    hover,
+    live,
+    offline,
+    outside,
+    paths,
+    records,
+    repository,
+    results,
+    typography,
+)
 
 
 def setup(app):
