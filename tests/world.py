@@ -67,7 +67,7 @@ def chosen():
     for name in names:
         if reads_more_than_rows(name):
             first.setdefault(tuple(parts_of(name)), name)
-    plain = ["kd", "zkd+mlt", "catkd"]
+    plain = ["zkd+mlt", "catkd"]
     return [*plain, *(name for name in first.values() if not name.startswith("z") and name != "dkd+ctkd")]
 
 
