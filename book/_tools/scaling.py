@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "book" / "scaling_table.md"
 GRIDS = ("table1", "table2", "table4", "fig2")
 GPUS = ("T4", "H100")
+CLUSTER = 8  # H100s, which divide the hours at best
 
 
 def row(name):
@@ -28,6 +29,7 @@ def row(name):
         f"{found.steps / 1e6:.1f}",
         "along" if live(grid) else f"kept, {size(found.caches)}",
         *(hours(found.hours[gpu]) for gpu in GPUS),
+        hours(found.hours["H100"] / CLUSTER),
         size(found.weights),
     ]
     return f"| {' | '.join(cells)} |"
@@ -35,7 +37,7 @@ def row(name):
 
 def table():
     """The content of the file."""
-    titles = ("grid", "runs", "teachers", "million steps of students", "teachers run", *GPUS, "weights")
+    titles = ("grid", "runs", "teachers", "million steps of students", "teachers run", *GPUS, f"{CLUSTER} × H100", "weights")
     rule = ["---", *["---:"] * (len(titles) - 1)]
     rows = [f"| {' | '.join(titles)} |", f"|{'|'.join(rule)}|", *map(row, GRIDS)]
     return "\n".join(rows) + "\n"
