@@ -37,7 +37,16 @@ def row(name):
 
 def table():
     """The content of the file."""
-    titles = ("grid", "runs", "teachers", "million steps of students", "teachers run", *GPUS, f"{CLUSTER} × H100", "weights")
+    titles = (
+        "grid",
+        "runs",
+        "teachers",
+        "million steps of students",
+        "teachers run",
+        *GPUS,
+        f"{CLUSTER} × H100",
+        "weights",
+    )
     rule = ["---", *["---:"] * (len(titles) - 1)]
     rows = [f"| {' | '.join(titles)} |", f"|{'|'.join(rule)}|", *map(row, GRIDS)]
     return "\n".join(rows) + "\n"
