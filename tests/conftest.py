@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from types import SimpleNamespace
 
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
@@ -28,9 +29,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 SLOW_FIXTURES = {"demo", "book", "good", "refused"}
 
 
+# All of the library computes with torch 2.4, the lowest that pyproject.toml takes. Its compiler cannot follow a changed
+# named tuple, so that there a loss is several graphs.
+ONE_GRAPH = not torch.__version__.startswith("2.4.")
+
+
 def pytest_collection_modifyitems(items):
     """`pytest -m "not slow"` answers in about a minute; files with something slow in them go first, for workers of `-n`."""
     for item in items:
+        if "one_graph" in item.name and not ONE_GRAPH:
+            item.add_marker(pytest.mark.skip(reason="torch 2.4 makes several graphs of a loss"))
         if not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
