@@ -22,7 +22,7 @@ def plain(node):
     for text in node.findall(nodes.Text):
         if isinstance(text.parent, nodes.math):
             text = re.sub(
-                r"\\([a-z]+)\s?", lambda found: LETTERS.get(found[1], ""), re.sub(r"\\[,;!]|[{}$]", "", text)
+                r"\\([a-z]+)", lambda found: LETTERS.get(found[1], ""), re.sub(r"\\[,;!]|[{}$]", "", text)
             )
         elif isinstance(text.parent, nodes.raw):
             text = re.sub(r"<[^>]+>", "", text)
