@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .data import DATASETS, ImageData, name_of, resolve_data
+from .data import Dataset, is_named, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
@@ -28,6 +28,7 @@ from .plan import (
     named_method,
     plan_student,
     plan_teacher,
+    refuse_other_kind,
     split_options,
     with_one_teacher,
 )
@@ -48,7 +49,7 @@ log = logging.getLogger("adakd")
 
 def train_teacher(
     model: str | nn.Module | Callable[..., nn.Module] | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
     *,
@@ -70,8 +71,8 @@ def train_teacher(
 
     Args:
         model: a name of `adakd.models.MODELS`; the data set's usual teacher when left out.
-        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
-        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
+        recipe: "paper", "quick", "demo" or "language"; the data set's usual one when left out.
         seed: of weights, order and views.
         out: folder under which the run gets its own.
         device: "cuda", "cpu" or "auto".
@@ -107,7 +108,7 @@ def distill(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
     method: str | nn.Module = "zkd+mlt",
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
     *,
@@ -137,8 +138,8 @@ def distill(
             embedded set it is trained first where there is none). The data set's usual teacher when left out.
         student: a name of `adakd.models.MODELS`; the data set's usual student when left out.
         method: a name of `adakd.METHODS` or ``<row>+<rule>``.
-        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
-        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
+        recipe: "paper", "quick", "demo" or "language"; the data set's usual one when left out.
         seed: of weights, transfer set, order and views.
         teacher_weights: file of published weights (.safetensors, .pth, .pt, .tar) for the model named by `teacher`.
         method_options: overrides for `adakd.create_method`, e.g. ``{"kd_weight": 18}``.
@@ -193,7 +194,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2),
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     *,
     root: str | os.PathLike[str] | None = None,
@@ -323,7 +324,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
 
 def cache_teacher(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     seeds: Sequence[int] = (0,),
     *,
@@ -376,7 +377,7 @@ def cache_teacher(
 
 def fit(
     model: nn.Module,
-    data: ImageData,
+    data: Dataset,
     recipe: Recipe,
     criterion: nn.Module,
     *,
@@ -451,7 +452,7 @@ def fit(
 
 
 def _source(
-    teacher: nn.Module | ViewCache | TeacherSource | None, trainer: Trainer, data: ImageData, views: int
+    teacher: nn.Module | ViewCache | TeacherSource | None, trainer: Trainer, data: Dataset, views: int
 ) -> TeacherSource | None:
     """Where the steps get the teacher's outputs from, whatever it was given as."""
     if isinstance(teacher, ViewCache):
@@ -470,7 +471,7 @@ def _source(
 def evaluate(
     run: str | os.PathLike[str] | Run,
     *,
-    data: ImageData | None = None,
+    data: str | Dataset | None = None,
     network: str | nn.Module | Callable[..., nn.Module] | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
@@ -480,7 +481,7 @@ def evaluate(
 
     Args:
         run: a `Run` or its folder.
-        data: the run's own `ImageData`, where it was no data set by name.
+        data: the run's own data set, where it has none of the names that `load_data` knows; a text as "text:PATH".
         network: what the run was made with, where that was no name: a module, or a factory. Left out for a `Run` of
             this process.
         device: "cuda", "cpu" or "auto".
@@ -494,18 +495,18 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
-    data = (_data_of(run, root) if data is None else data).to(device)
+    data = (_data_of(run, root) if data is None else resolve_data(data, root)).to(device)
     refuse_other_data(run, data, "network")
     model = channels_last(run.model(network), device)
     parameters = sum(p.numel() for p in model.parameters())
-    chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
+    chosen = choose_precision(precision or record["config"]["precision"], device, parameters, data.reads)
     return evaluate_model(model, data, chosen)
 
 
-def _data_of(run: Run, root: str | os.PathLike[str] | None) -> ImageData:
+def _data_of(run: Run, root: str | os.PathLike[str] | None) -> Any:
     """The data set of a run, by its name."""
     record = run.record["data"]
-    if record["name"] not in DATASETS:
+    if not is_named(record["name"]):
         raise ValueError(
             f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...)"
         )
@@ -515,7 +516,7 @@ def _data_of(run: Run, root: str | os.PathLike[str] | None) -> ImageData:
 def evaluate_weights(
     weights: str | os.PathLike[str],
     model: str,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     *,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -527,7 +528,7 @@ def evaluate_weights(
     Args:
         weights: published weights (.safetensors, .pth, .pt, .tar).
         model: the name of their network, of `adakd.models.MODELS`.
-        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
         device: "cuda", "cpu" or "auto".
         precision: "auto", "fp32", "bf16" or "fp16".
         root: folder of the downloaded data.
@@ -541,6 +542,7 @@ def evaluate_weights(
     name_of(data)
     device = resolve_device(device)
     data = resolve_data(data, root, official).to(device)
+    refuse_other_kind(chosen_network, data)
     network = loaded_model(chosen_network, data.num_classes, data.channels, Path(weights)).eval()
-    chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()))
+    chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()), data.reads)
     return evaluate_model(channels_last(network, device), data, chosen)

@@ -27,7 +27,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..data import ImageData, name_of, resolve_data, usual
+from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
 from ..objective import LogitObjective
@@ -82,15 +82,16 @@ def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Te
 
     Args:
         criterion: of a method that has a divergence.
-        student, teacher: raw logits (B, K).
-        target: labels (B,).
+        student, teacher: raw logits (…, K).
+        target: labels (…).
 
     Raises:
         ValueError: if the method has no distillation term.
     """
     if criterion.divergence is None:
         raise ValueError("push: this method has no distillation term")
-    student = student.detach().requires_grad_()
+    student = student.detach().flatten(0, -2).requires_grad_()
+    teacher, target = teacher.flatten(0, -2), target.flatten()
     (gradient,) = torch.autograd.grad(criterion(student, teacher, target).kd * len(student), student)
     return gradient.norm(dim=1).square().mean().sqrt().item()
 
@@ -177,7 +178,7 @@ class _Work:
 
     def __init__(self, study: Study, request: Request, resources: Resources, folder: Path):
         self.study, self.request, self.resources, self.folder = study, request, resources, folder
-        assert isinstance(request.data, ImageData)
+        assert not isinstance(request.data, str)
         assert isinstance(request.recipe, Recipe)  # both resolved
         self.data, self.recipe = request.data, request.recipe
         self.jobs: dict[_Task, Job] = {}
@@ -341,7 +342,7 @@ def run_study(
     folder: str | os.PathLike[str],
     teacher: str | os.PathLike[str] | Run | None = None,
     student: str | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     *,
     out: str | os.PathLike[str] = "runs",
@@ -383,13 +384,13 @@ def run_study(
     folder = Path(folder)
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
     request, resources = split_options({**options, "out": out})
-    name = name_of(data)
+    name_of(data)
     data = resolve_data(data, root, official, bool(progress))
     device = resolve_device(device)
     request = replace(
         request,
         data=data,
-        student=network_of(student or usual(name).student),
+        student=network_of(student or usual(data).student),
         teacher=teacher,
         recipe=recipe,
         changes=changes,

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data import ImageData, Views
+from ..data import Dataset, ExampleViews
 from ..signals import logits_of_output
 from .files import read_json, remove_leftovers, write_json
 from .precision import Precision
@@ -62,7 +62,7 @@ class ViewCache:
         self.identity = identity
         self.views = identity["views"]
         places = identity["images"] * self.views
-        self.shape = (places, identity["classes"])
+        self.shape = (places, *identity.get("rows", ()), identity["classes"])
         self.dtype = np.dtype(DTYPES[identity["dtype"]])
         self._paths = folder / f"logits.{identity['dtype']}", folder / _CHECKS, folder / _FILLED
         try:
@@ -120,7 +120,7 @@ class ViewCache:
         return places[torch.from_numpy(~self._holds(places.numpy()))]
 
     def read(self, places: Tensor) -> Tensor:
-        """Logits (n, K) of filled places (n,), as they are kept, on the device of `places`.
+        """Logits (n, K), of text (n, T, K), of filled places (n,), as they are kept, on the device of `places`.
 
         Raises:
             CacheError: if one of them was never filled, or is not what was written there.
@@ -147,7 +147,12 @@ class ViewCache:
         return torch.from_numpy(rows).to(places.device)
 
     def fill(
-        self, teacher: nn.Module, views: Views, places: Tensor, precision: Precision, progress: bool = True
+        self,
+        teacher: nn.Module,
+        views: ExampleViews,
+        places: Tensor,
+        precision: Precision,
+        progress: bool = True,
     ) -> int:
         """Ask the teacher about those of `places` that are missing; returns how many these were.
 
@@ -164,7 +169,7 @@ class ViewCache:
         """
         with self._locked(), self._writing() as write:
             todo = self.missing(places)
-            device = views.images.device
+            device = views.index.device
             hidden = not (progress and len(todo))
             with tqdm(total=len(todo), desc="teacher's views", unit="view", disable=hidden, leave=False) as bar:
                 for part in todo.split(_FILL_BATCH) if len(todo) else ():
@@ -222,13 +227,13 @@ class ViewCache:
             for file in (logits_file, checks_file, filled_file):
                 os.close(file)
 
-    def refuse_other(self, data: ImageData, views: int) -> None:
+    def refuse_other(self, data: Dataset, views: int) -> None:
         """Raises ValueError unless this is a cache for so many views of these training images."""
         mine = self.identity["data_sha256"], self.views, self.identity["classes"]
         if mine != (data.checksum, views, data.num_classes):
             raise ValueError(f"teacher: {self!r} is of other data than {data.name} with {views} views an image")
 
-    def verify(self, teacher: nn.Module, views: Views, places: Tensor, precision: Precision) -> None:
+    def verify(self, teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> None:
         """Ask the live teacher about some of these filled places again.
 
         Raises:
@@ -272,7 +277,7 @@ def _reserve(path: Path, size: int) -> None:
 
 
 @torch.no_grad()
-def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision) -> Tensor:
+def _ask(teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> Tensor:
     """The teacher's logits of at most `_FILL_BATCH` views, as they come in a batch of just that size."""
     padding = places[-1:].expand(_FILL_BATCH - len(places))
     images = views.at(torch.cat([places, padding]))
@@ -280,7 +285,7 @@ def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision)
         return logits_of_output(teacher(images))[: len(places)]
 
 
-def fits(data: ImageData, views: int, dtype: str) -> bool:
+def fits(data: Dataset, views: int, dtype: str) -> bool:
     """Whether the logits of so many views of each training image stay below 8 GiB.
 
     Raises:
@@ -288,12 +293,12 @@ def fits(data: ImageData, views: int, dtype: str) -> bool:
     """
     if dtype not in DTYPES:
         raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {dtype!r}")
-    return np.dtype(DTYPES[dtype]).itemsize * len(data.train) * views * data.num_classes <= LARGEST
+    return np.dtype(DTYPES[dtype]).itemsize * len(data.train) * views * math.prod(data.logits_shape) <= LARGEST
 
 
 def open_cache(
     out: str | os.PathLike[str],
-    data: ImageData,
+    data: Dataset,
     teacher: dict[str, Any],
     precision: Precision,
     views: int,
@@ -319,11 +324,9 @@ def open_cache(
         "data_sha256": data.checksum,
         "images": len(data.train),
         "views": views,
-        "padding": data.padding,
-        "flip": data.flip,
-        "mean": list(data.mean),
-        "std": list(data.std),
+        **data.describe_views(),
         "classes": data.num_classes,
+        **({"rows": list(data.logits_shape[:-1])} if len(data.logits_shape) > 1 else {}),
         "precision": precision.name,
         "dtype": dtype,
     }

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data import Views
+from ..data import ExampleViews
 from ..signals import Batch, Signals
 from .resume import Checkpoint
 from .trainer import DivergedError, Trainer
@@ -43,10 +43,10 @@ class TeacherSource(Protocol):
     """Where the steps of a loop get the teacher's outputs from."""
 
     def begin_epoch(self, slots: Tensor) -> None:
-        """Told which views the rest of the epoch shows, (n,) as in `Views.places`: to read them all at once."""
+        """Told which views the rest of the epoch shows, (n,) as in `ExampleViews.places`: to read them all at once."""
 
     def signals(self, images: Tensor, slots: Tensor) -> Signals:
-        """The teacher's outputs for one step: images (B, C, H, W), which are the views (B,)."""
+        """The teacher's outputs for one step: images (B, C, H, W), or tokens, which are the views (B,)."""
 
 
 class Callback:
@@ -119,7 +119,7 @@ class Runner:
 
 def fit(
     trainer: Trainer,
-    views: Views,
+    views: ExampleViews,
     teacher: TeacherSource | None = None,
     *,
     checkpoint: Checkpoint | None = None,
@@ -161,7 +161,7 @@ def fit(
 
 def lockstep(
     runners: Sequence[Runner],
-    views: Views,
+    views: ExampleViews,
     teacher: TeacherSource | None = None,
     *,
     should_stop: Callable[[], bool] = never,
@@ -193,7 +193,7 @@ def lockstep(
 
 def _one_epoch(
     runners: Sequence[Runner],
-    views: Views,
+    views: ExampleViews,
     teacher: TeacherSource | None,
     first: Trainer,
     should_stop: Callable[[], bool],

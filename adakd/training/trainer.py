@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageData, eval_batches
+from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
 from ..objective import Terms
@@ -19,7 +19,7 @@ from .capture import Captured
 from .precision import Precision
 from .recipe import Recipe, steps_of, validation_split
 
-__all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model"]
+__all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model", "measure_model"]
 
 
 class DivergedError(FloatingPointError):
@@ -45,12 +45,12 @@ class Meter:
         rule_gradient: Tensor | None = None,
     ) -> None:
         """Add the means of one batch."""
-        size = len(labels)
+        size = labels.numel()
         tau = correlation = torch.zeros((), device=logits.device)
         if terms.temperature is not None and teacher_logits is not None:
             tau = terms.temperature.teacher.mean()
             correlation = pearson(logits.float(), teacher_logits.float()).mean()  # bf16 has two digits
-        correct = (logits.argmax(dim=1) == labels).float().mean()
+        correct = (logits.argmax(dim=-1) == labels).float().mean()
         gradient = torch.zeros_like(tau) if rule_gradient is None else rule_gradient
         means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation, gradient]).double()
         self.sums[0] += size
@@ -71,19 +71,25 @@ class Meter:
         }
 
 
+def evaluate_model(model: nn.Module, data: Dataset, precision: Precision) -> float:
+    """Top-1 accuracy on the test split, in percent; of text, of the next token."""
+    return measure_model(model, data, precision)["accuracy"]
+
+
 @torch.no_grad()
-def evaluate_model(model: nn.Module, data: ImageData, precision: Precision) -> float:
-    """Top-1 accuracy on the test split, in percent."""
+def measure_model(model: nn.Module, data: Dataset, precision: Precision) -> dict[str, float]:
+    """All that the data measure on their test split: ``accuracy``, and of text ``nats`` a token (`TokenData.measure`)."""
+
+    def answer(inputs: Tensor) -> Tensor:
+        with precision.autocast(data.device):
+            return logits_of_output(model(inputs))
+
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=data.device)
-    for images, labels in eval_batches(data):
-        with precision.autocast(data.device):
-            logits = logits_of_output(model(images))
-        correct += (logits.argmax(dim=1) == labels).sum()
+    found = data.measure(answer)
     for module, training in modes.items():  # a part of a teacher stays in evaluation mode
         module.training = training
-    return 100.0 * correct.item() / len(data.test)
+    return found
 
 
 class Trainer:
@@ -122,7 +128,7 @@ class Trainer:
         student: nn.Module,
         objective: nn.Module,
         recipe: Recipe,
-        data: ImageData,
+        data: Dataset,
         precision: Precision,
         capture: bool = False,
         *,
@@ -143,9 +149,9 @@ class Trainer:
             self.deployed = made.deploy(self.student, channels_last(teacher, self.device))
         self.steps = steps_of(data, recipe) // recipe.epochs
         """Steps of an epoch."""
-        self.tests = {"test_accuracy": data}
+        self.tests = {"test": data}
         if (validation := validation_split(data, recipe)) is not None:
-            self.tests["validation_accuracy"] = validation
+            self.tests["validation"] = validation
         self.learned = list(objective.parameters())
         self.optimizer = recipe.optimizer([*student.parameters(), *self.learned])
         self.scheduler = recipe.scheduler(self.optimizer, self.steps)
@@ -200,7 +206,7 @@ class Trainer:
         """One update of the student.
 
         Args:
-            images: (B, C, H, W), normalized.
+            images: (B, C, H, W), normalized; or tokens (B, T).
             teacher: outputs for the same images; None where the objective needs no teacher.
             batch: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
                 the device), positions of the images, and the epoch.
@@ -267,8 +273,9 @@ class Trainer:
         if self.deployed is not self.student:
             del row["train_accuracy"]  # of a classifier that is not kept, and perhaps not trained
         if self.measures:
-            for name, data in self.tests.items():
-                row[name] = evaluate_model(self.deployed, data, self.precision)
+            for split, data in self.tests.items():
+                found = measure_model(self.deployed, data, self.precision)
+                row |= {f"{split}_{name}": value for name, value in found.items()}
         self.history.append(row)
         self.meter.sums.zero_()
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
