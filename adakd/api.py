@@ -40,9 +40,18 @@ from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
-from .training.trainer import Trainer, evaluate_model
+from .training.trainer import Trainer, evaluate_model, measure_model
 
-__all__ = ["cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"]
+__all__ = [
+    "cache_teacher",
+    "compare",
+    "distill",
+    "evaluate",
+    "evaluate_weights",
+    "fit",
+    "measurements",
+    "train_teacher",
+]
 
 log = logging.getLogger("adakd")
 
@@ -477,7 +486,8 @@ def evaluate(
     precision: str | None = None,
     root: str | os.PathLike[str] | None = None,
 ) -> float:
-    """Measure a finished run's network on the test split again; returns top-1 accuracy in percent.
+    """Measure a finished run's network on the test split again; returns top-1 accuracy in percent (of text, of the next
+    token; `measurements` has the nats too).
 
     Args:
         run: a `Run` or its folder.
@@ -492,6 +502,25 @@ def evaluate(
         FileNotFoundError: if the folder holds no finished run.
         DataError, WeightsError: if data or weights are missing or damaged.
     """
+    return measurements(run, data=data, network=network, device=device, precision=precision, root=root)[
+        "accuracy"
+    ]
+
+
+def measurements(
+    run: str | os.PathLike[str] | Run,
+    *,
+    data: str | Dataset | None = None,
+    network: str | nn.Module | Callable[..., nn.Module] | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> dict[str, float]:
+    """All that is measured of a finished run's network on the test split, again.
+
+    ``accuracy`` in percent; of text ``nats`` a token, and ``kl_to_truth`` where the source is known (`TokenData.measure`).
+    Arguments and errors are those of `evaluate`.
+    """
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
@@ -500,7 +529,7 @@ def evaluate(
     model = channels_last(run.model(network), device)
     parameters = sum(p.numel() for p in model.parameters())
     chosen = choose_precision(precision or record["config"]["precision"], device, parameters, data.reads)
-    return evaluate_model(model, data, chosen)
+    return measure_model(model, data, chosen)
 
 
 def _data_of(run: Run, root: str | os.PathLike[str] | None) -> Any:
@@ -508,7 +537,8 @@ def _data_of(run: Run, root: str | os.PathLike[str] | None) -> Any:
     record = run.record["data"]
     if not is_named(record["name"]):
         raise ValueError(
-            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...)"
+            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...), "
+            "or --data text:PATH"
         )
     return resolve_data(record["name"], root, official=record["official"])
 

@@ -5,8 +5,8 @@ Each method runs over the same seeds
 * at its **published** weights;
 * at **matched** weights: the gradient of the distillation term by the student's logits is, before the first step, as
   long as that of a reference method at its published weight;
-* at **chosen** weights: of a few multiples of the matched weight, the one with the best accuracy on validation images
-  that no run trains on; the same small budget for every method.
+* at **chosen** weights: of a few multiples of the matched weight, the one with the best accuracy (on text, the fewest
+  nats) on validation images that no run trains on; the same small budget for every method.
 
 The study is a folder of records. Whatever stands there is done; so a study can be stopped at any moment, go on on
 another machine, and be worked on by several processes at once: start the same command again, in as many terminals as
@@ -44,6 +44,7 @@ from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import Interrupted, never, step_bar
 from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
+from .measures import measures_of
 from .records import append_record, read_records
 
 __all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
@@ -220,7 +221,7 @@ class _Work:
     def choices(
         self, matched: dict[str, float], done: dict[str, dict[str, Any]], failed: set[str]
     ) -> dict[str, dict[str, Any]]:
-        """Of each method whose grid is complete: every weight's validation accuracy, and the best weight.
+        """Of each method whose grid is complete: every weight's accuracy by validation (of text, nats), and the best weight.
 
         A weight at which training diverged is not chosen, and a method of which all did has no chosen weight.
         """
@@ -230,14 +231,14 @@ class _Work:
                 weight: self.job(task).config.key for weight, task in self.grid(method, matched[method]).items()
             }
             if all(key in done or key in failed for key in keys.values()):
-                accuracy = {
-                    weight: done[key]["result"]["validation"] for weight, key in keys.items() if key in done
-                }
-                if not accuracy:
+                finished = {weight: done[key] for weight, key in keys.items() if key in done}
+                if not finished:
                     continue
+                measure = measures_of(next(iter(finished.values())))[0]
+                value = {weight: run["result"][measure.validation] for weight, run in finished.items()}
                 # Of equals the smallest weight: the least that does as well.
-                best = min(accuracy, key=lambda weight: (-accuracy[weight], weight))
-                grid = [{"kd_weight": weight, "validation": accuracy[weight]} for weight in accuracy]
+                best = min((-measure.sign * value[weight], weight) for weight in value)[1]
+                grid = [{"kd_weight": weight, measure.validation: value[weight]} for weight in value]
                 found[method] = {"kd_weight": best, "grid": grid}
         return found
 

@@ -339,5 +339,8 @@ def _summary(trainer: Trainer) -> dict[str, str]:
     shown = {"epoch": f"{history[-1]['epoch']}/{trainer.recipe.epochs}"}
     if "train_accuracy" in history[-1]:
         shown["train"] = f"{history[-1]['train_accuracy']:.1f}%"
-    measured = [row["test_accuracy"] for row in history if "test_accuracy" in row]
-    return {**shown, "test": f"{measured[-1]:.1f}%"} if measured else shown
+    if measured := [row for row in history if "test_accuracy" in row]:
+        shown["test"] = f"{measured[-1]['test_accuracy']:.1f}%"
+        if "test_nats" in measured[-1]:
+            shown["nats"] = f"{measured[-1]['test_nats']:.3f}"
+    return shown
