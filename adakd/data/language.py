@@ -28,6 +28,7 @@ _KIND, _COUNT, _FOLLOWER, _WEIGHT, _TEXT = 21, 22, 23, 24, 25
 
 PLAUSIBLE = (1, 2, 4, 8, 16, 32)
 WINDOW = 32
+TRAIN_WORDS, TEST_WORDS = 2**18, 2**14
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,8 @@ def load_sentences(
     kinds: int = Language.kinds,
     noise: float = Language.noise,
     seed: int = Language.seed,
-    train_words: int = 2**17,
-    test_words: int = 2**14,
+    train_words: int = TRAIN_WORDS,
+    test_words: int = TEST_WORDS,
     window: int = WINDOW,
 ) -> TokenData:
     """Generate the embedded text: sentences of a known language (`Language`), the same on every machine, in a second.
@@ -235,7 +236,8 @@ def load_sentences(
     if counts != PLAUSIBLE:
         name += "-" + "-".join(map(str, counts[:8]))
     settings = (words, counts[8:], kinds, noise, seed, train_words, test_words, window)
-    if settings != (64, (), 4, 0.05, 0, 2**17, 2**14, WINDOW):
+    usual = (Language.words, (), Language.kinds, Language.noise, Language.seed, TRAIN_WORDS, TEST_WORDS, WINDOW)
+    if settings != usual:
         name += f"-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
     train, test = (language.generate(count, part) for count, part in ((train_words, 1), (test_words, 2)))
     return TokenData(

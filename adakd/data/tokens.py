@@ -92,7 +92,7 @@ class TokenData:
 
     reads: ClassVar[str] = "tokens"
     channels: ClassVar[int] = 1
-    usual: ClassVar[Usual] = Usual("transformer2x128", "gru64", "language")
+    usual: ClassVar[Usual] = Usual("gru256", "gru64", "language")
 
     name: str
     """Letters, digits and ``._+-``: results lie in a folder of this name."""
