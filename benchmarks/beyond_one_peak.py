@@ -2,6 +2,7 @@
 
     python benchmarks/beyond_one_peak.py teacher book/records/language
     python benchmarks/beyond_one_peak.py methods book/records/language
+    python benchmarks/beyond_one_peak.py gentle book/records/language
     python benchmarks/beyond_one_peak.py direction book/records/language
 
 The data are `sentences`, generated; teacher and student are their usual ones, and so is the recipe: the teacher reads all
@@ -13,6 +14,8 @@ teacher: its record, with the truth's distance after every few epochs, and its w
 methods: METHODS and two constants, at the mean temperature that maximum logit chooses at the start, raw and standardized;
     at published and at matched weights. Matched: 0.1 on the labels, and on the teacher so much that the gradient by the
     student's logits is at the start as long as that of `zkd` as published; as in the study of chapter 11.
+gentle: the same methods, matched to `kd` as published instead. At the start a student's logits are all but equal, so what
+    standardizes them has a long gradient, and weights that are matched to it leave next to nothing to the labels.
 direction: KL and its reverse × τ, at matched weights too.
 
 A run takes a few seconds of one core.
@@ -94,27 +97,33 @@ class Evidence:
         known = {"num_classes": self.data.num_classes, "epochs": self.recipe.epochs, "seed": 0}
         return create_method(method, **fill_options(method, options, **known))
 
-    @cached_property
-    def pull(self) -> float:
+    def pull(self, reference: str = REFERENCE) -> float:
         """Length of the reference's gradient at its published weight."""
-        return push(self.criterion(REFERENCE), *self.start) * get_method(REFERENCE).kd_weight
+        return push(self.criterion(reference), *self.start) * get_method(reference).kd_weight
 
-    def matched(self, method: str, **options: float) -> dict[str, float]:
-        weight = three_digits(self.pull / push(self.criterion(method, **options), *self.start))
+    def matched(self, method: str, to: str = REFERENCE, **options: float) -> dict[str, float]:
+        weight = three_digits(self.pull(to) / push(self.criterion(method, **options), *self.start))
         return {"ce_weight": CE_WEIGHT, "kd_weight": weight}
 
     def mean_temperature(self, method: str) -> float:
         """Of the teacher's side, over the rows at the start."""
         return three_digits(self.criterion(method)(*self.start, epoch=1).temperature.teacher.mean().item())
 
+    @cached_property
+    def means(self) -> dict[str, float]:
+        return {name: self.mean_temperature(name) for name in ("kd+mlt", "zkd+mlt")}
+
+    @property
+    def chosen(self) -> list[tuple[str, dict[str, float]]]:
+        """The methods, and the constants at the means."""
+        constants = [(name.removesuffix("+mlt"), {"tau": tau}) for name, tau in self.means.items()]
+        return [*((name, {}) for name in METHODS), *constants]
+
     # ---- experiments: each says the runs that it wants, and its plan ----
 
     def methods(self) -> tuple[list[Wanted], dict[str, Any]]:
-        means = {name: self.mean_temperature(name) for name in ("kd+mlt", "zkd+mlt")}
-        chosen = [(name, {}) for name in METHODS]
-        chosen += [(name.removesuffix("+mlt"), {"tau": tau}) for name, tau in means.items()]
         settings = []
-        for method, options in chosen:
+        for method, options in self.chosen:
             row = get_method(method)
             published = {"ce_weight": row.ce_weight, "kd_weight": row.kd_weight}
             settings.append({"method": method, **options, "weighting": "published", **published})
@@ -122,7 +131,15 @@ class Evidence:
                 settings.append(
                     {"method": method, **options, "weighting": "matched", **self.matched(method, **options)}
                 )
-        return self.rows(settings), {"mean_temperatures": means, "settings": settings}
+        return self.rows(settings), {"mean_temperatures": self.means, "settings": settings}
+
+    def gentle(self) -> tuple[list[Wanted], dict[str, Any]]:
+        settings = [
+            {"method": method, **options, "weighting": "gentle", **self.matched(method, "kd", **options)}
+            for method, options in self.chosen
+            if get_method(method).needs_teacher
+        ]
+        return self.rows(settings), {"reference": "kd", "mean_temperatures": self.means, "settings": settings}
 
     def direction(self) -> tuple[list[Wanted], dict[str, Any]]:
         """At matched length, what is left of the temperature is the direction of the gradient."""
@@ -167,7 +184,12 @@ class Evidence:
             self.teacher()
             return
         rows, plan = getattr(self, experiment)()
-        about = {"experiment": experiment, "seeds": list(SEEDS), "pull": self.pull, **plan}
+        about = {
+            "experiment": experiment,
+            "seeds": list(SEEDS),
+            "pull": self.pull(plan.get("reference", REFERENCE)),
+            **plan,
+        }
         head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
         if not (self.records / f"{experiment}.json").is_file():
             write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
@@ -205,7 +227,7 @@ class Evidence:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("teacher", "methods", "direction"))
+    parser.add_argument("experiment", choices=("teacher", "methods", "gentle", "direction"))
     parser.add_argument("records", type=Path, help="folder of the records")
     parser.add_argument("--out", type=Path, default=Path("runs/language"), help="folder of the runs themselves")
     arguments = parser.parse_args()

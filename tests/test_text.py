@@ -125,6 +125,7 @@ def test_a_language_and_its_text_are_the_same_everywhere():
         ({"plausible": 2.5}, "plausible: expected one or several"),
         ({"words": 2}, "words: expected an integer from 3"),
         ({"kinds": 0}, "kinds: expected an integer from 1"),
+        ({"words": 512, "kinds": 16}, "words · kinds of at most 4096"),
         ({"noise": 0.0}, "noise: expected a number between 0 and 1"),
     ],
 )

@@ -241,7 +241,7 @@ def add_training(
         "--train-images",
         type=images,
         metavar="N",
-        help="train on N images, the classes in equal parts, or on all",
+        help="train on N images (of text, passages), the classes in equal parts, or on all",
     )
     length.add_argument(
         "--views",

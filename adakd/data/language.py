@@ -29,6 +29,7 @@ _KIND, _COUNT, _FOLLOWER, _WEIGHT, _TEXT = 21, 22, 23, 24, 25
 PLAUSIBLE = (1, 2, 4, 8, 16, 32)
 WINDOW = 32
 TRAIN_WORDS, TEST_WORDS = 2**18, 2**14
+_MOST = 4096  # contexts: their table has a row each, and the stationary distribution an equation
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,15 @@ class Language:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("words", 3, 4096), ("kinds", 1, self.words), ("seed", 0, 2**63 - 1)):
+        for name, low, high in (("words", 3, _MOST), ("kinds", 1, self.words), ("seed", 0, 2**63 - 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{name}: expected an integer from {low} to {high}, got {brief(value)}")
+        if self.words * self.kinds > _MOST:
+            raise ValueError(
+                f"kinds: expected words · kinds of at most {_MOST}, for so many contexts there are, "
+                f"got {self.words} · {self.kinds}"
+            )
         counts = (self.plausible,) if isinstance(self.plausible, int) else self.plausible
         whole = isinstance(counts, Sequence) and all(type(count) is int for count in counts)
         if not whole or not counts or not 1 <= min(counts) <= max(counts) <= self.words:

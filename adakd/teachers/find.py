@@ -127,7 +127,7 @@ class Teacher:
             if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / labels):
                 log.warning(
                     "teacher %s knows %.2f %% of the test %s of %s, no more than by guessing (%.2f %%): are its "
-                    "classes in another order, or its pixels scaled otherwise?",
+                    "classes in another order, or its inputs coded otherwise?",
                     *(fields["model"], accuracy, data.reads, data.name, 100 * chance),
                 )
         return fields
