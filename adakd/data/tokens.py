@@ -2,7 +2,7 @@
 
 The stream of tokens is cut into passages of 2T tokens, and a view of a passage is a window of T: there are T of them, by
 where it begins, and the labels of a window are the tokens that follow each of its own, in the same passage still. So
-passages share nothing: what is held out is seen by nobody, and a window is a pure function of (seed, epoch, passage).
+passages share nothing: what is held out is in no other window, and a window is a pure function of (seed, epoch, passage).
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class Truth(Protocol):
 
 @dataclass(frozen=True)
 class TokenData:
-    """Text in two splits: a network reads a window of T tokens and says at each what comes next.
+    """Text in two splits: a network reads a window of T tokens and predicts at each what comes next.
 
     Your own needs a name, two streams of one window, and what its tokens are called:
 
@@ -209,11 +209,11 @@ class TokenData:
             yield passages[:, : self.window], passages[:, 1 : self.window + 1]
 
     def measure(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        r"""What a network says of the next token in the first window of every test passage, a mean over all tokens.
+        r"""Means over all tokens in the first window of every test passage, of what a network predicts to follow.
 
         ``accuracy``, in percent; ``nats``, :math:`-\log q(x_{t+1})`; and where the source is known ``kl_to_truth``,
-        :math:`\mathrm{KL}(p \,\|\, q)` of its true distribution to the network's, which needs no luck: no token is
-        drawn for it.
+        :math:`\mathrm{KL}(p \,\|\, q)` of its true distribution to the network's, at the same places: it has no noise of
+        drawn tokens.
         """
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         count = 0
