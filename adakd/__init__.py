@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the same to the interpreter
-    from . import functional, series
+    from . import exercises, functional, series
     from .advice import Advice, advise
     from .api import cache_teacher, compare, distill, evaluate, evaluate_weights, fit, train_teacher
     from .data import DATASETS, DataError, ImageData, TokenData, load_data
@@ -191,6 +191,7 @@ __all__ = [
     "distill",
     "evaluate",
     "evaluate_weights",
+    "exercises",
     "export_network",
     "find_teacher",
     "fit",
@@ -304,6 +305,7 @@ _ROOMS = {
         "SampleWeight",
         "TeacherScale",
     ),
+    "exercises": (),
     "functional": (),
     "series": (),
 }

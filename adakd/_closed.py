@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from . import _check
 from .divergence import DIST, DKD, KL, TTM, Anchored, Divergence
 from .divergence.dist import EPS, centered, surely_vary
 from .temperature import Temperatures
@@ -46,11 +47,21 @@ class Compared(NamedTuple):
     """A divergence and its gradients."""
 
     value: Tensor
-    """Sum over the rows, ()."""
+    """Summands, (N, ·): what a row of them adds up to is its value, but for `scale`."""
     gradient: Tensor
-    """For the student's logits, (N, K); its rows add up to 0."""
+    """For the student's logits, (N, K), but for `factor`; its rows add up to 0."""
+    scale: float = 1.0
+    factor: float = 1.0
     of_tau: tuple[Tensor, ...] = ()
-    """For both temperatures, (N, 1), where they have a gradient."""
+    """For the temperatures of student and teacher, (N, 1), where they are asked for."""
+
+
+def _minus(p: Tensor, log_q: Tensor) -> Tensor:
+    """p - q; may overwrite log q."""
+    if torch.compiler.is_compiling():
+        return p - log_q.exp()
+    # The backward pass of the log-softmax, p - q times what a row of p adds up to: one operation.
+    return torch._log_softmax_backward_data(p, log_q, 1, log_q.dtype, out=log_q)
 
 
 def _apart(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,39 +70,51 @@ def _apart(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return log_p.sub_(log_q).mul_(p), log_q.exp_(), p
 
 
-def _kl(divergence: KL, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures) -> Compared:
+def _kl(divergence: KL, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures, learns: bool) -> Compared:
     a, b = s / tau.student, t / tau.teacher
-    summands, q, p = _apart(torch.log_softmax(a, dim=1), torch.log_softmax(b, dim=1))
-    if not tau.student.requires_grad:
-        return Compared(summands.mul_(tau.student * tau.teacher).sum(), q.sub_(p).mul_(tau.teacher))
-    rows, along = summands.sum(dim=1, keepdim=True), p.mul(b).sum(dim=1, keepdim=True)
-    q.sub_(p)
-    of_student = tau.teacher * (rows - a.mul_(q).sum(dim=1, keepdim=True))
-    of_teacher = tau.student * (rows + rows * along - summands.mul_(b).sum(dim=1, keepdim=True))
-    return Compared((rows * tau.student * tau.teacher).sum(), q.mul_(tau.teacher), (of_student, of_teacher))
+    log_q, log_p = torch.log_softmax(a, dim=1), torch.log_softmax(b, dim=1)
+    p = log_p.exp()
+    summands = log_p.sub_(log_q).mul_(p)
+    minus = _minus(p, log_q)
+    if learns:
+        rows, along = summands.sum(dim=1, keepdim=True), p.mul_(b).sum(dim=1, keepdim=True)
+        of_student = tau.teacher * (rows + a.mul_(minus).sum(dim=1, keepdim=True))
+        of_teacher = tau.student * (rows + rows * along - summands.mul_(b).sum(dim=1, keepdim=True))
+        value = rows * (tau.student * tau.teacher)
+        return Compared(value, minus.mul_(tau.teacher), factor=-1.0, of_tau=(of_student, of_teacher))
+    if tau.teacher.numel() == tau.student.numel() == 1 and _check.may_read(s):
+        ours, theirs = tau.student.item(), tau.teacher.item()
+        return Compared(summands, minus, ours * theirs, -theirs)
+    return Compared(summands.mul_(tau.student * tau.teacher), minus.mul_(tau.teacher), factor=-1.0)
 
 
-def _anchored(divergence: Anchored, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures) -> Compared | None:
+def _anchored(
+    divergence: Anchored, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures, learns: bool
+) -> Compared | None:
     if type(divergence.kl) is not KL or not is_bare(divergence.kl):
         return None
     alpha, beta, anchor = divergence.alpha, divergence.beta, s.new_full((1, 1), divergence.anchor)
-    adaptive = _kl(divergence.kl, s, t, target, tau)
-    fixed = _kl(divergence.kl, s, t, target, Temperatures(anchor, anchor))
+    adaptive = _kl(divergence.kl, s, t, target, tau, learns)
+    fixed = _kl(divergence.kl, s, t, target, Temperatures(anchor, anchor), False)
+    value = fixed.value.sum(dim=1, keepdim=True).mul_(beta * fixed.scale)
     return Compared(
-        torch.add(alpha * adaptive.value, fixed.value, alpha=beta),
-        adaptive.gradient.mul_(alpha).add_(fixed.gradient, alpha=beta),
-        tuple(alpha * x for x in adaptive.of_tau),
+        value.add_(adaptive.value.sum(dim=1, keepdim=True), alpha=alpha * adaptive.scale),
+        adaptive.gradient.mul_(alpha * adaptive.factor).add_(fixed.gradient, alpha=beta * fixed.factor),
+        of_tau=tuple(alpha * x for x in adaptive.of_tau),
     )
 
 
-def _ttm(divergence: TTM, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures) -> Compared | None:
+def _ttm(
+    divergence: TTM, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures, learns: bool
+) -> Compared | None:
     if divergence.weight is not None:
         return None
-    summands, q, p = _apart(torch.log_softmax(s, dim=1), torch.log_softmax(t / tau.teacher, dim=1))
-    return Compared(summands.sum(), q.sub_(p))
+    log_q, log_p = torch.log_softmax(s, dim=1), torch.log_softmax(t / tau.teacher, dim=1)
+    p = log_p.exp()
+    return Compared(log_p.sub_(log_q).mul_(p), _minus(p, log_q), factor=-1.0)
 
 
-def _dkd(divergence: DKD, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures) -> Compared:
+def _dkd(divergence: DKD, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures, learns: bool) -> Compared:
     alpha, beta = divergence.alpha, divergence.beta
     binary_q, rest_q = DKD.split(s / tau.student, target)
     binary_p, rest_p = DKD.split(t / tau.teacher, target)
@@ -102,7 +125,7 @@ def _dkd(divergence: DKD, s: Tensor, t: Tensor, target: Tensor, tau: Temperature
     )
     of_target = alpha * (q - p)[:, :1]
     gradient = rest_q.mul_(beta - of_target).sub_(rest_p, alpha=beta)
-    return Compared(value.sum(), gradient.scatter_(1, target.unsqueeze(1), of_target).mul_(tau.teacher))
+    return Compared(value, gradient.scatter_(1, target.unsqueeze(1), of_target).mul_(tau.teacher))
 
 
 def _correlated(q: Tensor, p: Tensor, dim: int) -> tuple[Tensor, Tensor] | None:
@@ -116,14 +139,16 @@ def _correlated(q: Tensor, p: Tensor, dim: int) -> tuple[Tensor, Tensor] | None:
     return value, b.sub_(a.mul_(value * norm_b / norm_a)).div_(norms)
 
 
-def _dist(divergence: DIST, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures) -> Compared | None:
+def _dist(
+    divergence: DIST, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures, learns: bool
+) -> Compared | None:
     q, p = torch.softmax(s / tau.student, dim=1), torch.softmax(t / tau.teacher, dim=1)
     rows, columns = _correlated(q, p, 1), _correlated(q, p, 0)
     if rows is None or columns is None or len(q) == 1:
         return None
     beta, gamma = divergence.beta, divergence.gamma
     scale = (tau.student * tau.teacher).expand(len(q), 1)
-    value = (scale * (beta - beta * rows[0] + gamma - gamma * columns[0].mean())).sum()
+    value = scale * (beta - beta * rows[0] + gamma - gamma * columns[0].mean())
     g = rows[1].mul_(scale * -beta).addcmul_(columns[1], scale.sum() * (-gamma / q.shape[1]))
     return Compared(value, g.sub_((g * q).sum(dim=1, keepdim=True)).mul_(q).div_(tau.student))
 
@@ -135,7 +160,7 @@ COMPARED: dict[type[Divergence], Callable[..., Compared | None]] = {
     DKD: _dkd,
     DIST: _dist,
 }
-"""``(divergence, student, teacher, target, temperatures)`` -> `Compared`, or None where the form does not hold.
+"""``(divergence, student, teacher, target, temperatures, learns)`` -> `Compared`, or None where the form does not hold.
 
-By exact type: a subclass may compare otherwise.
+By exact type: a subclass may compare otherwise. `learns` asks for the gradients for the temperatures.
 """

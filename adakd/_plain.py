@@ -12,7 +12,6 @@ differentiated itself, is that of the composition, computed when it is asked for
 takes the composition from the start, and so does what has to be refused: it knows what to say.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -35,46 +34,33 @@ _NO_LABEL = -(2**62)
 
 
 class _Known(torch.autograd.Function):
-    """Three values; of the first the gradients are known, for the student's logits and maybe for the temperatures."""
+    """Total, cross entropy, divergence, and temperatures that have a gradient; of the first it is known."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        student: Tensor,
-        tau_s: Tensor,
-        tau_t: Tensor,
-        known: Any,
-        values: Any,
-        composed: Any,
-        others: Any,
+        ctx: Any, student: Tensor, gradient: Tensor, values: Any, composed: Any, others: Any
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(student, tau_s, tau_t, *others, *known)
-        ctx.composed, ctx.known = composed, len(known)
+        ctx.save_for_backward(student, gradient, *others)
+        ctx.composed = composed
         return values
 
     @staticmethod
     def backward(ctx: Any, *g: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, none = ctx.saved_tensors, (None,) * 7
+        student, gradient, *others = ctx.saved_tensors
         again = torch.is_grad_enabled()
-        if not again and g[0] is not None and g[1] is g[2] is None:
-            of_tau = (None, None) if ctx.known == 1 else (g[0] * saved[6], g[0] * saved[7])
-            return g[0] * saved[5], *of_tau, None, None, None, None
-        if g[0] is g[1] is g[2] is None:
-            return none
-        with torch.enable_grad(), torch.autocast(saved[0].device.type, enabled=False):
-            # Views, so that what is computed depends on the logits not through the temperatures.
-            x = [x.view_as(x) if again else x.detach().requires_grad_(x.requires_grad) for x in saved[:3]]
-            wanted = [i for i in range(3) if g[i] is not None]
-            values = ctx.composed(*x, *saved[3:5])
+        wanted = [i for i, x in enumerate(g) if x is not None]
+        if wanted == [0] and not again:
+            return gradient * g[0], None, None, None, None
+        if not wanted:
+            return None, None, None, None, None
+        with torch.enable_grad(), torch.autocast(student.device.type, enabled=False):
+            x = student if again else student.detach().requires_grad_()
+            values = ctx.composed(x, *others)
             found = torch.autograd.grad(
-                [values[i] for i in wanted],
-                x[: ctx.known],
-                [g[i] for i in wanted],
-                create_graph=again,
-                allow_unused=True,
+                [values[i] for i in wanted], x, [g[i] for i in wanted], create_graph=again
             )
-            return *found, *none[ctx.known :]
+        return found[0], None, None, None, None
 
 
 def plain_terms(
@@ -92,67 +78,87 @@ def plain_terms(
     """
     if not _check.may_read(student) or transformed() or (ignore_index is not None and ignore_index >= 0):
         return None
-    ((name, term),) = objective.terms.items()
-    divergence, rule, kind = term.divergence, term.temperature, term.standardize
-    compare = COMPARED.get(type(divergence))
-    if (
-        compare is None
-        or type(rule) not in _RULES
-        or (type(rule) is DTKD and (kind is not False or type(divergence) not in (KL, Anchored)))
-        or type(term) is not LogitTerm
-        or term.refine is not None
-        or term.weight is not None
-        or not objective.cross_entropy.plain
-        or not (is_bare(term) and is_bare(divergence))
-    ):
+    term = _usual_term(objective)
+    if term is None:
         return None
-    if torch.is_autocast_enabled(student.device.type):
-        with torch.autocast(student.device.type, enabled=False):
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
             return plain_terms(objective, student, teacher, target, epoch, ignore_index)
     if student.dtype in (torch.float16, torch.bfloat16):
         student = student.float()
-    count, grad = student.shape[0], torch.is_grad_enabled()
-    ce_weight, weight = objective.ce_weight, objective.weights[name] * objective._warmup(name, epoch)
-    with torch.no_grad():
-        s, t = student, teacher
-        if t.requires_grad or t.dtype is not s.dtype:
-            t = t.detach().to(s.dtype)
-        log_q = torch.log_softmax(s, dim=1)
-        try:
-            ce = F.nll_loss(log_q, target, ignore_index=_NO_LABEL)
-        except IndexError:  # a label out of range
+    parts: Any = term._modules
+    divergence, rule, kind = parts["divergence"], parts["temperature"], term.standardize
+    ce_weight, weight = objective.ce_weight, _weight(objective, epoch)
+    # What has no gradient is recorded by no operation.
+    s, t, count = student.detach(), teacher.detach(), student.shape[0]
+    if t.dtype is not s.dtype:
+        t = t.to(s.dtype)
+    log_q = torch.log_softmax(s, dim=1)
+    try:
+        ce = F.nll_loss(log_q, target, ignore_index=_NO_LABEL)
+    except IndexError:  # a label out of range
+        return None
+    z_s, z_t, rows = s, t, None
+    if kind is not False:
+        rows, of_teacher = (standardized_usual(x, **STANDARDIZATIONS[kind]) for x in (s, t))
+        if rows is None or of_teacher is None or s.shape[1] < 3:
             return None
-        z_s, z_t, rows = s, t, None
-        if kind is not False:
-            rows, of_teacher = (standardized_usual(x, **STANDARDIZATIONS[kind]) for x in (s, t))
-            if rows is None or of_teacher is None or s.shape[1] < 3:
-                return None
-            z_s, z_t = rows.z, of_teacher.z
-        if type(rule) is DTKD:
-            with torch.set_grad_enabled(grad):
-                tau = rule(student, t, target, epoch)
-        else:
-            tau = rule(z_s, z_t, target, epoch)
-        found = compare(divergence, z_s, z_t, target, tau)
-        if found is None:
-            return None
-        kd = found.value.mul_(1 / count)
-        total = torch.add(ce if ce_weight == 1 else ce * ce_weight, kd, alpha=weight)
-        if not math.isfinite(total.item()):
-            return None
-        if term._looks():
-            term._warn(s, t, (z_s, z_t), tau)
-        if not (grad and student.requires_grad):
-            return total, ce, kd, tau
-        g = found.gradient if rows is None else rows.pull(found.gradient)
-        gradient = log_q.exp_().scatter_(1, target.unsqueeze(1), -1.0, reduce="add")
-        gradient.mul_(ce_weight / count).add_(g, alpha=weight / count)
-        known = (gradient, *(x * (weight / count) for x in found.of_tau))
+        z_s, z_t = rows.z, of_teacher.z
+    learns = type(rule) is DTKD
+    tau, slope = rule.with_slope(s, t, log_q) if learns else (rule(z_s, z_t, target, epoch), None)
+    found = COMPARED[type(divergence)](divergence, z_s, z_t, target, tau, learns)
+    if found is None:
+        return None
+    # As numbers: these are single values, and an operation costs the same for one as for a thousand.
+    kd_sum = found.value.sum().item() * found.scale
+    total_value = ce_weight * ce.item() + weight * kd_sum / count
+    if not max(abs(total_value), abs(kd_sum)) <= torch.finfo(s.dtype).max:
+        return None
+    total, kd = ce.new_full((), total_value), ce.new_full((), kd_sum / count)
+    if term._looks():
+        term._warn(s, t, (z_s, z_t), tau)
+    if not (student.requires_grad and torch.is_grad_enabled()):
+        return total, ce, kd, tau
+    g = found.gradient if rows is None else rows.pull(found.gradient)
+    of_ce = torch.zeros_like(s).scatter_(1, target.unsqueeze(1), -ce_weight / count)
+    gradient = torch._log_softmax_backward_data(of_ce, log_q, 1, log_q.dtype)
+    gradient.add_(g, alpha=weight * found.factor / count)
+    if slope is not None:
+        along = (found.of_tau[0] - found.of_tau[1]) * slope
+        gradient.addcmul_(rule.toward(s, log_q.exp_()), along, value=weight / count)
 
-    def composed(s: Tensor, tau_s: Tensor, tau_t: Tensor, t: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    def composed(s: Tensor, t: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         ce = F.cross_entropy(s, target)
-        tau = Temperatures(tau_s, tau_t)
-        kd = divergence(term.standardized(s), term.standardized(t), target, tau).mean()
-        return ce_weight * ce + weight * kd, ce, kd
+        z = term.standardized(s), term.standardized(t)
+        tau = rule(*z, target, epoch)
+        kd = divergence(*z, target, tau).mean()
+        return ce_weight * ce + weight * kd, ce, kd, *tau
 
-    return *_Known.apply(student, *tau, known, (total, ce, kd), composed, (t, target)), tau
+    values = (total, ce, kd, *tau) if learns else (total, ce, kd)
+    total, ce, kd, *known = _Known.apply(student, gradient, values, composed, (t, target))
+    return total, ce, kd, Temperatures(*known) if learns else tau
+
+
+def _usual_term(objective: Any) -> Any:
+    """The one term, where it is a usual composition of usual parts that are called as their classes say; else None."""
+    (term,) = objective._modules["terms"]._modules.values()
+    if type(term) is not LogitTerm or term.refine is not None or term.weight is not None:
+        return None
+    parts: Any = term._modules
+    divergence, rule = parts["divergence"], parts["temperature"]
+    if (
+        type(divergence) not in COMPARED
+        or type(rule) not in _RULES
+        or not objective._modules["cross_entropy"].plain
+        or not (is_bare(term) and is_bare(divergence) and is_bare(rule))
+    ):
+        return None
+    if type(rule) is DTKD and (term.standardize is not False or type(divergence) not in (KL, Anchored)):
+        return None
+    return term
+
+
+def _weight(objective: Any, epoch: int | None) -> float:
+    """Weight of the one term, with its warm-up."""
+    ((name, weight),) = objective.weights.items()
+    return weight * objective._warmup(name, epoch)

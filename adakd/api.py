@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from . import engine as engines
 from .data import Dataset, is_named, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
@@ -41,6 +42,7 @@ from .training.precision import Precision, choose_precision
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model, measure_model
+from .training.world import ALONE, World
 
 __all__ = [
     "cache_teacher",
@@ -72,6 +74,7 @@ def train_teacher(
     capture: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
+    world: World = ALONE,
     **recipe_changes: Any,
 ) -> Run:
     """Train a network on the labels alone, to teach others later.
@@ -94,6 +97,7 @@ def train_teacher(
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        world: the processes that train this run together (`adakd.training.join_world`); one when left out.
         recipe_changes: e.g. ``epochs=30``.
 
     Returns:
@@ -108,9 +112,9 @@ def train_teacher(
         data, model, recipe=recipe, changes=recipe_changes, seed=seed, precision=precision, on_epoch=on_epoch
     )
     resources = Resources(
-        out, resolve_device(device), root, official, None, capture, progress, fresh, should_stop
+        out, resolve_device(device), root, official, None, capture, progress, fresh, should_stop, world
     )
-    return plan_teacher(request, resources)()
+    return world.together(lambda: plan_teacher(request, resources))()
 
 
 def distill(
@@ -134,6 +138,7 @@ def distill(
     capture: bool | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
+    world: World = ALONE,
     **recipe_changes: Any,
 ) -> Run:
     """Train a student from a teacher by a named method.
@@ -166,6 +171,7 @@ def distill(
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
         should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
+        world: the processes that train this run together (`adakd.training.join_world`); one when left out.
         recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
 
     Returns:
@@ -192,10 +198,10 @@ def distill(
         on_epoch,
     )
     resources = Resources(
-        out, resolve_device(device), root, official, cache, capture, progress, fresh, should_stop
+        out, resolve_device(device), root, official, cache, capture, progress, fresh, should_stop, world
     )
     ensure_teacher([request], resources)
-    return plan_student(request, resources)()
+    return world.together(lambda: plan_student(request, resources))()
 
 
 def compare(
@@ -213,6 +219,7 @@ def compare(
     should_stop: Callable[[], bool] = never,
     on_epoch: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
     on_failure: Callable[[dict[str, Any], Exception], None] | None = None,
+    engine: engines.Engine | None = None,
     **options: Any,
 ) -> list[Run]:
     """Distill by several methods over several seeds, so that their differences are paired.
@@ -235,6 +242,7 @@ def compare(
         on_epoch: called as any of the runs trains, with which it is (its ``method``, ``method_options`` and ``seed``)
             and with each epoch's row of its history.
         device, should_stop: as for `distill`.
+        engine: where the runs are carried out (see `adakd.engine`); one after the other in this process when left out.
         options: anything else that `distill` takes.
 
     Returns:
@@ -254,6 +262,8 @@ def compare(
     resolved = request.resolved_recipe("student")
     request = replace(request, recipe=resolved, changes={})
     data = data.to(resolve_device(device))
+    if on_epoch is not None and not (engine or engines.Sequential()).here:
+        raise ValueError("on_epoch: is called in this process only; leave it out, or take no other engine")
     total = steps_of(data, resolved) * len(seeds) * len(chosen)
     with step_bar(total, 0, "comparison", show=progress) as bar:
         resources = replace(resources, device=data.device, progress=bar, should_stop=should_stop)
@@ -269,7 +279,9 @@ def compare(
         resources = with_one_teacher(requests, resources)
         ensure_teacher(requests, resources)
         jobs = [plan_student(each, resources) for each in requests]
-        return _all_of(jobs, on_failure)
+        work = _Comparison(requests, resources, jobs, device)
+        with (engine or engines.Sequential()).open(data, should_stop=should_stop) as pool:
+            return work.carried_out(pool, on_failure)
 
 
 def _chosen(
@@ -289,36 +301,98 @@ def _chosen(
     return chosen
 
 
-def _all_of(jobs: Sequence[Job], on_failure: Callable[[dict[str, Any], Exception], None] | None) -> list[Run]:
-    """The finished runs; what nobody is told of errors is raised when the others are done."""
-    done: dict[int, Run] = {}
-    failed: list[Exception] = []
-    should_stop = jobs[0].resources.should_stop
-    for group in _groups(jobs):
-        stopped = None
+class _Comparison:
+    """Runs that are compared, on an engine: a task is a run, or those that share a live teacher."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        resources: Resources,
+        jobs: Sequence[Job],
+        device: str | torch.device | None,
+    ):
+        self.requests, self.resources, self.jobs, self.device = requests, resources, jobs, device
+
+    def part(self, group: Sequence[int]) -> "_Comparison":
+        return _Comparison(
+            [self.requests[i] for i in group], self.resources, [self.jobs[i] for i in group], self.device
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: all but the data set, which lies there already, and what belongs to this one."""
+        requests = [replace(each, data=name_of(each.data), on_epoch=None) for each in self.requests]
+        resources = replace(self.resources, progress=False, should_stop=never)
+        keys = [job.config.key for job in self.jobs]
+        return {"requests": requests, "resources": resources, "jobs": keys, "device": self.device}
+
+    def settled(self, context: engines.Context) -> Sequence[Job]:
+        """The jobs, in the process in which they are carried out."""
+        if context.here:
+            return self.jobs
+        data = context.data_on(resolve_device(self.device))
+        resources = replace(self.resources, device=data.device, should_stop=context.should_stop)
+        jobs = [plan_student(replace(each, data=data), resources) for each in self.requests]
+        for job, key in zip(jobs, self.jobs, strict=True):
+            engines.refuse_other_run(job.config.key, str(key))
+        return jobs
+
+    def carried_out(
+        self, pool: engines.Pool, on_failure: Callable[[dict[str, Any], Exception], None] | None
+    ) -> list[Run]:
+        """The finished runs; what nobody is told of errors is raised when the others are done."""
+        done: dict[int, Run] = {}
+        failed: dict[int, Exception] = {}
+        groups = {self.jobs[group[0]].config.key: group for group in _groups(self.jobs)}
+        tasks = {name: engines.Task(name, _carry_out, (self.part(group),)) for name, group in groups.items()}
+
+        def wanted() -> list[engines.Task]:
+            return list(tasks.values())
+
+        def ended(outcome: engines.Outcome) -> None:
+            group = groups[outcome.task.name]
+            del tasks[outcome.task.name]
+            for i, result in zip(group, outcome.result or [outcome.error] * len(group), strict=True):
+                if isinstance(result, Exception):
+                    failed[i] = result
+                    self._tell(i, result, len(self.jobs) - len(done) - len(failed), on_failure)
+                else:
+                    done[i] = result if isinstance(result, Run) else open_run(result)
+
+        def state() -> str:
+            return f"{len(done)} of {len(self.jobs)} runs are finished, and the others saved"
+
         try:
-            results = carry_out([jobs[i] for i in group])
-        except Interrupted as error:
-            stopped, results = error, []
-        for i, result in zip(group, results, strict=False):
-            if isinstance(result, Run):
-                done[i] = result
-                continue
-            failed.append(result)
-            which = {name: jobs[i].config.describe()[name] for name in ("method", "method_options", "seed")}
-            if on_failure is not None:
-                on_failure(which, result)
-            if left := len(jobs) - len(done) - len(failed):
-                what = f"{which['method']}, seed {which['seed']}"
-                log.warning("%s failed (%s); %d other runs go on", what, result, left)
-        # A run that was in its last step when it was asked to stop has finished instead.
-        if (stopped or should_stop()) and len(done) + len(failed) < len(jobs):
-            raise Interrupted(
-                f"stopped; {len(done)} of {len(jobs)} runs are finished, and the others saved"
-            ) from stopped
-    if failed and on_failure is None:
-        raise failed[0]
-    return [done[i] for i in sorted(done)]
+            engines.work_off(pool, wanted, ended, should_stop=self.resources.should_stop, state=state)
+        except Interrupted as stopped:
+            raise Interrupted(f"stopped; {state()}") from stopped
+        if failed and on_failure is None:
+            raise next(iter(failed.values()))
+        return [done[i] for i in sorted(done)]
+
+    def _tell(
+        self,
+        i: int,
+        error: Exception,
+        left: int,
+        on_failure: Callable[[dict[str, Any], Exception], None] | None,
+    ) -> None:
+        config = self.jobs[i].config.describe()
+        which = {name: config[name] for name in ("method", "method_options", "seed")}
+        if on_failure is not None:
+            on_failure(which, error)
+        if left:
+            log.warning(
+                "%s, seed %d failed (%s); %d other runs go on", which["method"], which["seed"], error, left
+            )
+
+
+def _carry_out(context: engines.Context, work: _Comparison) -> list[Run | Path | Exception]:
+    """Of each run of a task itself, or its folder where it is carried out elsewhere; or the error that ended it."""
+    jobs = work.settled(context)
+    if len(jobs) == 1 and not context.here:  # so that whoever is at it makes it wait, and not fail
+        return [jobs[0]().folder]
+    results = carry_out(jobs)
+    return [each.folder if isinstance(each, Run) and not context.here else each for each in results]
 
 
 def _groups(jobs: Sequence[Job]) -> list[list[int]]:
@@ -400,6 +474,7 @@ def fit(
     progress: bool | tqdm = True,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
+    world: World = ALONE,
 ) -> tuple[list[dict[str, Any]], float]:
     """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
 
@@ -427,6 +502,7 @@ def fit(
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
         on_epoch: called with the row of each epoch that is trained, after the checkpoint is saved. What it raises ends
             the run, which can be continued; rows of earlier sessions are not repeated.
+        world: the processes that train this model together (`adakd.training.join_world`); one when left out.
 
     Returns:
         One row an epoch, and the seconds of training and measuring over all continuations. A row holds means over the
@@ -443,9 +519,9 @@ def fit(
     """
     views = student_views(data, recipe, seed)
     network = teacher if isinstance(teacher, nn.Module) else None
-    trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network)
+    trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
     source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
-    display = Display(label, progress)
+    display = Display(label, progress if world.leads else False)
     try:
         history = fit_trainer(
             trainer,

@@ -9,6 +9,7 @@ import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -27,6 +28,7 @@ from .training.recipe import Recipe, get_recipe, steps_of, student_views
 
 __all__ = [
     "Request",
+    "check_student",
     "ensure_teacher",
     "load_requested_teacher",
     "plan_student",
@@ -89,7 +91,7 @@ def plan_teacher(request: Request, resources: Resources) -> Job:
     seed = checked_seed(request.seed)
     network = request.network("teacher")
     recipe = request.resolved_recipe("teacher")
-    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
+    data = _data(request, resources)
     refuse_other_kind(network, data)
     precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)), data.reads)
     further = network.identity(*_shape(data))
@@ -117,6 +119,15 @@ def plan_student(request: Request, resources: Resources) -> Job:
         config = replace(config, teacher=teacher.identity)
     student_views(config.data, config.recipe, config.seed)  # refuses a recipe that does not fit the data
     return Job(config, objective, resources, teacher, on_epoch=request.on_epoch)
+
+
+def check_student(request: Request, resources: Resources) -> RunConfig:
+    """What identifies a student's run but for its teacher, which need not be there yet.
+
+    Raises:
+        Exception: what `plan_student` raises, except of the teacher.
+    """
+    return _checked(request, resources, locate=False)[0]
 
 
 def _beyond_logits(objective: nn.Module) -> str | None:
@@ -158,7 +169,7 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     recipe = request.resolved_recipe("student")
     # Before data are downloaded for nothing.
     found = _located(request, resources) if _is_taught(request.method) and locate else None
-    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
+    data = _data(request, resources)
     refuse_other_kind(student, data)
     precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)), data.reads)
     objective, further = _objective(request.method, options, recipe, data, seed)
@@ -180,10 +191,27 @@ def _located(request: Request, resources: Resources) -> Any:
     return locate_teacher(request.named_teacher, request.teacher_weights, name_of(request.data), resources.out)
 
 
+def _is_missing(request: Request, resources: Resources) -> bool:
+    try:
+        _located(request, resources)
+    except MissingTeacherError:
+        return True
+    return False
+
+
+def _data(request: Request, resources: Resources) -> Dataset:
+    """The data on their device; one process a machine downloads what is not there."""
+
+    def read() -> Dataset:
+        return resolve_data(request.data, resources.root, resources.official, resources.shows)
+
+    return resources.world.first(read).to(resources.device)
+
+
 def load_requested_teacher(request: Request, resources: Resources) -> Teacher:
     """The live teacher of a request; never trains one."""
     found = _located(request, resources)
-    data = resolve_data(request.data, resources.root, resources.official, resources.shows).to(resources.device)
+    data = _data(request, resources)
     return load_teacher(request.named_teacher, found, data)
 
 
@@ -202,12 +230,11 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
         return
     if named not in MODELS:
         return
-    try:
-        _located(request, resources)
+    world = resources.world
+    if not world.lead(lambda: _is_missing(request, resources)):
         return
-    except MissingTeacherError:
-        for each in requests:  # what is wrong with a student is found out first
-            _checked(each, resources, locate=False)
+    for each in requests:  # what is wrong with a student is found out first
+        world.together(partial(_checked, each, resources, locate=False))
     data = resolve_data(request.data, resources.root, resources.official, resources.shows)
     steps = steps_of(data, get_recipe(usual(request.data).recipe, "teacher"))
     log.info("no teacher yet: training %s first (%d steps)", named, steps)

@@ -613,6 +613,7 @@ def refused(tmp_path_factory):
         code(outputs=[stateless], id="two"),
         code(outputs=[shown(svg='<svg viewBox="0 0 9 9"></svg>')], id="three"),
         code(outputs=[{"output_type": "stream", "name": "stderr", "text": "UserWarning: look out"}], id="four"),
+        code('adakd.exercises.check("99.1", ...)', id="five"),
         **widgets(core_state),
     )
     prose = """# Prose
@@ -656,6 +657,7 @@ def refused(tmp_path_factory):
         "chapter, cell 3: the notebook does not hold this widget's state; run `make notebooks`",
         "chapter, cell 4: a figure without alternative text",
         "stderr was found in the cell outputs of cell 5",
+        "chapter, cell 6: there is no exercise '99.1' in adakd.exercises",
         "unknown document: 'nowhere'",
         "no 'seed' in the record",
         ":columns: is 'Seed'; expected Title = path",

@@ -286,7 +286,7 @@ class Kitchen:
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
         patch.setattr("adakd.cli.bench.bench_methods", small_bench_methods)
-        patch.setattr("adakd.runs.run.choose_capture", lambda capture, device: (False, "a test"))
+        patch.setattr("adakd.runs.run.choose_capture", lambda *_: (False, "a test"))
         # There is one network to export: the compiler works once a way, and not once a line.
         patch.setattr("adakd.export._program", exported_once(adakd.export._program))
         self._count_steps(patch)

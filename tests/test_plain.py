@@ -10,7 +10,6 @@ from adakd._closed import COMPARED
 from adakd.divergence import TTM
 from adakd.objective import LogitObjective
 
-# On logits of any sign: DTKD takes one step only where no sharpness is at its floor, and else agrees all the more.
 NAMES = [
     *("kd", "zkd", "zkd+mlt", "zkd+mlt-abs", "kd+mlt", "kd+dtkd", "kd+dtkd-max", "dtkd", "dtkd-max", "ttm"),
     *("dkd", "zdkd", "zdkd+mlt", "zdkd+mlt-abs", "dist", "dist+mlt"),
@@ -54,6 +53,25 @@ def test_the_one_step_is_the_composition(name, shape, monkeypatch):
             close(*(torch.autograd.grad(x, batch[0], retain_graph=True)[0] for x in (a, b)))
         mixed = [terms.total + 2 * terms.ce - 3 * terms.kd for terms in (one, other)]
         close(*(torch.autograd.grad(x, batch[0])[0] for x in mixed))
+
+
+@pytest.mark.parametrize("name", ["dtkd", "dtkd-max", "kd+dtkd"])
+def test_a_bound_of_dtkd_holds_its_slope(name, monkeypatch):
+    criterion = create_method(name).double()
+    criterion.temperature.floor = 1e-9
+    student, teacher, target = batch_of(6, 7)
+    with torch.no_grad():
+        student[0] -= 20  # at the floor
+        teacher[1] -= 20
+        student[2] *= 1e8  # beyond the ratio of the two
+        teacher[3] *= 1e8
+    one = criterion(student, teacher, target)
+    other = composed(monkeypatch, criterion, student, teacher, target)
+    assert is_plain(one)
+    close(*(torch.autograd.grad(x.total, student, retain_graph=True)[0] for x in (one, other)))
+    for a, b in zip(one.temperature, other.temperature, strict=True):
+        close(a, b)
+        close(*(torch.autograd.grad(x.sum(), student, retain_graph=True)[0] for x in (a, b)))
 
 
 def test_every_closed_form_is_compared():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,10 +24,12 @@ from adakd.data import (
 )
 from adakd.models import GRU, Transformer, create_model
 from adakd.models.language import LANGUAGE_MODELS
-from adakd.study import NATS, format_lines, push, summarize
+from adakd.statistics import paired_interval
+from adakd.study import NATS, format_lines, push, read_records, summarize
 from adakd.training import Recipe, choose_precision, get_recipe, measure_model, student_views
 
 FP32 = choose_precision("fp32", torch.device("cpu"), 0)
+RECORDS = Path(__file__).parents[1] / "book" / "records" / "language"
 
 
 @pytest.fixture(scope="module")
@@ -465,3 +468,24 @@ def test_a_part_is_not_larger_than_a_text_of_ones_own(tmp_path):
     recipe = adakd.plan.Request(f"text:{text}").resolved_recipe("student")
     assert recipe.train_images is None
     assert len(student_views(data, recipe, 0)) == len(data.train)
+
+
+# ---- records ----
+
+
+def committed(method, **options):
+    """By seed, the committed runs of a method with these options."""
+    found = {}
+    for record in read_records(RECORDS / "methods.jsonl", complete=True):
+        config = record["config"]
+        if config["method"] == method and config["method_options"] == options:
+            found[record["seed"]] = record["result"]
+    return found
+
+
+def test_with_a_teacher_a_student_is_better_by_more_than_two_standard_errors():
+    alone, taught = committed("ce"), committed("kd")
+    assert sorted(alone) == sorted(taught) == [0, 1, 2, 3, 4]
+    for measure in ("nats", "kl_to_truth"):
+        interval = paired_interval(*([runs[seed][measure] for seed in range(5)] for runs in (alone, taught)))
+        assert interval.estimate > 2 * (interval.high - interval.low) / 2 / 2.776

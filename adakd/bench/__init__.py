@@ -7,7 +7,7 @@ difference is smaller than what a round may stray, two steps alternate one by on
 
 from .losses import SHAPES, bench_losses
 from .methods import bench_methods
-from .roofline import Ceiling, ceiling, roofline_seconds
+from .roofline import Ceiling, ceiling, roofline_seconds, vendor_ceiling
 from .step import StepBench, bench_step, synthetic_data
 from .timing import PAIRS, alternate, turns
 
@@ -24,4 +24,5 @@ __all__ = [
     "roofline_seconds",
     "synthetic_data",
     "turns",
+    "vendor_ceiling",
 ]

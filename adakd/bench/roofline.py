@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
+from .._check import near_names
 from ..training import Precision
 from .timing import seconds_of
 
-__all__ = ["Ceiling", "ceiling", "flops_of", "roofline_seconds"]
+__all__ = ["Ceiling", "ceiling", "flops_of", "roofline_seconds", "vendor_ceiling"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ _VENDOR = {
     "H100": (989e12, 3.35e12),
     "H200": (989e12, 4.80e12),
 }
+
+
+def vendor_ceiling(gpu: str) -> Ceiling:
+    """What a GPU can do at most by its vendor's data sheet, with half-precision factors.
+
+    Raises:
+        ValueError: for a GPU that is not in the table.
+    """
+    if gpu not in _VENDOR:
+        raise ValueError(near_names("GPU", gpu, _VENDOR))
+    return Ceiling(*_VENDOR[gpu], "vendor")
 
 
 def ceiling(device: torch.device, precision: Precision) -> Ceiling:

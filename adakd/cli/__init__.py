@@ -4,7 +4,9 @@ import argparse
 import difflib
 import os
 import sys
+import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,8 @@ from ..data import DataError
 from ..export import ExportError
 from ..runs import BusyError
 from ..teachers import TeacherError
-from ..training import CacheError, CheckpointError, Interrupted, WeightsError
+from ..training import CacheError, CheckpointError, Interrupted, PeerError, WeightsError
+from ..training.world import launched
 from . import (
     advise,
     bench,
@@ -27,6 +30,7 @@ from . import (
     export,
     methods,
     study,
+    sweep,
     table,
     teacher,
     temperatures,
@@ -47,6 +51,7 @@ _USER_ERRORS = (
     MemoryError,
     OSError,  # no such file, no permission, no room on the disk
     OptionError,
+    PeerError,
     TeacherError,
     ValueError,
     WeightsError,
@@ -58,6 +63,7 @@ _COMMANDS = (
     distill,
     compare,
     study,
+    sweep,
     table,
     cache,
     evaluate,
@@ -126,9 +132,13 @@ def _run(argv: Sequence[str] | None) -> int:
         arguments = _parse(argv)
         fresh = getattr(arguments, "fresh", False)
         quiet, verbose = getattr(arguments, "quiet", False), getattr(arguments, "verbose", False)
+        if launched():
+            quiet, verbose = _among_others(arguments.command, quiet, verbose)
         with logging_to_stderr(quiet, verbose):
             return arguments.run(arguments) or 0
     except Interrupted as interrupted:
+        if _rank():
+            return 130  # the first process says it for all
         sys.stderr.write("\n")
         complain(str(interrupted))
         complain(f"Repeat the command{' without --fresh' if fresh else ''} to continue.")
@@ -139,7 +149,10 @@ def _run(argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         raise
     except _USER_ERRORS as error:
-        complain(f"adakd: {_said(error)}")
+        if isinstance(error, PeerError) and _rank():
+            time.sleep(_SECONDS_OF_THE_OTHER)
+            return 1
+        complain(f"adakd{f' (process {_rank()})' if _rank() else ''}: {_said(error)}")
         return 1
     except Exception as error:
         if "can't allocate memory" in str(error):  # torch has no class of its own for it on a CPU
@@ -152,6 +165,28 @@ def _run(argv: Sequence[str] | None) -> int:
             "report it with the command. With ADAKD_TRACEBACK=1 in the environment it says where."
         )
         return _INTERNAL
+
+
+_SECONDS_OF_THE_OTHER = 1.0  # torchrun ends all when one has ended: whose error it was has its word first
+
+
+def _rank() -> int:
+    """Number of this process among those of one run, from 0."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
+def _among_others(command: str, quiet: bool, verbose: bool) -> tuple[bool, bool]:
+    """Whether this process is quiet and verbose where several carry out one command."""
+    if command not in ("distill", "teacher"):
+        raise OptionError(
+            f"torchrun: several processes train one network, by `adakd distill` or `adakd teacher`; start `adakd {command}` "
+            "without torchrun"
+            + ("; many runs at a time: `adakd sweep`" if command in ("compare", "study") else "")
+        )
+    if _rank() == 0:
+        return quiet, verbose
+    warnings.simplefilter("ignore")  # the first process warns
+    return True, False
 
 
 def _said(error: BaseException) -> str:

@@ -8,10 +8,12 @@ from ..study import format_lines, keep_records, summarize
 from .options import (
     add_cache,
     add_capture,
+    add_engine,
     add_json,
     add_student,
     add_teacher,
     add_training,
+    engine_of,
     lines_file,
     method,
     new_command,
@@ -54,6 +56,7 @@ def add_parser(commands: Any) -> None:
     add_training(parser, seeds=True)
     add_cache(parser)
     add_capture(parser)
+    add_engine(parser)
     add_json(parser, "all records")
 
 
@@ -65,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         student=arguments.student,
         cache=None if arguments.cache == "off" else arguments.cache,
         capture=arguments.capture,
+        engine=engine_of(arguments),
         on_failure=lambda which, error: failed.append((which, error)),
         **teacher_arguments(arguments),
         should_stop=StopRequests(),

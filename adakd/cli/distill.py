@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..api import distill
-from ..runs import Run
+from ..runs import Run, resolve_device
+from ..training import join_world
 from .options import (
     add_cache,
     add_capture,
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> None:
         run,
         help="train a small network from a teacher",
         description="Train a student from a teacher. On the embedded set the teacher is trained first "
-        "where there is none.",
+        "where there is none. Several GPUs or machines train one student under torchrun.",
     )
     models = parser.add_argument_group("models and method")
     add_teacher(models)
@@ -62,8 +63,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    show_run(
-        distill(
+    with join_world(resolve_device(arguments.device)) as world:
+        made = distill(
             student=arguments.student,
             method=arguments.method,
             method_options=dict(arguments.set),
@@ -73,10 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
             capture=arguments.capture,
             **teacher_arguments(arguments),
             should_stop=StopRequests(),
+            world=world,
             **training_arguments(arguments),
-        ),
-        arguments.json,
-    )
+        )
+    if world.leads:
+        show_run(made, arguments.json)
 
 
 def of_text(found: Mapping[str, float], data: Mapping[str, Any]) -> list[str]:

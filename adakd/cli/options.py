@@ -13,6 +13,7 @@ from typing import Any
 
 from .._check import brief
 from ..data import DATASETS, TokenData
+from ..engine import Engine, Processes, Ray, Sequential
 from ..models import MODELS
 from ..training import RECIPES
 from ..training.recipe import MOST_EPOCHS
@@ -23,6 +24,7 @@ __all__ = [
     "add_capture",
     "add_data",
     "add_device",
+    "add_engine",
     "add_fresh",
     "add_json",
     "add_out",
@@ -30,6 +32,7 @@ __all__ = [
     "add_student",
     "add_teacher",
     "add_training",
+    "engine_of",
     "file",
     "integer",
     "lines_file",
@@ -45,6 +48,7 @@ __all__ = [
     "word",
 ]
 
+MOST_WORKERS = 10_000
 MOST = 1_000_000  # of images in a batch, of views, of epochs between measurements, of pairs in a benchmark
 
 
@@ -93,6 +97,15 @@ def positive(name: str) -> Callable[[str], float]:
         if not 0 < number < math.inf:
             raise OptionError(f"{name}: expected a finite number above 0, got {brief(text)}")
         return number
+
+    return read
+
+
+def share(name: str) -> Callable[[str], float]:
+    """Reads a number of at least 0."""
+
+    def read(text: str) -> float:
+        return 0.0 if text.strip() in ("0", "0.0") else positive(name)(text)
 
     return read
 
@@ -351,6 +364,41 @@ def add_device(group: Any, precision: str = "what the hardware does fastest, wit
     )
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--workers",
+        type=integer("workers", 1, MOST_WORKERS),
+        metavar="N",
+        help="runs at once, each in a process of its own (default: one after the other; with Ray as many as there is room for)",
+    )
+    engine.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="this machine, or Ray (default: local)"
+    )
+    engine.add_argument(
+        "--address",
+        type=word,
+        metavar="ADDRESS",
+        help="of a Ray cluster; auto finds this machine's (default: a Ray of its own)",
+    )
+    engine.add_argument(
+        "--gpus-per-run",
+        type=share("gpus_per_run"),
+        metavar="X",
+        help="with Ray: 0.25 lets four runs share a GPU (default: 1 where there are GPUs)",
+    )
+    engine.add_argument(
+        "--cpus-per-run", type=share("cpus_per_run"), default=1.0, metavar="X", help="with Ray (default: 1)"
+    )
+    engine.add_argument(
+        "--retries",
+        type=integer("retries", 0, 1000),
+        default=3,
+        metavar="N",
+        help="how often a run is tried again whose process or machine has died (default: 3)",
+    )
+
+
 def add_json(group: Any, what: str = "the record") -> None:
     group.add_argument(
         "--json",
@@ -361,6 +409,22 @@ def add_json(group: Any, what: str = "the record") -> None:
 
 
 # ---- what the library is given ----
+
+
+def engine_of(arguments: argparse.Namespace) -> Engine:
+    """The engine that the options name."""
+    if arguments.engine == "ray":
+        return Ray(
+            arguments.address,
+            arguments.workers,
+            arguments.cpus_per_run,
+            arguments.gpus_per_run,
+            arguments.retries,
+        )
+    if arguments.address is not None or arguments.gpus_per_run is not None:
+        raise OptionError("--address, --gpus-per-run: are Ray's; say --engine ray")
+    workers = arguments.workers or 1
+    return Sequential() if workers == 1 else Processes(workers, arguments.retries)
 
 
 def teacher_arguments(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from ..study import WAYS, Study, read_study, run_study
 from .options import (
     add_cache,
     add_capture,
+    add_engine,
     add_student,
     add_teacher,
     add_training,
+    engine_of,
     new_command,
     path,
     positive,
@@ -73,6 +75,7 @@ def add_parser(commands: Any) -> None:
     add_training(parser, seeds=True, default_seeds=list(Study.seeds))
     add_cache(parser)
     add_capture(parser)
+    add_engine(parser)
     parser.add_argument(
         "--retry-failed",
         action="store_true",
@@ -94,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         student=arguments.student,
         cache=None if arguments.cache == "off" else arguments.cache,
         capture=arguments.capture,
+        engine=engine_of(arguments),
         retry_failed=arguments.retry_failed,
         **teacher_arguments(arguments),
         should_stop=StopRequests(),

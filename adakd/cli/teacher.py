@@ -6,6 +6,8 @@ from typing import Any
 from ..api import train_teacher
 from ..data import TokenData
 from ..models import MODELS
+from ..runs import resolve_device
+from ..training import join_world
 from .distill import show_run
 from .options import add_capture, add_fresh, add_json, add_training, new_command, training_arguments, word
 from .stop import StopRequests
@@ -19,7 +21,8 @@ def add_parser(commands: Any) -> None:
         "teacher",
         run,
         help="train a large network on the labels",
-        description="Train a network on the labels alone, to teach others later.",
+        description="Train a network on the labels alone, to teach others later. Several GPUs or machines "
+        "train one network under torchrun.",
     )
     parser.add_argument(
         "--model",
@@ -34,14 +37,15 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    show_run(
-        train_teacher(
+    with join_world(resolve_device(arguments.device)) as world:
+        made = train_teacher(
             arguments.model,
             seed=arguments.seed,
             fresh=arguments.fresh,
             capture=arguments.capture,
             should_stop=StopRequests(),
+            world=world,
             **training_arguments(arguments),
-        ),
-        arguments.json,
-    )
+        )
+    if world.leads:
+        show_run(made, arguments.json)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .._check import near_names
-from .base import Dataset, Usual
+from .base import Dataset, Share, Usual
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
 from .images import ImageData, Split, checksum_of
@@ -24,6 +24,7 @@ __all__ = [
     "ExampleViews",
     "ImageData",
     "Language",
+    "Share",
     "Shown",
     "Split",
     "TokenData",
@@ -172,6 +173,9 @@ def load_data(
     return load_cifar(name, root, download=download, official=official, progress=progress)
 
 
-def eval_batches(data: Dataset, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels of the test split, in order: of images normalized (B, C, H, W), unaugmented, and (B,)."""
-    return data.test_batches(batch_size)
+def eval_batches(
+    data: Dataset, batch_size: int = 500, *, first: int = 0, every: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and labels of the test split, in order: of images normalized (B, C, H, W), unaugmented, and (B,); from a batch
+    on, every so many."""
+    return data.test_batches(batch_size, first=first, every=every)

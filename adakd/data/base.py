@@ -1,6 +1,6 @@
 """What a run needs of its data, whatever they are: examples in views to train on, a test split, and how to measure on it."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol, Self
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .views import ExampleViews
 
-__all__ = ["Dataset", "Usual"]
+__all__ = ["WHOLE", "Dataset", "Share", "Usual"]
 
 
 class Usual(NamedTuple):
@@ -19,6 +19,29 @@ class Usual(NamedTuple):
     recipe: str
     at_once: bool = False
     """Whether a teacher that is not there yet is trained without being asked for: a matter of seconds, or of few minutes."""
+
+
+class Share(Protocol):
+    """Which part of the test split this process measures: of several, each takes some of the batches, and sums are added."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Put the sum over processes in the place of each tensor."""
+
+
+class _Whole:
+    rank, size = 0, 1
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Nobody has another part."""
+
+
+WHOLE: Share = _Whole()
 
 
 class Dataset(Protocol):
@@ -100,8 +123,10 @@ class Dataset(Protocol):
     def views(self, seed: int, subset: Tensor | None = None, limit: int | None = None) -> ExampleViews:
         """The training examples, or those of a subset, in the views and the order of a seed."""
 
-    def test_batches(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels of the test split, each example in one view, in order."""
+    def test_batches(
+        self, batch_size: int = 500, *, first: int = 0, every: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of the test split, each example in one view, in order; from a batch on, every so many."""
 
-    def measure(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         """What is measured of a network on the test split: ``accuracy`` in percent, and more where the data allow it."""

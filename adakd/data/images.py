@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import Usual
+from .base import WHOLE, Share, Usual
 from .views import Views, balanced_subset, held_out, normalization
 
 __all__ = ["ImageData", "Split", "checksum_of"]
@@ -246,19 +246,24 @@ class ImageData:
         """The training images, or those of a subset, in the views and the order of a seed."""
         return Views(self, seed, subset, limit)
 
-    def test_batches(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order."""
+    def test_batches(
+        self, batch_size: int = 500, *, first: int = 0, every: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order; from a batch on, every so many."""
         scale, shift = normalization(self)
         for images, labels in zip(
-            self.test.images.split(batch_size), self.test.labels.split(batch_size), strict=True
+            self.test.images.split(batch_size)[first::every],
+            self.test.labels.split(batch_size)[first::every],
+            strict=True,
         ):
             yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels
 
-    def measure(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         """Top-1 accuracy on the test split, in percent."""
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for images, labels in self.test_batches():
+        for images, labels in self.test_batches(first=share.rank, every=share.size):
             correct += (network(images).argmax(dim=1) == labels).sum()
+        share.add([correct])
         return {"accuracy": 100.0 * correct.item() / len(self.test)}
 
 

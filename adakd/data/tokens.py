@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import Usual
+from .base import WHOLE, Share, Usual
 from .views import ExampleViews, balanced_subset, held_out
 
 __all__ = ["TokenData", "Tokens", "Truth", "Windows"]
@@ -203,21 +203,22 @@ class TokenData:
         """The training passages, or those of a subset, in the windows and the order of a seed."""
         return Windows(self, seed, subset, limit)
 
-    def test_batches(self, batch_size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first window (B, T) of every test passage, in order, and the tokens that follow (B, T)."""
-        for passages in self.test.passages.split(batch_size):
+    def test_batches(
+        self, batch_size: int = 500, *, first: int = 0, every: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The first window (B, T) of every test passage, in order, and what follows (B, T); from a batch on, every so many."""
+        for passages in self.test.passages.split(batch_size)[first::every]:
             yield passages[:, : self.window], passages[:, 1 : self.window + 1]
 
-    def measure(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         r"""Means over all tokens in the first window of every test passage, of what a network predicts to follow.
 
         ``accuracy``, in percent; ``nats``, :math:`-\log q(x_{t+1})`; and where the source is known ``kl_to_truth``,
         :math:`\mathrm{KL}(p \,\|\, q)` of its true distribution to the network's, at the same places: it has no noise of
         drawn tokens.
         """
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        count = 0
-        for tokens, following in self.test_batches(100):
+        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        for tokens, following in self.test_batches(100, first=share.rank, every=share.size):
             log_q = network(tokens).double().log_softmax(dim=-1)  # (B, T, V)
             right = (log_q.argmax(dim=-1) == following).sum()
             nats = -log_q.gather(-1, following.unsqueeze(-1)).sum()
@@ -225,9 +226,10 @@ class TokenData:
             if self.truth is not None:
                 log_p = self.truth.log_probabilities(tokens)
                 apart = (log_p.exp() * (log_p - log_q)).sum()
-            sums += torch.stack([right.double(), nats, apart])
-            count += following.numel()
-        right, nats, apart = (sums / count).tolist()
+            count = torch.full_like(nats, following.numel())
+            sums += torch.stack([count, right.double(), nats, apart])
+        share.add([sums])
+        right, nats, apart = (sums[1:] / sums[0]).tolist()
         found = {"accuracy": 100.0 * right, "nats": nats}
         return found if self.truth is None else {**found, "kl_to_truth": apart}
 

@@ -8,7 +8,7 @@ What is true of any kind of example is `ExampleViews`; `Views` are those of imag
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -94,7 +94,7 @@ class Shown(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # tuple has a method of that name
     """Positions (B,) of the examples in the whole training set."""
     slots: Tensor
-    """Numbers (B,) of the views among all views of all training examples; see `ExampleViews.places`."""
+    """Numbers (B,) of the views shown among all views of all training examples; see `ExampleViews.places`."""
 
 
 class ExampleViews(ABC):
@@ -181,12 +181,23 @@ class ExampleViews(ABC):
         for shown in self.steps(epoch, batch_size, start):
             yield shown.images, shown.labels
 
-    def steps(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[Shown]:
-        """The steps of an epoch from step `start` on, with what identifies their examples; the last may be smaller."""
+    def steps(
+        self, epoch: int, batch_size: int, start: int = 0, part: Callable[[int], slice] | None = None
+    ) -> Iterator[Shown]:
+        """The steps of an epoch from step `start` on, with what identifies their examples; the last may be smaller.
+
+        Args:
+            epoch: counted from 1.
+            batch_size: B.
+            start: the first step, counted from 0.
+            part: rows of a batch of so many examples that this process computes: inputs and slots are of these alone,
+                labels and positions of the whole batch. All when left out.
+        """
         for positions in self.order(epoch).split(batch_size)[start:]:
             view, index = self.choose(epoch, positions), self.index[positions]
-            inputs, labels = self.render(positions, view), self.targets(positions, view)
-            yield Shown(inputs, labels, index, index * self.count + view)
+            own = slice(None) if part is None else part(len(positions))
+            inputs, slots = self.render(positions[own], view[own]), index[own] * self.count + view[own]
+            yield Shown(inputs, self.targets(positions, view), index, slots)
 
 
 class Views(ExampleViews):

@@ -16,13 +16,18 @@ from ..training.loop import never
 from ..training.precision import Precision
 from ..training.recipe import Recipe
 from ..training.record import key_of
+from ..training.world import ALONE, World
 
 __all__ = ["Resources", "RunConfig", "resolve_device"]
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What identifies a run: of two runs with one of these, the second opens what the first has made."""
+    """What identifies a run: of two runs with one of these, the second opens what the first has made.
+
+    The number of processes is no part of it, as the device is none: the global batch is the recipe's, and the loss and all
+    batch statistics are those of the whole batch, so that results differ by rounding alone.
+    """
 
     student: Network
     method: str
@@ -89,10 +94,14 @@ class Resources:
     """Whether to forget an earlier run of the same settings."""
     should_stop: Callable[[], bool] = never
     """Asked after every step; see `adakd.training.loop.fit`."""
+    world: World = ALONE
+    """The processes that train a run together."""
 
     @property
     def shows(self) -> bool:
-        """Whether progress is shown at all."""
+        """Whether progress is shown at all: by the first process."""
+        if not self.world.leads:
+            return False
         return self.progress if isinstance(self.progress, bool) else not self.progress.disable
 
 

@@ -60,14 +60,14 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def begin_session(
-    folder: Path, device: torch.device, captured: bool, runs_of_one_teacher: int
+    folder: Path, device: torch.device, captured: bool, runs_of_one_teacher: int, world: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Earlier sessions of an unfinished run and this one, which begins: a run may change commit and machine."""
+    """Earlier sessions of an unfinished run and this one, which begins: a run may change commit, machine and processes."""
     path = folder / SESSIONS
     earlier = _earlier_sessions(path) if path.is_file() and (folder / CHECKPOINT).is_file() else []
     # Of runs that share a live teacher, each counts its part of the teacher's time.
     shared = {"runs_of_one_teacher": runs_of_one_teacher} if runs_of_one_teacher > 1 else {}
-    sessions = [*earlier, {"started": now(), "captured": captured, **shared, **environment(device)}]
+    sessions = [*earlier, {"started": now(), "captured": captured, **shared, **world, **environment(device)}]
     write_record(path, {"begun": sessions})
     return sessions
 

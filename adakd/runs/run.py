@@ -319,22 +319,27 @@ class _Attempt:
     def open(self, folders: contextlib.ExitStack) -> None:
         """A finished run; or a folder that is this process's alone from now on."""
         with self._own_errors():
-            job, folder = self.job, self.job.folder
-            if job.finished:
-                log.info("%s is finished already: %s", job.label, folder)
-                tidy(folder)
-                self._reopen()
-                return
-            # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
-            folder.mkdir(parents=True, exist_ok=True)
-            refuse_folders(folder, FILES)
-            folders.enter_context(alone(folder))
-            remove_leftovers(folder, FILES)
-            if job.resources.fresh:
-                for name in FILES:
-                    (folder / name).unlink(missing_ok=True)
-            if (folder / RECORD).is_file():  # by a process that has just finished it
-                self._reopen()
+            job, world = self.job, self.job.resources.world
+            world.refuse_different("the run", job.config.key)
+            if world.lead(lambda: job.finished):
+                log.info("%s is finished already: %s", job.label, job.folder)
+                world.lead(lambda: tidy(job.folder))
+                world.together(self._reopen)
+            elif world.lead(lambda: self._take(folders)):
+                world.together(self._reopen)
+
+    def _take(self, folders: contextlib.ExitStack) -> bool:
+        """Lock and prepare the folder; whether another process has just finished the run there."""
+        folder = self.job.folder
+        # Before any work: a folder that cannot be written must not be found out at the first checkpoint.
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse_folders(folder, FILES)
+        folders.enter_context(alone(folder))
+        remove_leftovers(folder, FILES)
+        if self.job.resources.fresh:
+            for name in FILES:
+                (folder / name).unlink(missing_ok=True)
+        return (folder / RECORD).is_file()
 
     def _reopen(self) -> None:
         job = self.job
@@ -358,39 +363,47 @@ class _Attempt:
     def begin(self, together: int) -> None:
         """Everything before the first step."""
         with self._own_errors():
-            job, config, resources = self.job, self.job.config, self.job.resources
-            captured, reason = choose_capture(resources.capture, config.data.device)
-            log.info(
-                "%s on %s in %s (%s)",
-                job.label,
-                config.data.device,
-                config.precision.name,
-                config.precision.reason,
-            )
-            usual = resources.capture is None and not captured  # which needs no word
-            log.log(
-                logging.DEBUG if usual else logging.INFO,
-                "  steps %s (%s)",
-                "captured" if captured else "one operation at a time",
-                reason,
-            )
-            if job.teacher is not None:
-                self.about_teacher = job.teacher.describe(config, resources.progress)
-            self.sessions = begin_session(job.folder, config.data.device, captured, together)
-            student = job.build_student()
-            trainer = Trainer(
-                student,
-                job.objective,
-                config.recipe,
-                config.data,
-                config.precision,
-                captured,
-                teacher=_network_of(job.teacher) if getattr(job.objective, "deploys", False) else None,
-            )
-            self.display = Display(job.label, resources.progress)
-            callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
-            checkpoint = Checkpoint(job.folder / CHECKPOINT, config.describe())
-            self.runner = Runner(trainer, checkpoint, callbacks)
+            self.job.resources.world.together(lambda: self._begin(together))
+
+    def _begin(self, together: int) -> None:
+        job, config, resources = self.job, self.job.config, self.job.resources
+        world = resources.world
+        captured, reason = choose_capture(resources.capture, config.data.device, world.size)
+        log.info(
+            "%s on %s%s in %s (%s)",
+            job.label,
+            config.data.device,
+            f" in {world.size} processes" if world.size > 1 else "",
+            config.precision.name,
+            config.precision.reason,
+        )
+        usual = resources.capture is None and not captured  # which needs no word
+        log.log(
+            logging.DEBUG if usual else logging.INFO,
+            "  steps %s (%s)",
+            "captured" if captured else "one operation at a time",
+            reason,
+        )
+        if (teacher := job.teacher) is not None:
+            self.about_teacher = world.lead(lambda: teacher.describe(config, resources.progress))
+        student = job.build_student()
+        trainer = Trainer(
+            student,
+            job.objective,
+            config.recipe,
+            config.data,
+            config.precision,
+            captured,
+            teacher=_network_of(job.teacher) if getattr(job.objective, "deploys", False) else None,
+            world=world,
+        )
+        self.sessions = world.lead(
+            lambda: begin_session(job.folder, config.data.device, captured, together, _processes(trainer))
+        )
+        self.display = Display(job.label, resources.progress if world.leads else False)
+        callbacks = [self.display, *([OnEpoch(job.on_epoch)] if job.on_epoch is not None else [])]
+        checkpoint = Checkpoint(job.folder / CHECKPOINT, config.describe())
+        self.runner = Runner(trainer, checkpoint, callbacks)
 
     def finish(self) -> None:
         """Weights and record."""
@@ -399,7 +412,6 @@ class _Attempt:
             return
         with self._own_errors():
             job, config, trainer = self.job, self.job.config, self.runner.trainer
-            save_weights(trainer.deployed, job.folder / WEIGHTS)
             network, deployed = job.known_network, dict[str, Any]()
             if trainer.deployed is not trainer.student:
                 network = Network(config.student.name, copy.deepcopy(trainer.deployed).cpu())
@@ -410,7 +422,7 @@ class _Attempt:
                 }
             measured = [row for row in trainer.history if "test_accuracy" in row]
             best = max(measured, key=lambda row: row["test_accuracy"])
-            record = {
+            record: dict[str, Any] = {
                 "schema": SCHEMA,
                 "kind": job.kind,
                 "status": "complete",
@@ -419,6 +431,7 @@ class _Attempt:
                 "data": config.data.describe(),
                 "teacher": self.about_teacher,
                 **environment(config.data.device),
+                **_processes(trainer),
                 "started": self.sessions[0]["started"],
                 "finished": now(),
                 "sessions": self.sessions,
@@ -431,12 +444,34 @@ class _Attempt:
                     **_further(measured[-1], config.recipe),
                 },
                 **deployed,
-                "weights_sha256": sha256_of(job.folder / WEIGHTS),
                 "history": trainer.history,
             }
-            record = write_record(job.folder / RECORD, record)
-            clean(job.folder)
+            record = trainer.world.lead(lambda: _kept(job.folder, trainer.deployed, record))
             self.result = Run(job.folder, record, network)
+
+
+def _kept(folder: Path, network: nn.Module, record: dict[str, Any]) -> dict[str, Any]:
+    """Weights and record, written; the record as it was written."""
+    save_weights(network, folder / WEIGHTS)
+    history = record.pop("history")  # the longest part comes last
+    record = {**record, "weights_sha256": sha256_of(folder / WEIGHTS), "history": history}
+    record = write_record(folder / RECORD, record)
+    clean(folder)
+    return record
+
+
+def _processes(trainer: Trainer) -> dict[str, Any]:
+    """What a record says of several processes that trained one network; nothing of one."""
+    if trainer.world.size == 1:
+        return {}
+    norms = {"batch_norm": "over all processes"} if trainer.normalizes else {}
+    return {"world": {"processes": trainer.world.size, **norms}}
+
+
+def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    if recipe.validation_images is None:
+        return {}
+    return {"validation": last["validation_accuracy"], "validation_images": recipe.validation_images}
 
 
 def _further(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

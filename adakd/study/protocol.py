@@ -17,16 +17,16 @@ import itertools
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from torch import Tensor
 
+from .. import engine as engines
 from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
@@ -39,9 +39,9 @@ from ..plan import (
     split_options,
     with_one_teacher,
 )
-from ..runs import BusyError, Job, Resources, Run, resolve_device
+from ..runs import Job, Resources, Run, resolve_device
 from ..training.files import read_record, remove_leftovers, write_record
-from ..training.loop import Interrupted, never, step_bar
+from ..training.loop import never, step_bar
 from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
@@ -70,7 +70,6 @@ _PLAN_FIELDS = {
 FAILURES = "failures.json"
 PUBLISHED_EPOCHS = 240  # of the recipe that published warm-ups are counted in
 _PUSH_BATCHES = 8
-_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
@@ -184,6 +183,28 @@ class _Work:
         self.data, self.recipe = request.data, request.recipe
         self.jobs: dict[_Task, Job] = {}
         self.bar: Any = False
+        self.device: str | torch.device | None = resources.device
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: all but the data set, which lies there already, and what belongs to this one."""
+        name = self.data.name
+        request = replace(self.request, data=name)
+        resources = replace(self.resources, progress=False, should_stop=never)
+        return {
+            **vars(self),
+            "request": request,
+            "resources": resources,
+            "data": None,
+            "jobs": {},
+            "bar": False,
+        }
+
+    def settle(self, context: engines.Context) -> None:
+        """Be at home in the process in which it was unpacked."""
+        if not context.here:
+            self.data = context.data_on(resolve_device(self.device))
+            self.request = replace(self.request, data=self.data)
+            self.resources = replace(self.resources, device=self.data.device, should_stop=context.should_stop)
 
     def asked(self, task: _Task) -> Request:
         """What the task asks for."""
@@ -353,6 +374,7 @@ def run_study(
     progress: bool = True,
     retry_failed: bool = False,
     should_stop: Callable[[], bool] = never,
+    engine: engines.Engine | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Do what is still to be done of a study, and leave one record a run in `folder`.
@@ -372,6 +394,7 @@ def run_study(
         progress: show one display for all runs.
         should_stop: as for `adakd.distill`.
         retry_failed: try again what failed in earlier calls.
+        engine: where the runs are carried out (see `adakd.engine`); one after the other in this process when left out.
         options: anything else that `distill` takes. ``validation_images`` is needed to choose weights.
 
     Returns:
@@ -387,7 +410,7 @@ def run_study(
     request, resources = split_options({**options, "out": out})
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))
-    device = resolve_device(device)
+    asked, device = device, resolve_device(device)
     request = replace(
         request,
         data=data,
@@ -404,6 +427,7 @@ def run_study(
     request = replace(request, data=data.to(device), recipe=recipe, changes={})
     resources = replace(resources, device=device, root=root, official=official, should_stop=should_stop)
     work = _Work(study, request, resources, folder)
+    work.device = asked  # of each worker's machine, where it is not this one
     first = [work.asked(work.published(method, study.seeds[0])) for method in study.methods]
     work.resources = with_one_teacher(first, replace(resources, progress=progress))
     ensure_teacher(first, replace(resources, progress=progress))
@@ -414,43 +438,68 @@ def run_study(
         write_record(folder / PLAN, plan)
         if retry_failed and (folder / FAILURES).is_file():
             (folder / FAILURES).unlink()
-    with step_bar(0, 0, "study", show=progress) as work.bar:
-        while True:
-            done, failed = work.records(), work.failed()
-            choices = work.choices(plan["matched"], done, failed)
-            tasks: dict[str, _Task] = {}
-            for task in work.tasks(plan["matched"], choices):  # what several ways ask for is done for the first
-                tasks.setdefault(work.job(task).config.key, task)
-            _note_choices(folder, choices)
-            waiting = [(key, task) for key, task in tasks.items() if key not in done and key not in failed]
-            if not waiting:
-                return [done[key] for key in tasks if key in done]
-            if should_stop():  # in the last step of a run, which has finished instead
-                raise Interrupted(
-                    f"stopped; {len(tasks) - len(waiting)} of {len(tasks)} records are in {folder}"
-                )
-            _show(work, len(tasks) - len(waiting), len(tasks))
-            if not any(_claim(work, key, task) for key, task in waiting):
-                time.sleep(_SECONDS_BETWEEN_LOOKS)  # the rest is under way elsewhere
+    with (
+        step_bar(0, 0, "study", show=progress) as work.bar,
+        (engine or engines.Sequential()).open(work.data, should_stop=should_stop) as pool,
+    ):
+        progressing = _Progress(work, plan["matched"])
+        engines.work_off(
+            pool, progressing.wanted, _refuse_error, should_stop=should_stop, state=progressing.state
+        )
+        return progressing.records()
 
 
-def _claim(work: _Work, key: str, task: _Task) -> bool:
-    """Carry a task out, unless another process is at it; whether there is a new record, or a new failure, now."""
-    claims = Path(work.resources.out, "claims")
-    claims.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(claims / f"{key[:16]}.lock")
-    try:
-        with lock.acquire(timeout=0):
-            if key not in work.records() and key not in work.failed():  # else another process was just at it
-                try:
-                    record = work.job(task)().record
-                except FloatingPointError as error:
-                    _note_failure(work, key, task, error)
-                else:
-                    append_record(work.folder / f"{task.way}.jsonl", record)
-            return True
-    except (Timeout, BusyError):
-        return False
+class _Progress:
+    """What a study under way still wants, looked up in its records whenever a run has ended."""
+
+    def __init__(self, work: _Work, matched: dict[str, float]):
+        self.work, self.matched = work, matched
+        self.tasks: dict[str, _Task] = {}
+        self.done: dict[str, dict[str, Any]] = {}
+
+    def wanted(self) -> list[engines.Task]:
+        work = self.work
+        self.done, failed = work.records(), work.failed()
+        choices = work.choices(self.matched, self.done, failed)
+        self.tasks = {}
+        for task in work.tasks(self.matched, choices):  # what several ways ask for is done for the first
+            self.tasks.setdefault(work.job(task).config.key, task)
+        _note_choices(work.folder, choices)
+        waiting = [key for key in self.tasks if key not in self.done and key not in failed]
+        _show(work, len(self.tasks) - len(waiting), len(self.tasks))
+        return [engines.Task(key, _carry_out, (work, key, self.tasks[key])) for key in waiting]
+
+    def state(self) -> str:
+        done = len(self.work.records().keys() & self.tasks.keys())
+        return f"{done} of {len(self.tasks)} records are in {self.work.folder}"
+
+    def records(self) -> list[dict[str, Any]]:
+        return [self.done[key] for key in self.tasks if key in self.done]
+
+
+def _refuse_error(outcome: engines.Outcome) -> None:
+    if outcome.error is not None:
+        raise outcome.error
+
+
+def _carry_out(context: engines.Context, work: _Work, key: str, task: _Task) -> None:
+    """Carry a task out, and leave its record, or the note that it failed.
+
+    Raises:
+        BusyError: if another process is at it.
+    """
+    work.settle(context)
+    with engines.claimed(Path(work.resources.out, "claims"), key):
+        if key in work.records() or key in work.failed():  # another process was just at it
+            return
+        job = work.job(task)
+        engines.refuse_other_run(job.config.key, key)
+        try:
+            record = job().record
+        except FloatingPointError as error:
+            _note_failure(work, key, task, error)
+        else:
+            append_record(work.folder / f"{task.way}.jsonl", record)
 
 
 def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:

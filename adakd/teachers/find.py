@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -93,19 +93,21 @@ class Teacher:
         """The cache with the logits of every view that runs of this recipe and these seeds show."""
         assert self.cache is not None  # `cached`
         dtype, precision = self.cache
+        world = resources.world
         model = channels_last(self.model, data.device).eval().requires_grad_(False)
         count = student_views(data, recipe, seeds[0]).count
-        cache = open_cache(resources.out, data, self.identity, precision, count, dtype)
+        opened = partial(open_cache, resources.out, data, self.identity, precision, count, dtype)
+        cache = world.together(opened)
         for seed in seeds:
             views = student_views(data, recipe, seed)
             slots = views.visited(recipe.epochs)
-            filled = cache.fill(model, views, slots, precision, resources.shows)
-            cache.verify(model, views, slots, precision)
+            filled = cache.fill(model, views, slots, precision, resources.shows, world)
+            world.lead(partial(cache.verify, model, views, slots, precision))
             level = logging.INFO if filled else logging.DEBUG
             kept = len(slots) - filled
             log.log(level, "  the teacher has answered for %d views (%d of them before)", len(slots), kept)
             log.debug("  its answers are in %s", cache.folder)
-        return cache
+        return cache if world.size == 1 else opened()  # as the files of other machines are now
 
     def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
         """What the record says of the teacher, logged too: nobody else has measured how good published weights are.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .. import _check
 from .._check import read
 from ..logits import peak
 from ._options import check_positive
@@ -53,17 +54,61 @@ class DTKD(TemperatureRule):
         self.floor = float(floor)
 
     def _sharpness(self, logits: Tensor) -> Tensor:
-        m = peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
-        return m.clamp(min=self.floor)  # (B, 1)
+        return self._unbounded(logits).clamp(min=self.floor)  # (B, 1)
+
+    def _unbounded(self, logits: Tensor) -> Tensor:
+        return peak(logits) if self.magnitude == "max" else logits.logsumexp(dim=-1, keepdim=True)
+
+    def _bounded(self, m_s: Tensor, m_t: Tensor) -> tuple[Tensor, Tensor]:
+        m_s, m_t = m_s.clamp(min=self.floor), m_t.clamp(min=self.floor)
+        # Beyond this ratio the gradient of the lower temperature leaves the format.
+        return torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)
+
+    def _is_free(self, m_s: Tensor, m_t: Tensor) -> bool:
+        """Whether all are far from every bound; False also where no value may be read."""
+        if not _check.may_read(m_s):
+            return False
+        low, high = map(read, torch.cat([m_s, m_t]).detach().aminmax())
+        return low is not None and high is not None and low > self.floor and low > 2 * _LEAST * high
 
     def forward(
         self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
     ) -> Temperatures:
-        m_s, m_t = self._sharpness(student), self._sharpness(teacher)
-        # Beyond this ratio the gradient of the lower temperature leaves the format.
-        m_s, m_t = torch.maximum(m_s, _LEAST * m_t), torch.maximum(m_t, _LEAST * m_s)
+        m_s, m_t = self._unbounded(student), self._unbounded(teacher)
+        if not self._is_free(m_s, m_t):
+            m_s, m_t = self._bounded(m_s, m_t)
         share = 2 * self.tau / (m_s + m_t)
         return Temperatures(share * m_s, share * m_t)
+
+    def with_slope(self, student: Tensor, teacher: Tensor, log_q: Tensor) -> tuple[Temperatures, Tensor]:
+        r"""Temperatures, and how the student's moves with its sharpness; the teacher's moves by as much against it.
+
+        .. math:: \frac{\partial\tau^s_i}{\partial m^s_i} = \frac{2\, m^t_i}{(m^s_i + m^t_i)^2}\,\tau
+
+        and 0 where a bound holds one of the two; (B, 1). Takes the log-softmax of the student's logits as well.
+        """
+        if self.magnitude == "max":
+            m_s, m_t = peak(student), peak(teacher)
+        else:  # what a log-softmax takes off is logsumexp; at the highest class nothing of it is rounded away
+            m_s, m_t = peak(student) - peak(log_q), peak(teacher) - peak(torch.log_softmax(teacher, dim=-1))
+        free = self._is_free(m_s, m_t)
+        if not free:
+            m_s, m_t = self._bounded(m_s, m_t)
+        both = m_s + m_t
+        share = 2 * self.tau / both
+        tau = Temperatures(share * m_s, share * m_t)
+        slope = tau.teacher / both
+        if not free:
+            held = (m_s <= self.floor) | (torch.minimum(m_s, m_t) <= _LEAST * torch.maximum(m_s, m_t))
+            slope = slope.masked_fill(held, 0.0)
+        return tau, slope
+
+    def toward(self, student: Tensor, q: Tensor) -> Tensor:
+        """Gradient of the sharpness where no bound holds it, (B, K), from the softmax q of the logits."""
+        if self.magnitude == "logsumexp":
+            return q
+        highest = student == student.amax(dim=-1, keepdim=True)
+        return highest.to(q.dtype) / highest.sum(dim=-1, keepdim=True)
 
     def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
         lower = torch.minimum(*temperatures)

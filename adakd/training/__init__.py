@@ -11,6 +11,7 @@ from .recipe import RECIPES, Recipe, get_recipe, steps_of, student_views
 from .record import REQUIRED_FIELDS
 from .resume import Checkpoint, CheckpointError
 from .trainer import Trainer, evaluate_model, measure_model
+from .world import PeerError, World, join_world
 
 __all__ = [
     "RECIPES",
@@ -20,6 +21,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "Interrupted",
+    "PeerError",
     "Precision",
     "Recipe",
     "Runner",
@@ -27,9 +29,11 @@ __all__ = [
     "Trainer",
     "ViewCache",
     "WeightsError",
+    "World",
     "choose_precision",
     "evaluate_model",
     "get_recipe",
+    "join_world",
     "load_weights",
     "lockstep",
     "measure_model",

@@ -31,6 +31,7 @@ from ..data import Dataset, ExampleViews
 from ..signals import logits_of_output
 from .files import read_json, remove_leftovers, write_json
 from .precision import Precision
+from .world import ALONE, World
 
 __all__ = ["CacheError", "ViewCache", "fits", "open_cache"]
 
@@ -153,6 +154,7 @@ class ViewCache:
         places: Tensor,
         precision: Precision,
         progress: bool = True,
+        world: World = ALONE,
     ) -> int:
         """Ask the teacher about those of `places` that are missing; returns how many these were.
 
@@ -162,17 +164,40 @@ class ViewCache:
             places: (n,), distinct.
             precision: number format of the teacher's forward passes.
             progress: show a progress bar with the time that is left.
+            world: processes of which each asks about its part.
 
         Raises:
             CacheError: if the teacher's logits are not finite or beyond fp16, or the disk is full.
             ValueError: if a place is of an image that `views` does not hold.
         """
-        with self._locked(), self._writing() as write:
-            todo = self.missing(places)
-            device = views.index.device
-            hidden = not (progress and len(todo))
-            with tqdm(total=len(todo), desc="teacher's views", unit="view", disable=hidden, leave=False) as bar:
-                for part in todo.split(_FILL_BATCH) if len(todo) else ():
+        with contextlib.ExitStack() as lock:
+
+            def begin() -> Tensor:
+                lock.enter_context(self._locked())
+                return self.missing(places)
+
+            todo = world.lead(begin)
+            parts = (todo.split(_FILL_BATCH) if len(todo) else ())[world.rank :: world.size]
+            world.together(lambda: self._fill(teacher, views, parts, precision, progress))
+        return len(todo)
+
+    def _fill(
+        self,
+        teacher: nn.Module,
+        views: ExampleViews,
+        parts: Sequence[Tensor],
+        precision: Precision,
+        progress: bool,
+    ) -> None:
+        """Ask about these places, (at most `_FILL_BATCH`,) each; the lock is held."""
+        total, device = sum(map(len, parts)), views.index.device
+        hidden = not (progress and total)
+        if total:
+            with (
+                self._writing() as write,
+                tqdm(total=total, desc="teacher's views", unit="view", disable=hidden, leave=False) as bar,
+            ):
+                for part in parts:
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
                     with np.errstate(over="ignore"):
                         kept = logits.astype(self.dtype)
@@ -184,7 +209,6 @@ class ViewCache:
                         )
                     write(part.tolist(), kept)
                     bar.update(len(part))
-        return len(todo)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -106,6 +107,8 @@ class Runner:
         except Exception as error:
             self.error = error
         self.trainer.seconds += time.perf_counter() - began
+        if self.error is not None and self.trainer.world.size > 1:
+            raise self.error  # at once: the other processes wait for this one in the next exchange
 
     def _last_good_state(self) -> str:
         if self.checkpoint is None or not self.checkpoint.path.is_file():
@@ -171,19 +174,25 @@ def lockstep(
     Each is, bit for bit, what `fit` makes of it alone. They go a step at a time; one that stands further ahead waits for
     the others, and one that fails leaves them: its `Runner` has the error then.
 
+    Where several processes train one student (`Trainer.world`), there is one runner in each, and all stop at the same step.
+
     Args:
         runners: trainers of one recipe and one seed, each with its checkpoint and callbacks.
         views, teacher, should_stop: as for `fit`.
 
     Raises:
         Interrupted: when asked to stop, after all are saved.
+        ValueError: for several students of several processes.
     """
+    if len(runners) > 1 and any(runner.trainer.world.size > 1 for runner in runners):
+        raise ValueError(f"lockstep: several processes train one student, got {len(runners)}")
     for runner in runners:
         with runner.alone():
             if runner.trainer.needs_teacher and teacher is None:
                 raise ValueError("this method distills from a teacher, and none was given")
             if runner.checkpoint is not None and runner.checkpoint.resume(runner.trainer):
                 _log_resumed(runner)
+            runner.trainer.share()
             runner.tell("on_begin")
     with should_stop if isinstance(should_stop, AbstractContextManager) else contextlib.nullcontext():
         while active := [runner for runner in runners if runner.active]:
@@ -199,13 +208,16 @@ def _one_epoch(
     should_stop: Callable[[], bool],
 ) -> None:
     """The rest of the epoch in which the first of them stands."""
-    epoch, start, batch_size = first.epoch, first.step_in_epoch, first.recipe.batch_size
+    epoch, start, batch_size, world = first.epoch, first.step_in_epoch, first.recipe.batch_size, first.world
     saved_at = began = time.perf_counter()
     stop = False
     taught = any(runner.trainer.needs_teacher for runner in runners if runner.active)
     if taught and teacher is not None:
-        teacher.begin_epoch(views.places(epoch, views.order(epoch)[start * batch_size :]))
-    for step, shown in enumerate(views.steps(epoch, batch_size, start), start):
+        batches = views.order(epoch)[start * batch_size :].split(batch_size)
+        own = torch.cat([positions[world.part(len(positions))] for positions in batches])
+        teacher.begin_epoch(views.places(epoch, own))
+    part = world.part if world.size > 1 else None
+    for step, shown in enumerate(views.steps(epoch, batch_size, start, part), start):
         due = [runner for runner in runners if runner.due((epoch, step))]
         if not due:  # whoever was here has failed, and the others are ahead
             if not any(runner.active and runner.trainer.epoch == epoch for runner in runners):
@@ -222,8 +234,9 @@ def _one_epoch(
                 needed = answer if runner.trainer.needs_teacher else None
                 runner.trainer.step(shown.images, needed, batch)
                 runner.tell("on_step")
-        stop = should_stop()
-        if step + 1 < first.steps and (stop or time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS):
+        late = world.leads and time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
+        stop, late = world.any(should_stop(), late)
+        if step + 1 < first.steps and (stop or late):
             for runner in due:
                 _save_within_epoch(runner)
             saved_at = time.perf_counter()
@@ -233,7 +246,7 @@ def _one_epoch(
     for runner in runners:
         if runner.active and runner.trainer.epoch == epoch:
             _end_epoch(runner)
-    if (stop or should_stop()) and any(runner.active for runner in runners):
+    if (stop or world.any(should_stop())[0]) and any(runner.active for runner in runners):
         raise Interrupted(f"stopped after epoch {epoch}{_saved_in(runners)}")
 
 

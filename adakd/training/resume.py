@@ -128,14 +128,18 @@ class Checkpoint:
         Raises:
             CheckpointError: as `read_state`; the trainer is as it was then.
         """
-        if not self.path.is_file():
-            return False
-        trainer.load_state_dict(read_state(self.path, self.config, trainer))
-        return True
+        state = trainer.world.lead(
+            lambda: read_state(self.path, self.config, trainer) if self.path.is_file() else None
+        )
+        if state is not None:
+            trainer.load_state_dict(state)
+        return state is not None
 
     def save(self, trainer: Trainer) -> None:
-        """Write where the trainer stands."""
-        write_checkpoint(self.path, {**trainer.state_dict(), "config": dict(self.config)})
+        """Write where the trainer stands: the same file, however many processes train."""
+        trainer.world.lead(
+            lambda: write_checkpoint(self.path, {**trainer.state_dict(), "config": dict(self.config)})
+        )
 
 
 def read_state(path: Path, config: Mapping[str, Any], trainer: Trainer) -> dict[str, Any]:
@@ -150,7 +154,8 @@ def read_state(path: Path, config: Mapping[str, Any], trainer: Trainer) -> dict[
         CheckpointError: naming the field, if it is of another run, damaged, or holds what no run writes.
     """
     try:
-        saved = read_checkpoint(path, trainer.device)
+        # What goes to other processes goes through the CPU.
+        saved = read_checkpoint(path, trainer.device if trainer.world.size == 1 else torch.device("cpu"))
     except Exception as error:  # torch raises different things for different damage
         raise CheckpointError(f"{path} cannot be read ({first_sentence(error)}); {_REMEDY}") from error
     if problem := field_problem(saved, {"config": dict}):

@@ -18,6 +18,7 @@ from ..terms import LogitTerm
 from .capture import Captured
 from .precision import Precision
 from .recipe import Recipe, steps_of, validation_split
+from .world import ALONE, World, normalize_over
 
 __all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model", "measure_model"]
 
@@ -77,8 +78,13 @@ def evaluate_model(model: nn.Module, data: Dataset, precision: Precision) -> flo
 
 
 @torch.no_grad()
-def measure_model(model: nn.Module, data: Dataset, precision: Precision) -> dict[str, float]:
-    """All that the data measure on their test split: ``accuracy``, and of text ``nats`` a token (`TokenData.measure`)."""
+def measure_model(
+    model: nn.Module, data: Dataset, precision: Precision, world: World = ALONE
+) -> dict[str, float]:
+    """All that the data measure on their test split: ``accuracy``, and of text ``nats`` a token (`TokenData.measure`).
+
+    Of several processes each measures some of the batches.
+    """
 
     def answer(inputs: Tensor) -> Tensor:
         with precision.autocast(data.device):
@@ -86,7 +92,7 @@ def measure_model(model: nn.Module, data: Dataset, precision: Precision) -> dict
 
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    found = data.measure(answer)
+    found = data.measure(answer, world)
     for module, training in modes.items():  # a part of a teacher stays in evaluation mode
         module.training = training
     return found
@@ -118,9 +124,12 @@ class Trainer:
         capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
             operation at a time.
         teacher: the network of which a term reuses a part (`Objective.deploy`); None where no term does.
+        world: the processes that train this student together; its batch norms then take the statistics of the whole
+            batch.
 
     Raises:
-        ValueError: for such a term without a teacher.
+        ValueError: for such a term without a teacher; for a batch of fewer images than there are processes, or a
+            captured step in several.
     """
 
     def __init__(
@@ -133,6 +142,7 @@ class Trainer:
         capture: bool = False,
         *,
         teacher: nn.Module | None = None,
+        world: World = ALONE,
     ):
         self.recipe, self.precision, self.device = recipe, precision, data.device
         self.student = channels_last(student, self.device)
@@ -149,6 +159,13 @@ class Trainer:
             self.deployed = made.deploy(self.student, channels_last(teacher, self.device))
         self.steps = steps_of(data, recipe) // recipe.epochs
         """Steps of an epoch."""
+        self.world = world
+        self.normalizes = normalize_over(world, self.student)
+        """Whether the student has batch norms."""
+        if world.size > 1:
+            _refuse_small_batches(data, recipe, world)
+            if capture:
+                raise ValueError("capture: expected False where several processes train one network, got True")
         self.tests = {"test": data}
         if (validation := validation_split(data, recipe)) is not None:
             self.tests["validation"] = validation
@@ -206,9 +223,9 @@ class Trainer:
         """One update of the student.
 
         Args:
-            images: (B, C, H, W), normalized; or tokens (B, T).
+            images: (B, C, H, W), normalized, or tokens (B, T); of several processes, those of this one (`World.part`).
             teacher: outputs for the same images; None where the objective needs no teacher.
-            batch: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
+            batch: of all processes: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
                 the device), positions of the images, and the epoch.
 
         Raises:
@@ -222,10 +239,12 @@ class Trainer:
         with self.precision.autocast(self.device):
             outputs = self._forward(images)
         taught: Tensor | Signals | None
+        teacher = None if teacher is None else self.world.gather_signals(teacher, len(labels))
         if self._logits_only:
-            outputs = logits = logits_of_output(outputs)
+            outputs = logits = self.world.gather(logits_of_output(outputs), len(labels))
             taught = None if teacher is None else teacher.logits
         else:
+            outputs = self.world.gather_signals(outputs, len(labels))
             logits, taught = outputs.logits, teacher
         by_index = {"index": batch.index} if self._by_index else {}
         terms: Terms = self._loss(
@@ -233,6 +252,7 @@ class Trainer:
         )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(terms.total).backward()
+        self._share_gradients()
         rule_gradient = None
         if self.learned:
             self.scaler.unscale_(self.optimizer)
@@ -246,6 +266,19 @@ class Trainer:
         self.meter.add(terms, logits, teacher_logits, labels, rule_gradient)
         self.step_in_epoch += 1
         return terms
+
+    def _share_gradients(self) -> None:
+        """Of the student, the sum over processes; of what the objective learns, which is whole everywhere, one of them."""
+        if self.world.size > 1:
+            for exchange, parameters in (
+                (self.world.add, self.student.parameters()),
+                (self.world.spread, iter(self.learned)),
+            ):
+                exchange([each.grad for each in parameters if each.grad is not None])
+
+    def share(self) -> None:
+        """Weights and buffers of the first process, in all of them: where training begins, and after every epoch."""
+        self.world.spread([*self.student.state_dict().values(), *self.objective.state_dict().values()])
 
     def refuse_divergence(self) -> dict[str, float]:
         """Means of the epoch so far, if loss and weights are finite. This waits for the device.
@@ -270,11 +303,12 @@ class Trainer:
             FloatingPointError: if loss or weights are not finite; nothing has changed then.
         """
         row = {"epoch": self.epoch, "lr": self._lr, **self.refuse_divergence()}  # the rate of the last step
+        self.share()  # which changes nothing where all processors round alike
         if self.deployed is not self.student:
             del row["train_accuracy"]  # of a classifier that is not kept, and perhaps not trained
         if self.measures:
             for split, data in self.tests.items():
-                found = measure_model(self.deployed, data, self.precision)
+                found = measure_model(self.deployed, data, self.precision, self.world)
                 row |= {f"{split}_{name}": value for name, value in found.items()}
         self.history.append(row)
         self.meter.sums.zero_()
@@ -309,6 +343,17 @@ class Trainer:
         self.meter.sums.copy_(state["meter"])
         self.epoch, self.step_in_epoch = state["epoch"], state["step"]
         self.seconds, self.history = state["seconds"], list(state["history"])
+
+
+def _refuse_small_batches(data: Dataset, recipe: Recipe, world: World) -> None:
+    images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
+    last = images % recipe.batch_size
+    for size, which in ((min(recipe.batch_size, images), "a batch"), (last, "the last batch of an epoch")):
+        if 0 < size < world.size:
+            raise ValueError(
+                f"batch_size: {which} has {size} images, and each of {world.size} processes needs one; choose another "
+                "batch size, or fewer processes"
+            )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,21 @@
 """The book's own Sphinx extension: figures, records, paths, pages without other hosts, and what others take of them."""
 
-from . import api, cite, figures, hover, live, offline, outside, paths, records, repository, typography
+from . import (
+    api,
+    cite,
+    exercises,
+    figures,
+    hover,
+    live,
+    offline,
+    outside,
+    paths,
+    records,
+    repository,
+    typography,
+)
 
-PARTS = (api, cite, figures, hover, live, offline, outside, paths, records, repository, typography)
+PARTS = (api, cite, exercises, figures, hover, live, offline, outside, paths, records, repository, typography)
 
 
 def setup(app):
