@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
     from . import exercises, functional, series
     from .advice import Advice, advise
     from .api import cache_teacher, compare, distill, evaluate, evaluate_weights, fit, train_teacher
-    from .data import DATASETS, DataError, ImageData, load_data
+    from .data import DATASETS, DataError, ImageData, TokenData, load_data
     from .distiller import Distiller, TrainerDistiller
     from .divergence import (
         AB,
@@ -176,6 +176,7 @@ __all__ = [
     "Temperatures",
     "Term",
     "Terms",
+    "TokenData",
     "Trainer",
     "TrainerDistiller",
     "ViewCache",
@@ -219,7 +220,7 @@ __all__ = [
 _ROOMS = {
     "advice": ("Advice", "advise"),
     "api": ("cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"),
-    "data": ("DATASETS", "DataError", "ImageData", "load_data"),
+    "data": ("DATASETS", "DataError", "ImageData", "TokenData", "load_data"),
     "distiller": ("Distiller", "TrainerDistiller"),
     "divergence": (
         "AB",

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from . import engine as engines
-from .data import DATASETS, ImageData, name_of, resolve_data
+from .data import Dataset, is_named, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
@@ -29,6 +29,7 @@ from .plan import (
     named_method,
     plan_student,
     plan_teacher,
+    refuse_other_kind,
     split_options,
     with_one_teacher,
 )
@@ -40,17 +41,26 @@ from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
-from .training.trainer import Trainer, evaluate_model
+from .training.trainer import Trainer, evaluate_model, measure_model
 from .training.world import ALONE, World
 
-__all__ = ["cache_teacher", "compare", "distill", "evaluate", "evaluate_weights", "fit", "train_teacher"]
+__all__ = [
+    "cache_teacher",
+    "compare",
+    "distill",
+    "evaluate",
+    "evaluate_weights",
+    "fit",
+    "measurements",
+    "train_teacher",
+]
 
 log = logging.getLogger("adakd")
 
 
 def train_teacher(
     model: str | nn.Module | Callable[..., nn.Module] | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
     *,
@@ -73,8 +83,8 @@ def train_teacher(
 
     Args:
         model: a name of `adakd.models.MODELS`; the data set's usual teacher when left out.
-        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
-        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
+        recipe: "paper", "quick", "demo" or "language"; the data set's usual one when left out.
         seed: of weights, order and views.
         out: folder under which the run gets its own.
         device: "cuda", "cpu" or "auto".
@@ -111,7 +121,7 @@ def distill(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
     method: str | nn.Module = "zkd+mlt",
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     seed: int = 0,
     *,
@@ -142,8 +152,8 @@ def distill(
             embedded set it is trained first where there is none). The data set's usual teacher when left out.
         student: a name of `adakd.models.MODELS`; the data set's usual student when left out.
         method: a name of `adakd.METHODS` or ``<row>+<rule>``.
-        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
-        recipe: "paper", "quick" or "demo"; the data set's usual one when left out.
+        data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
+        recipe: "paper", "quick", "demo" or "language"; the data set's usual one when left out.
         seed: of weights, transfer set, order and views.
         teacher_weights: file of published weights (.safetensors, .pth, .pt, .tar) for the model named by `teacher`.
         method_options: overrides for `adakd.create_method`, e.g. ``{"kd_weight": 18}``.
@@ -199,7 +209,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2),
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     *,
     root: str | os.PathLike[str] | None = None,
@@ -397,7 +407,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
 
 def cache_teacher(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     seeds: Sequence[int] = (0,),
     *,
@@ -450,7 +460,7 @@ def cache_teacher(
 
 def fit(
     model: nn.Module,
-    data: ImageData,
+    data: Dataset,
     recipe: Recipe,
     criterion: nn.Module,
     *,
@@ -527,7 +537,7 @@ def fit(
 
 
 def _source(
-    teacher: nn.Module | ViewCache | TeacherSource | None, trainer: Trainer, data: ImageData, views: int
+    teacher: nn.Module | ViewCache | TeacherSource | None, trainer: Trainer, data: Dataset, views: int
 ) -> TeacherSource | None:
     """Where the steps get the teacher's outputs from, whatever it was given as."""
     if isinstance(teacher, ViewCache):
@@ -546,17 +556,18 @@ def _source(
 def evaluate(
     run: str | os.PathLike[str] | Run,
     *,
-    data: ImageData | None = None,
+    data: str | Dataset | None = None,
     network: str | nn.Module | Callable[..., nn.Module] | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
     root: str | os.PathLike[str] | None = None,
 ) -> float:
-    """Measure a finished run's network on the test split again; returns top-1 accuracy in percent.
+    """Measure a finished run's network on the test split again; returns top-1 accuracy in percent (of text, of the next
+    token; `measurements` has the nats too).
 
     Args:
         run: a `Run` or its folder.
-        data: the run's own `ImageData`, where it was no data set by name.
+        data: the run's own data set, where it has none of the names that `load_data` knows; a text as "text:PATH".
         network: what the run was made with, where that was no name: a module, or a factory. Left out for a `Run` of
             this process.
         device: "cuda", "cpu" or "auto".
@@ -567,23 +578,43 @@ def evaluate(
         FileNotFoundError: if the folder holds no finished run.
         DataError, WeightsError: if data or weights are missing or damaged.
     """
+    return measurements(run, data=data, network=network, device=device, precision=precision, root=root)[
+        "accuracy"
+    ]
+
+
+def measurements(
+    run: str | os.PathLike[str] | Run,
+    *,
+    data: str | Dataset | None = None,
+    network: str | nn.Module | Callable[..., nn.Module] | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> dict[str, float]:
+    """All that is measured of a finished run's network on the test split, again.
+
+    ``accuracy`` in percent; of text ``nats`` a token, and ``kl_to_truth`` where the source is known (`TokenData.measure`).
+    Arguments and errors are those of `evaluate`.
+    """
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
-    data = (_data_of(run, root) if data is None else data).to(device)
+    data = (_data_of(run, root) if data is None else resolve_data(data, root)).to(device)
     refuse_other_data(run, data, "network")
     model = channels_last(run.model(network), device)
     parameters = sum(p.numel() for p in model.parameters())
-    chosen = choose_precision(precision or record["config"]["precision"], device, parameters)
-    return evaluate_model(model, data, chosen)
+    chosen = choose_precision(precision or record["config"]["precision"], device, parameters, data.reads)
+    return measure_model(model, data, chosen)
 
 
-def _data_of(run: Run, root: str | os.PathLike[str] | None) -> ImageData:
+def _data_of(run: Run, root: str | os.PathLike[str] | None) -> Any:
     """The data set of a run, by its name."""
     record = run.record["data"]
-    if record["name"] not in DATASETS:
+    if not is_named(record["name"]):
         raise ValueError(
-            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...)"
+            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...), "
+            "or --data text:PATH"
         )
     return resolve_data(record["name"], root, official=record["official"])
 
@@ -591,7 +622,7 @@ def _data_of(run: Run, root: str | os.PathLike[str] | None) -> ImageData:
 def evaluate_weights(
     weights: str | os.PathLike[str],
     model: str,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     *,
     device: str | torch.device | None = None,
     precision: str = "auto",
@@ -603,7 +634,7 @@ def evaluate_weights(
     Args:
         weights: published weights (.safetensors, .pth, .pt, .tar).
         model: the name of their network, of `adakd.models.MODELS`.
-        data: "gratings", "cifar10", "cifar100", or an `ImageData`.
+        data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
         device: "cuda", "cpu" or "auto".
         precision: "auto", "fp32", "bf16" or "fp16".
         root: folder of the downloaded data.
@@ -617,6 +648,7 @@ def evaluate_weights(
     name_of(data)
     device = resolve_device(device)
     data = resolve_data(data, root, official).to(device)
+    refuse_other_kind(chosen_network, data)
     network = loaded_model(chosen_network, data.num_classes, data.channels, Path(weights)).eval()
-    chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()))
+    chosen = choose_precision(precision, device, sum(p.numel() for p in network.parameters()), data.reads)
     return evaluate_model(channels_last(network, device), data, chosen)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ._version import __version__
-from .data import DATASETS, ImageData, eval_batches, resolve_data
+from .data import ImageData, eval_batches, is_named, resolve_images
 from .runs import Run, open_run, refuse_other_data
 from .signals import logits_of_output
 from .training.files import first_sentence, write_bytes
@@ -109,7 +109,7 @@ def export_network(
             raise ValueError(
                 "data: a module does not say what it was trained on; name the data set, or give it"
             )
-        data = resolve_data(data, root, official)
+        data = resolve_images(data, root, official, "export")
         about = {"model": name or type(network).__name__, "data": data.name}
         trained = copy.deepcopy(network)
     else:
@@ -132,12 +132,12 @@ def export_network(
 def _data_of(run: Run, data: str | ImageData | None, root: str | os.PathLike | None) -> ImageData:
     """The data set that was given, or that of a run, by its name."""
     record = run.record["data"]
-    if data is None and record["name"] not in DATASETS:
+    if data is None and not is_named(record["name"]):
         raise ValueError(
             f"{run.folder} is of data that have no name here ({record['name']!r}); give them: "
             "export_network(run, file, data)"
         )
-    return resolve_data(record["name"] if data is None else data, root, official=record["official"])
+    return resolve_images(record["name"] if data is None else data, root, record["official"], "export")
 
 
 def _written(

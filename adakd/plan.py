@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from ._check import brief
-from .data import DATASETS, ImageData, name_of, resolve_data, usual
+from .data import Dataset, is_named, name_of, resolve_data, usual
 from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
 from .models.network import sha256_of_state
@@ -33,6 +33,7 @@ __all__ = [
     "load_requested_teacher",
     "plan_student",
     "plan_teacher",
+    "refuse_other_kind",
     "split_options",
     "with_one_teacher",
 ]
@@ -44,7 +45,7 @@ log = logging.getLogger("adakd")
 class Request:
     """What somebody asks for, by names that nobody has looked at yet."""
 
-    data: str | ImageData = "gratings"
+    data: str | Dataset = "gratings"
     student: Any = None
     """A name, a module, or a factory; see `adakd.models.network_of`."""
     method: Any = "zkd+mlt"
@@ -63,29 +64,22 @@ class Request:
     @property
     def named_teacher(self) -> Any:
         """The teacher, or the data set's usual one."""
-        return usual(name_of(self.data)).teacher if self.teacher is None else self.teacher
+        return usual(self.data).teacher if self.teacher is None else self.teacher
 
     def network(self, role: str) -> Network:
         """The student, or the data set's usual one in this role."""
-        named = getattr(usual(name_of(self.data)), role) if self.student is None else self.student
+        named = getattr(usual(self.data), role) if self.student is None else self.student
         return network_of(named)
 
     def resolved_recipe(self, role: str) -> Recipe:
         """The recipe, or the data set's usual one, with its changes."""
         network = self.network(role)
         named = network.name if network.described_by_its_name else None
-        recipe = get_recipe(
-            self.recipe or usual(name_of(self.data)).recipe, role, network=named, **self.changes
-        )
-        data = self.data if isinstance(self.data, ImageData) and self.data.name not in DATASETS else None
-        if (
-            data is not None
-            and self.recipe is None
-            and "train_images" not in self.changes
-            and recipe.train_images
-        ):
+        recipe = get_recipe(self.recipe or usual(self.data).recipe, role, network=named, **self.changes)
+        asked = self.recipe is not None or self.changes.get("train_images") is not None
+        if recipe.train_images and not asked and not is_named(name_of(self.data)):
             # Nobody has asked for a part, and of a small set there may be none of that size.
-            left = len(data.train) - (recipe.validation_images or 0)
+            left = len(resolve_data(self.data, None).train) - (recipe.validation_images or 0)
             if recipe.train_images > left:
                 recipe = replace(recipe, train_images=None)
         return recipe
@@ -98,7 +92,8 @@ def plan_teacher(request: Request, resources: Resources) -> Job:
     network = request.network("teacher")
     recipe = request.resolved_recipe("teacher")
     data = _data(request, resources)
-    precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)))
+    refuse_other_kind(network, data)
+    precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)), data.reads)
     further = network.identity(*_shape(data))
     config = RunConfig(network, "ce", {}, data, recipe, seed, precision, further=further)
     return Job(config, create_method("ce"), resources, kind="teacher", on_epoch=request.on_epoch)
@@ -175,9 +170,15 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     # Before data are downloaded for nothing.
     found = _located(request, resources) if _is_taught(request.method) and locate else None
     data = _data(request, resources)
-    precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)))
+    refuse_other_kind(student, data)
+    precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)), data.reads)
     objective, further = _objective(request.method, options, recipe, data, seed)
     further = {**student.identity(*_shape(data)), **further}
+    if data.reads != "images" and (getattr(objective, "taps", Taps()) != Taps() or _beyond_logits(objective)):
+        raise ValueError(
+            f"method {method!r} reads features as those of images are, and {data.name} holds {data.reads}; take a method "
+            "on logits"
+        )
     if resources.cache is not None and resources.cache not in DTYPES:
         raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {resources.cache!r}")
     if not locate:
@@ -198,10 +199,10 @@ def _is_missing(request: Request, resources: Resources) -> bool:
     return False
 
 
-def _data(request: Request, resources: Resources) -> ImageData:
+def _data(request: Request, resources: Resources) -> Dataset:
     """The data on their device; one process a machine downloads what is not there."""
 
-    def read() -> ImageData:
+    def read() -> Dataset:
         return resolve_data(request.data, resources.root, resources.official, resources.shows)
 
     return resources.world.first(read).to(resources.device)
@@ -215,7 +216,7 @@ def load_requested_teacher(request: Request, resources: Resources) -> Teacher:
 
 
 def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
-    """Train the embedded set's teacher where there is none: a matter of seconds, and no reason for a command.
+    """Train an embedded set's teacher where there is none: a matter of seconds, or of few minutes, and no reason for a command.
 
     Of several requests with one teacher, all are checked before it trains. For any other data set, nothing: whoever
     plans the student then raises `TeacherError`, with the command.
@@ -224,9 +225,8 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     if not taught:
         return
     request = taught[0]
-    name = name_of(request.data)
     named = request.named_teacher
-    if name != "gratings" or request.teacher_weights is not None or not isinstance(named, str):
+    if not usual(request.data).at_once or request.teacher_weights is not None or not isinstance(named, str):
         return
     if named not in MODELS:
         return
@@ -236,7 +236,7 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     for each in requests:  # what is wrong with a student is found out first
         world.together(partial(_checked, each, resources, locate=False))
     data = resolve_data(request.data, resources.root, resources.official, resources.shows)
-    steps = steps_of(data, get_recipe(usual(name).recipe, "teacher"))
+    steps = steps_of(data, get_recipe(usual(request.data).recipe, "teacher"))
     log.info("no teacher yet: training %s first (%d steps)", named, steps)
     asked = Request(data, named, precision=request.precision)
     plan_teacher(asked, replace(resources, progress=resources.shows, fresh=False, capture=None))()
@@ -269,7 +269,16 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def _shape(data: ImageData) -> tuple[int, int]:
+def refuse_other_kind(network: Network, data: Dataset) -> None:
+    """Raise ValueError where a network reads images and the data are text, or the other way round."""
+    if network.reads not in (None, data.reads):
+        raise ValueError(
+            f"model {network.name!r} reads {network.reads}, and {data.name} holds {data.reads}; its usual ones are "
+            f"{data.usual.teacher} and {data.usual.student}"
+        )
+
+
+def _shape(data: Dataset) -> tuple[int, int]:
     """Numbers of classes and of channels."""
     return data.num_classes, data.channels
 
@@ -302,7 +311,7 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _objective(
-    method: Any, options: Mapping[str, Any], recipe: Recipe, data: ImageData, seed: int
+    method: Any, options: Mapping[str, Any], recipe: Recipe, data: Dataset, seed: int
 ) -> tuple[nn.Module, dict[str, str]]:
     """The method as configured, and what identifies it beside its name and options."""
     if not isinstance(method, str):

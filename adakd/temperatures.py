@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._check import check_finite, check_logits
-from .data import ImageData, eval_batches, name_of, resolve_data, usual
+from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
 from .logits import peak, standardize
 from .models._layout import channels_last
@@ -330,11 +330,11 @@ def measure_temperatures(
     order = math.inf if order == "inf" else order
     c = upper_factor(order)  # refuses what is no order
     device = resolve_device(device)
-    teacher = teacher or usual(name).teacher
+    teacher = teacher or usual(data).teacher
     # Before data are downloaded for nothing.
     taught = None if student is None else student if isinstance(student, Run) else open_run(student)
     found = locate_teacher(teacher, teacher_weights, name, out)
-    data = resolve_data(data, root, official).to(device)
+    data = resolve_images(data, root, official, "measuring temperatures").to(device)
 
     loaded = load_teacher(teacher, found, data)
     if not isinstance(loaded, Teacher):

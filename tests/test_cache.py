@@ -273,7 +273,7 @@ def test_a_folder_that_cannot_be_written_is_told(data, tmp_path):
 def test_cifar_fits_and_a_thousand_classes_of_a_million_images_do_not(data):
     class Many:
         def __init__(self, images, classes):
-            self.train, self.num_classes = range(images), classes
+            self.train, self.logits_shape = range(images), (classes,)
 
     assert fits(Many(50_000, 100), 162, "fp16")
     assert 50_000 * 162 * 100 * 2 == 1_620_000_000 < LARGEST

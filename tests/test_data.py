@@ -905,7 +905,7 @@ def test_unknown_sets_are_answered_with_near_names():
     for name in ("cifar-100", "CIFAR100", "cifar1000"):
         with pytest.raises(ValueError, match=r"unknown data set .*Did you mean 'cifar100'"):
             load_data(name)
-    assert set(DATASETS) == {"cifar10", "cifar100", "gratings"}
+    assert set(DATASETS) == {"cifar10", "cifar100", "gratings", "sentences", "pydoc"}
 
 
 REAL = os.environ.get("ADAKD_DATA")

@@ -205,8 +205,8 @@ def test_other_wrong_arguments(tiny_data, tiny_teacher, tmp_path):
 
 
 def test_the_command(tiny_data, tiny_teacher, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export_module, "resolve_data", lambda *_, **__: tiny_data)
-    monkeypatch.setattr("adakd.cli.export.resolve_data", lambda *_, **__: tiny_data)
+    monkeypatch.setattr(export_module, "resolve_images", lambda *_, **__: tiny_data)
+    monkeypatch.setattr("adakd.cli.export.resolve_images", lambda *_, **__: tiny_data)
     target = str(tmp_path / "student.pt2")
     assert (
         main(["export", str(tiny_teacher.folder), "--to", target, "--json", str(tmp_path / "found.json")]) == 0

@@ -34,7 +34,7 @@ from adakd.bench import Ceiling, bench_losses, bench_step, synthetic_data
 from adakd.bench.methods import bench_methods
 from adakd.cli import _parser, main
 from adakd.cli.options import engine_of
-from adakd.data import DATASETS, load_gratings
+from adakd.data import DATASETS, load_gratings, load_sentences
 from adakd.engine import Sequential
 from adakd.methods import RULE_NAMES, options_of
 from adakd.training.recipe import Recipe
@@ -269,7 +269,10 @@ class Kitchen:
         self.folder = folder
         tiny = load_gratings(train_images=60, test_images=40)
         patch.chdir(folder)
+        text = replace(load_sentences(train_words=2048, test_words=128), name="sentences")
         patch.setattr("adakd.data.load_gratings", lambda: tiny)
+        patch.setattr("adakd.data.load_sentences", lambda *_: text)
+        patch.setattr("adakd.data.load_pydoc", lambda: replace(text, name="pydoc"))
         patch.setenv("ADAKD_DATA", str(folder / "nothing"))
 
         def refuse(*_, **__):
@@ -278,11 +281,14 @@ class Kitchen:
         patch.setattr("urllib.request.urlopen", refuse)
         short = {"batch_size": 20, "epochs": 1, "train_images": 10}
         patch.setitem(DATASETS, "gratings", DATASETS["gratings"]._replace(teacher="resnet8x0.5"))
-        demo = {
-            "teacher": adakd.get_recipe("demo", "teacher", **{**short, "train_images": "all"}),
-            "student": adakd.get_recipe("demo", "student", **short),
-        }
-        patch.setitem(adakd.RECIPES, "demo", demo)
+        for name in ("sentences", "pydoc"):
+            patch.setitem(DATASETS, name, DATASETS[name]._replace(teacher="gru16", student="gru16"))
+        for name in ("demo", "language"):
+            shorter = {
+                "teacher": adakd.get_recipe(name, "teacher", **{**short, "train_images": "all"}),
+                "student": adakd.get_recipe(name, "student", **short),
+            }
+            patch.setitem(adakd.RECIPES, name, shorter)
         # Benchmarks measure the smallest there is, and nothing is compiled: that is bounded, and slow.
         patch.setattr("adakd.bench.losses.SHAPES", ((8, 10),))
         patch.setattr("adakd.bench.step.synthetic_data", lambda _: synthetic_data(100, test_images=10))

@@ -16,7 +16,7 @@ FILES = sorted(RECORDS.rglob("*.json"))
 # Records of studies stand one a line.
 COLLECTIONS = sorted(RECORDS.rglob("*.jsonl"))
 WEIGHTS = sorted(RECORDS.rglob("*.safetensors"))
-CLASSES = {"gratings": 10, "cifar10": 10, "cifar100": 100}
+CLASSES = {"gratings": 10, "cifar10": 10, "cifar100": 100, "sentences": 64}
 # What is measured on no network has no data, no history and no accuracy.
 OF_NO_RUN = {"data", "history", "result", "seed", "seconds"}
 

@@ -764,7 +764,7 @@ def test_the_last_epoch_is_the_result_and_the_best_stands_beside_it(
     tiny_data, tiny_teacher, tmp_path, monkeypatch
 ):
     accuracies = iter([40.0, 70.0, 60.0])
-    monkeypatch.setattr(trainer_module, "evaluate_model", lambda *_: next(accuracies))
+    monkeypatch.setattr(trainer_module, "measure_model", lambda *_: {"accuracy": next(accuracies)})
     run = small_student(tiny_data, tiny_teacher, tmp_path, eval_every=1)
     assert run.accuracy == 60.0
     assert run.record["result"] == {"last": 60.0, "best": 70.0, "best_epoch": 2, "test_images": 40}

@@ -68,7 +68,7 @@ def bench_methods(
     # The weights stand still: else the last of many steps on one batch would compute with numbers that no run has.
     recipe = get_recipe("paper", "student", batch_size=batch_size, lr=0.0)
     trainers = {name: _trainer(name, student, teaching, data, recipe, chosen) for name in names}
-    steps = {name: _step(trainer, teaching) for name, trainer in trainers.items()}
+    steps = {name: _step(trainer, teaching, data) for name, trainer in trainers.items()}
     spent = turns(
         steps,
         device,
@@ -123,8 +123,7 @@ def _first(count: int, data: ImageData) -> tuple[torch.Tensor, torch.Tensor]:
     return positions, Views(data, seed=0).choose(1, positions)
 
 
-def _step(trainer: Trainer, teaching: nn.Module) -> Callable[[], Any]:
-    data = trainer.tests["test_accuracy"]
+def _step(trainer: Trainer, teaching: nn.Module, data: ImageData) -> Callable[[], Any]:
     source = LiveTeacher(teaching, trainer.precision, data.device, trainer.taps)
     views, (positions, choice) = Views(data, seed=0), _first(trainer.recipe.batch_size, data)
     batch = Batch(data.train.labels[positions], positions, 1)

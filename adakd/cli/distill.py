@@ -1,6 +1,7 @@
 """`adakd distill`: a student from a teacher."""
 
 import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from ..api import distill
@@ -23,7 +24,7 @@ from .options import (
 from .output import write_result
 from .stop import StopRequests
 
-__all__ = ["add_parser", "run", "show_run"]
+__all__ = ["add_parser", "of_text", "run", "show_run"]
 
 
 def add_parser(commands: Any) -> None:
@@ -80,6 +81,15 @@ def run(arguments: argparse.Namespace) -> None:
         show_run(made, arguments.json)
 
 
+def of_text(found: Mapping[str, float], data: Mapping[str, Any]) -> list[str]:
+    """What is measured of a network on text besides its accuracy, as a line; none on images."""
+    if "nats" not in found:
+        return []
+    entropy = f" (the source's entropy: {data['entropy']:.4f})" if "entropy" in data else ""
+    truth = f", {found['kl_to_truth']:.4f} from the truth" if "kl_to_truth" in found else ""
+    return [f"  {found['nats']:.4f} nats a token{entropy}{truth}"]
+
+
 def show_run(run: Run, json: str | None) -> None:
     """What became of a run, and where it lies."""
     result, config, teacher = run.record["result"], run.record["config"], run.record["teacher"]
@@ -88,6 +98,7 @@ def show_run(run: Run, json: str | None) -> None:
         f"{config['model']}{taught} by {config['method']} on {config['data']['name']}",
         f"  test accuracy {result['last']:.2f} % after the last epoch "
         f"(best {result['best']:.2f} % after epoch {result['best_epoch']}); {run.record['seconds']:.0f} s",
+        *of_text(result, run.record["data"]),
     ]
     if teacher and "accuracy" in teacher:
         lines.append(f"  its teacher's: {teacher['accuracy']:.2f} %")

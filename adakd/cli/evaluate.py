@@ -3,9 +3,11 @@
 import argparse
 from typing import Any
 
-from ..api import evaluate, evaluate_weights
+from ..api import evaluate_weights, measurements
+from ..data import is_named
 from ..models import MODELS
 from ..runs import open_run
+from .distill import of_text
 from .options import OptionError, add_data, add_device, add_json, new_command, path, word
 from .output import write_result
 
@@ -39,9 +41,18 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.model is not None:
             raise OptionError("--model: the run in the folder says which network it is; leave it out")
         found = open_run(arguments.run_folder)
-        accuracy = evaluate(found, device=arguments.device, precision=arguments.precision, root=arguments.root)
-        result = {"run": arguments.run_folder, "accuracy": accuracy, "recorded": found.accuracy}
-        write_result(arguments.json, result, f"test accuracy {accuracy:.2f} % (record: {found.accuracy:.2f} %)")
+        about = found.record["data"]
+        named = is_named(about["name"]) or not arguments.data.startswith("text:")
+        measured = measurements(
+            found,
+            data=None if named else arguments.data,
+            device=arguments.device,
+            precision=arguments.precision,
+            root=arguments.root,
+        )
+        result = {"run": arguments.run_folder, **measured, "recorded": found.accuracy}
+        text = f"test accuracy {measured['accuracy']:.2f} % (record: {found.accuracy:.2f} %)"
+        write_result(arguments.json, result, "\n".join([text, *of_text(measured, about)]))
         return
     if arguments.model is None:
         raise OptionError("--weights: which network are they of? Say it: --model NAME")

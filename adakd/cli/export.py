@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..data import resolve_data
+from ..data import resolve_images
 from ..export import Exported, export_network
 from ..models import MODELS, network_of
 from ..runs import loaded_model
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.model is None:
             raise OptionError("--weights: which network are they of? Say it: --model NAME")
         chosen = network_of(arguments.model)
-        data = resolve_data(arguments.data, arguments.root, not arguments.unofficial_archive)
+        data = resolve_images(arguments.data, arguments.root, not arguments.unofficial_archive, "export")
         network = loaded_model(chosen, data.num_classes, data.channels, Path(arguments.weights))
         found = export_network(network, arguments.target, data, normalize=normalize, name=chosen.name)
     result = {**asdict(found), "path": str(found.path), "bytes": found.path.stat().st_size}

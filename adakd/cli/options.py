@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._check import brief
-from ..data import DATASETS
+from ..data import DATASETS, TokenData
 from ..engine import Engine, Processes, Ray, Sequential
 from ..models import MODELS
 from ..training import RECIPES
@@ -212,7 +212,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         type=word,
         default="gratings",
         metavar="NAME",
-        help=f"{', '.join(DATASETS)} (default: gratings, embedded: nothing is downloaded)",
+        help=f"{', '.join(DATASETS)}, text:PATH (default: gratings, embedded: nothing is downloaded)",
     )
     data.add_argument(
         "--root",
@@ -238,7 +238,7 @@ def add_training(
         "--recipe",
         type=word,
         metavar="NAME",
-        help=f"{', '.join(RECIPES)} (default: demo for gratings, quick for CIFAR; paper is 240 epochs)",
+        help=f"{', '.join(RECIPES)} (default: demo for gratings, quick for CIFAR, language for text; paper is 240 epochs)",
     )
     length.add_argument(
         "--epochs",
@@ -254,7 +254,7 @@ def add_training(
         "--train-images",
         type=images,
         metavar="N",
-        help="train on N images, the classes in equal parts, or on all",
+        help="train on N images (of text, passages), the classes in equal parts, or on all",
     )
     length.add_argument(
         "--views",
@@ -337,7 +337,7 @@ def add_student(group: Any) -> None:
         "--student",
         type=word,
         metavar="NAME",
-        help=f"one of {', '.join(MODELS)} (default: resnet8x0.5 for gratings, resnet8 for CIFAR)",
+        help=f"one of {', '.join(MODELS)} (default: resnet8x0.5 for gratings, resnet8 for CIFAR, {TokenData.usual.student} for text)",
     )
 
 

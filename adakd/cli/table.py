@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
     for record in read_records(*(place for place in arguments.records if place not in folders), complete=True):
         config, recipe = record["config"], record["config"]["recipe"]
         images = recipe["train_images"] or record["data"]["train_images"]
-        title = f"{config['model']} on {config['data']['name']}, {images} images × {recipe['epochs']} epochs"
+        what = "passages" if "window" in record["data"] else "images"
+        title = f"{config['model']} on {config['data']['name']}, {images} {what} × {recipe['epochs']} epochs"
         seeds = groups.setdefault(title, {}).setdefault(describe_method(record), {})
         if record["seed"] in seeds:
             raise ValueError(
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         seeds[record["seed"]] = record
     for title, runs in groups.items():
         lines = compare_records(runs, [name for name in arguments.to if name in runs])
-        tables.append((title, sorted(lines, key=lambda line: -line.accuracy.estimate), []))
+        tables.append((title, sorted(lines, key=lambda line: line.rank), []))
     if not tables:
         raise ValueError(f"no records of runs in {', '.join(arguments.records)}")
     mark, gap = ("**", "\n") if arguments.markdown else ("", "")

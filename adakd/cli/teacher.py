@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from ..api import train_teacher
+from ..data import TokenData
 from ..models import MODELS
 from ..runs import resolve_device
 from ..training import join_world
@@ -27,7 +28,7 @@ def add_parser(commands: Any) -> None:
         "--model",
         type=word,
         metavar="NAME",
-        help=f"one of {', '.join(MODELS)} (default: resnet14 for gratings, wrn_16_2 for CIFAR)",
+        help=f"one of {', '.join(MODELS)} (default: resnet14 for gratings, wrn_16_2 for CIFAR, {TokenData.usual.teacher} for text)",
     )
     add_training(parser)
     add_fresh(parser)

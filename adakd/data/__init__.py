@@ -1,22 +1,37 @@
-"""Image sets as uint8 tensors that live on the device, and the views of them."""
+"""Image sets and texts as tensors that live on the device, and the views of them."""
 
 import os
-from typing import NamedTuple
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
 
 from .._check import near_names
+from .base import Dataset, Share, Usual
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
 from .images import ImageData, Split, checksum_of
-from .views import Shown, Views, balanced_subset, epoch_order, eval_batches, held_out
+from .language import Language, load_sentences
+from .text import load_pydoc, load_text, text_data
+from .tokens import TokenData, Tokens, Windows
+from .views import ExampleViews, Shown, Views, balanced_subset, epoch_order, held_out
 
 __all__ = [
     "DATASETS",
     "DataError",
+    "Dataset",
+    "ExampleViews",
     "ImageData",
+    "Language",
+    "Share",
     "Shown",
     "Split",
+    "TokenData",
+    "Tokens",
     "Usual",
     "Views",
+    "Windows",
     "balanced_subset",
     "checksum_of",
     "data_root",
@@ -24,49 +39,75 @@ __all__ = [
     "eval_batches",
     "held_out",
     "load_data",
+    "load_pydoc",
+    "load_sentences",
+    "load_text",
     "name_of",
     "resolve_data",
     "ring_distance",
+    "text_data",
     "usual",
 ]
 
-
-class Usual(NamedTuple):
-    """What trains on a data set when nobody says otherwise, by name."""
-
-    teacher: str
-    student: str
-    recipe: str
-
-
-_CIFAR = Usual("wrn_16_2", "resnet8", "quick")  # fits two CPU cores; the teacher is the paper's own
 DATASETS: dict[str, Usual] = {
-    **dict.fromkeys(CIFAR_NAMES, _CIFAR),
-    "gratings": Usual("resnet14", "resnet8x0.5", "demo"),
+    **dict.fromkeys(CIFAR_NAMES, ImageData.usual),
+    "gratings": Usual("resnet14", "resnet8x0.5", "demo", at_once=True),
+    "sentences": TokenData.usual._replace(at_once=True),
+    "pydoc": TokenData.usual,
 }
 
-
-def usual(data: str) -> Usual:
-    """The usual teacher, student and recipe of a data set by its name; of one's own data those of CIFAR."""
-    return DATASETS.get(data, _CIFAR)
+_TEXT = "text:"
+_SENTENCES = re.compile(r"sentences-([1-9]\d{0,3})")
 
 
-def name_of(data: str | ImageData) -> str:
-    """Name of a data set, known or not yet loaded.
+def usual(data: str | Dataset) -> Usual:
+    """The usual teacher, student and recipe of a data set; of one's own those of its kind.
 
     Raises:
         ValueError: for an unknown name, with the nearest known ones.
     """
-    if isinstance(data, ImageData):
+    if not isinstance(data, str):
+        return DATASETS[is_known(data.name)] if is_named(data.name) else data.usual
+    if data.startswith(_TEXT):
+        return TokenData.usual
+    return DATASETS[is_known(data)]
+
+
+def is_known(name: str) -> str:
+    """The name itself, or the one of which it is a kind, as "sentences" of "sentences-4".
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones.
+    """
+    if _SENTENCES.fullmatch(name):
+        return "sentences"
+    if name not in DATASETS:
+        raise ValueError(near_names("data set", name, DATASETS))
+    return name
+
+
+def is_named(name: str) -> bool:
+    """Whether `load_data` makes a data set of this name again."""
+    return name in DATASETS or _SENTENCES.fullmatch(name) is not None
+
+
+def name_of(data: str | Dataset) -> str:
+    """Name of a data set, known or not yet loaded.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known ones; for a text as `load_text`.
+    """
+    if not isinstance(data, str):
         return data.name
-    if data not in DATASETS:
-        raise ValueError(near_names("data set", data, DATASETS))
+    if data.startswith(_TEXT):
+        return load_text(data.removeprefix(_TEXT)).name
+    is_known(data)
     return data
 
 
 def resolve_data(
-    data: str | ImageData, root: str | os.PathLike[str] | None, official: bool = True, shows: bool = True
-) -> ImageData:
+    data: str | Dataset, root: str | os.PathLike[str] | None, official: bool = True, shows: bool = True
+) -> Dataset:
     """The data set itself, loaded where it is given by name.
 
     Args:
@@ -76,11 +117,24 @@ def resolve_data(
     Raises:
         ValueError, DataError: as `load_data`.
     """
-    return (
-        data
-        if isinstance(data, ImageData)
-        else load_data(data, root, official=official, progress=None if shows else False)
-    )
+    if not isinstance(data, str):
+        return data
+    loaded: Dataset = load_data(data, root, official=official, progress=None if shows else False)
+    return loaded
+
+
+def resolve_images(
+    data: str | Dataset, root: str | os.PathLike[str] | None, official: bool = True, what: str = "this"
+) -> ImageData:
+    """As `resolve_data`, for what is done with images alone.
+
+    Raises:
+        ValueError: for text.
+    """
+    found = resolve_data(data, root, official)
+    if not isinstance(found, ImageData):
+        raise ValueError(f"{what} is for images, and {found.name} holds {found.reads}")
+    return found
 
 
 def load_data(
@@ -90,21 +144,38 @@ def load_data(
     download: bool = True,
     official: bool = True,
     progress: bool | None = None,
-) -> ImageData:
-    """Load an image set by name.
+) -> Any:
+    """Load a data set by name: an `ImageData`, or of the texts a `TokenData`.
 
     Args:
-        name: "cifar10", "cifar100", or "gratings" (embedded: generated in under a second, no download).
+        name: "cifar10", "cifar100", or "gratings" (embedded: generated in under a second, no download); of texts
+            "sentences" (embedded too: a language whose truth is known; "sentences-4" with four plausible continuations
+            everywhere), "pydoc" (which every Python ships), or "text:PATH", any file.
         root: folder for downloads; else the environment variable ADAKD_DATA, else ~/.cache/adakd.
         download: fetch CIFAR when it is missing.
         official: verify CIFAR's files against the published checksums.
         progress: show a bar while downloading; by default where standard error is a terminal.
 
     Raises:
-        ValueError: for an unknown name, with the nearest known ones.
+        ValueError: for an unknown name, with the nearest known ones; for a file that is no text, or too short.
+        FileNotFoundError: if there is no such file.
         DataError: if CIFAR is offline, damaged or altered.
     """
-    name_of(name)
+    if name.startswith(_TEXT):
+        return load_text(name.removeprefix(_TEXT))
+    if is_known(name) == "sentences":
+        found = _SENTENCES.fullmatch(name)
+        return load_sentences(int(found[1])) if found else load_sentences()
     if name == "gratings":
         return load_gratings()
+    if name == "pydoc":
+        return load_pydoc()
     return load_cifar(name, root, download=download, official=official, progress=progress)
+
+
+def eval_batches(
+    data: Dataset, batch_size: int = 500, *, first: int = 0, every: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and labels of the test split, in order: of images normalized (B, C, H, W), unaugmented, and (B,); from a batch
+    on, every so many."""
+    return data.test_batches(batch_size, first=first, every=every)

@@ -2,14 +2,17 @@
 
 import hashlib
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .._check import brief, check_name
+from .base import WHOLE, Share, Usual
+from .views import Views, balanced_subset, held_out, normalization
 
 __all__ = ["ImageData", "Split", "checksum_of"]
 
@@ -109,6 +112,9 @@ class ImageData:
         ValueError: for a name that cannot name a folder, labels without a class, statistics of other channels.
     """
 
+    reads: ClassVar[str] = "images"
+    usual: ClassVar[Usual] = Usual("wrn_16_2", "resnet8", "quick")  # fits two CPU cores; the paper's teacher
+
     name: str
     """Letters, digits and ``._+-``: results lie in a folder of this name."""
     train: Split
@@ -184,6 +190,21 @@ class ImageData:
     def device(self) -> torch.device:
         return self.train.images.device
 
+    @property
+    def logits_shape(self) -> tuple[int, ...]:
+        """(K,): a row of logits an image."""
+        return (self.num_classes,)
+
+    @property
+    def views_of_each(self) -> int:
+        """How many views an image has: 162 of CIFAR's."""
+        return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
+
+    @property
+    def guessing(self) -> tuple[float, int]:
+        """1 / K, and the number of test images."""
+        return 1 / self.num_classes, len(self.test)
+
     def to(self, device: torch.device | str) -> "ImageData":
         """The same set on another device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
@@ -199,6 +220,51 @@ class ImageData:
             "classes": self.num_classes,
             **({} if self.channels == 3 else {"channels": self.channels}),
         }
+
+    def describe_views(self) -> dict[str, Any]:
+        """What a cache of logits says of the views that they are of."""
+        return {
+            "padding": self.padding,
+            "flip": self.flip,
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    def subset(self, size: int | None, seed: int, without: Tensor | None = None) -> Tensor:
+        """Indices of `size` training images, as `balanced_subset`."""
+        return balanced_subset(self.train.labels, size, seed, without)
+
+    def held_out(self, size: int) -> Tensor:
+        """Indices of `size` training images for validation, as `adakd.data.held_out`."""
+        return held_out(self.train.labels, size)
+
+    def tested_on(self, index: Tensor) -> "ImageData":
+        """The same set with these training images in the place of the test split."""
+        return replace(self, test=Split(self.train.images[index], self.train.labels[index]))
+
+    def views(self, seed: int, subset: Tensor | None = None, limit: int | None = None) -> Views:
+        """The training images, or those of a subset, in the views and the order of a seed."""
+        return Views(self, seed, subset, limit)
+
+    def test_batches(
+        self, batch_size: int = 500, *, first: int = 0, every: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order; from a batch on, every so many."""
+        scale, shift = normalization(self)
+        for images, labels in zip(
+            self.test.images.split(batch_size)[first::every],
+            self.test.labels.split(batch_size)[first::every],
+            strict=True,
+        ):
+            yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels
+
+    def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
+        """Top-1 accuracy on the test split, in percent."""
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        for images, labels in self.test_batches(first=share.rank, every=share.size):
+            correct += (network(images).argmax(dim=1) == labels).sum()
+        share.add([correct])
+        return {"accuracy": 100.0 * correct.item() / len(self.test)}
 
 
 def checksum_of(train: Split, test: Split) -> str:

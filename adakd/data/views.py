@@ -3,19 +3,24 @@
 Padding by 4, cropping and flipping has exactly 9 · 9 · 2 = 162 outcomes. Choosing among them by hashing, and not
 from a stream of random numbers, has three consequences: every method sees the same images in the same order
 (comparisons are paired), a run resumes exactly from any step, and nothing depends on the number of workers.
+
+What is true of any kind of example is `ExampleViews`; `Views` are those of images, `adakd.data.Windows` those of text.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .._hash import hashed
-from .images import ImageData
 
-__all__ = ["Shown", "Views", "balanced_subset", "epoch_order", "held_out"]
+if TYPE_CHECKING:
+    from .images import ImageData
+
+__all__ = ["ExampleViews", "Shown", "Views", "balanced_subset", "epoch_order", "held_out"]
 
 # Separate streams, so that e.g. the order of an epoch says nothing about its crops.
 _VIEW, _ORDER, _SUBSET, _LIMITED, _HELD_OUT = 1, 2, 3, 5, 6
@@ -83,71 +88,66 @@ class Shown(NamedTuple):
     """What one step shows."""
 
     images: Tensor
-    """Normalized, (B, C, H, W)."""
+    """Normalized, (B, C, H, W); of text, windows of tokens (B, T)."""
     labels: Tensor
-    """(B,)."""
+    """(B,); of text, the tokens that follow (B, T)."""
     index: Tensor  # type: ignore[assignment]  # tuple has a method of that name
-    """Positions (B,) of the images in the whole training set."""
+    """Positions (B,) of the examples in the whole training set."""
     slots: Tensor
-    """Numbers (B,) of the views of the images among all views of all training images; see `Views.places`."""
+    """Numbers (B,) of the views shown among all views of all training examples; see `ExampleViews.places`."""
 
 
-class Views:
-    """The training images of a set, seen through crops and flips, by batches.
+class ExampleViews(ABC):
+    """Training examples, each seen through one of its views in every epoch, by batches.
+
+    Abstract or final: a kind of data says how many views an example has, and what one shows.
 
     Args:
-        data: on the device where training happens.
+        index: positions (n,) of the examples in the training set, on the device where training happens.
+        count: how many views each has.
         seed: the run's seed.
-        subset: indices of the training images to use; all when left out.
-        limit: show each image in so many different views only, its own and the same for every seed: a teacher that
+        limit: show each example in so many different views only, its own and the same for every seed: a teacher that
             is slow has less to say then. All when left out.
+        name: of the data set, for an error.
 
     Raises:
         ValueError: if the limit is below 1 or above what there is.
     """
 
-    def __init__(self, data: ImageData, seed: int, subset: Tensor | None = None, limit: int | None = None):
-        split = data.train
-        self.seed = seed
-        self.index = torch.arange(len(split), device=data.device) if subset is None else subset.to(data.device)
-        self.labels = split.labels[self.index]
-        self.size = split.images.shape[1]
-        self.padding = data.padding
-        self.flip = data.flip
-        # Black borders are added to the pixels, before normalization, as torchvision's RandomCrop does.
-        pad = self.padding
-        self.images = F.pad(split.images[self.index], (0, 0, pad, pad, pad, pad))
-        self.scale, self.shift = normalization(data)
-        if limit is not None and not 1 <= limit <= self.count:
-            raise ValueError(f"views: expected 1 to {self.count} (all that {data.name} has), got {limit}")
-        self.limit = limit
+    def __init__(self, index: Tensor, count: int, seed: int, limit: int | None, name: str):
+        if limit is not None and not 1 <= limit <= count:
+            raise ValueError(f"views: expected 1 to {count} (all that {name} has), got {limit}")
+        self.index, self.count, self.seed, self.limit = index, count, seed, limit
 
-    @property
-    def count(self) -> int:
-        """How many views an image has: 162 for CIFAR."""
-        return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
+    @abstractmethod
+    def render(self, positions: Tensor, view: Tensor) -> Tensor:
+        """Inputs (B, …) of a network: the given views of the examples at these positions (B,) within the subset."""
+
+    @abstractmethod
+    def targets(self, positions: Tensor, view: Tensor) -> Tensor:
+        """Labels of the same views."""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def choose(self, epoch: int, positions: Tensor) -> Tensor:
-        """Which view (0 … count - 1) each of these images shows in this epoch.
+        """Which view (0 … count - 1) each of these examples shows in this epoch.
 
         Args:
             epoch: counted from 1.
             positions: (B,) positions within the subset.
         """
-        # Hashing the index in the whole set gives an image the same views in every subset it belongs to.
+        # Hashing the index in the whole set gives an example the same views in every subset it belongs to.
         index = self.index[positions]
         if self.limit is None:
             return (hashed(_VIEW, self.seed, epoch, index) * self.count) >> 32
         turn = (hashed(_VIEW, self.seed, epoch, index) * self.limit) >> 32
-        # An image's own views: from a start of its own in even steps around all there are, so no two are the same.
+        # An example's own views: from a start of its own in even steps around all there are, so no two are the same.
         start = (hashed(_LIMITED, 0, 0, index) * self.count) >> 32
         return (start + turn * self.count // self.limit) % self.count
 
     def places(self, epoch: int, positions: Tensor) -> Tensor:
-        """Number (B,) of what each of these images shows in this epoch among all views of all training images."""
+        """Number (B,) of what each of these examples shows in this epoch among all views of all training examples."""
         return self.index[positions] * self.count + self.choose(epoch, positions)
 
     def visited(self, epochs: int) -> Tensor:
@@ -160,17 +160,71 @@ class Views:
         return (self.index[position] * self.count + view).sort().values
 
     def at(self, places: Tensor) -> Tensor:
-        """Normalized images (B, C, H, W) of places (B,), numbered as in `places`.
+        """Inputs (B, …) of places (B,), numbered as in `places`.
 
         Raises:
-            ValueError: if an image is not in the subset.
+            ValueError: if an example is not in the subset.
         """
-        image, view = places // self.count, places % self.count
+        example, view = places // self.count, places % self.count
         order = self.index.argsort()
-        positions = order[torch.searchsorted(self.index[order], image).clamp_max(len(self) - 1)]
-        if not torch.equal(self.index[positions], image):
+        positions = order[torch.searchsorted(self.index[order], example).clamp_max(len(self) - 1)]
+        if not torch.equal(self.index[positions], example):
             raise ValueError("places: some are of images that are not among these views")
         return self.render(positions, view)
+
+    def order(self, epoch: int) -> Tensor:
+        """Positions (len(self),) in the order in which the epoch shows them."""
+        return epoch_order(self.seed, epoch, len(self), self.index.device)
+
+    def batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs (B, …) and labels of an epoch from batch `start` on; the last may be smaller."""
+        for shown in self.steps(epoch, batch_size, start):
+            yield shown.images, shown.labels
+
+    def steps(
+        self, epoch: int, batch_size: int, start: int = 0, part: Callable[[int], slice] | None = None
+    ) -> Iterator[Shown]:
+        """The steps of an epoch from step `start` on, with what identifies their examples; the last may be smaller.
+
+        Args:
+            epoch: counted from 1.
+            batch_size: B.
+            start: the first step, counted from 0.
+            part: rows of a batch of so many examples that this process computes: inputs and slots are of these alone,
+                labels and positions of the whole batch. All when left out.
+        """
+        for positions in self.order(epoch).split(batch_size)[start:]:
+            view, index = self.choose(epoch, positions), self.index[positions]
+            own = slice(None) if part is None else part(len(positions))
+            inputs, slots = self.render(positions[own], view[own]), index[own] * self.count + view[own]
+            yield Shown(inputs, self.targets(positions, view), index, slots)
+
+
+class Views(ExampleViews):
+    """The training images of a set, seen through crops and flips: 162 views of an image of CIFAR.
+
+    Args:
+        data: on the device where training happens.
+        seed: the run's seed.
+        subset: indices of the training images to use; all when left out.
+        limit: show each image in so many different views only; all when left out.
+
+    Raises:
+        ValueError: if the limit is below 1 or above what there is.
+    """
+
+    def __init__(self, data: "ImageData", seed: int, subset: Tensor | None = None, limit: int | None = None):
+        split = data.train
+        index = torch.arange(len(split), device=data.device) if subset is None else subset.to(data.device)
+        super().__init__(index, data.views_of_each, seed, limit, data.name)
+        self.labels = split.labels[self.index]
+        self.size = split.images.shape[1]
+        self.padding = data.padding
+        self.flip = data.flip
+        # Black borders are added to the pixels, before normalization, as torchvision's RandomCrop does.
+        pad = self.padding
+        self.images = F.pad(split.images[self.index], (0, 0, pad, pad, pad, pad))
+        self.scale, self.shift = normalization(data)
 
     def render(self, positions: Tensor, view: Tensor) -> Tensor:
         """Normalized float images (B, C, H, W), channels_last, of the given views: one gather."""
@@ -183,52 +237,13 @@ class Views:
         pixels = self.images[positions[:, None, None], rows[:, :, None], columns[:, None, :]]
         return (pixels.float() * self.scale + self.shift).permute(0, 3, 1, 2)
 
-    def order(self, epoch: int) -> Tensor:
-        """Positions (len(self),) in the order in which the epoch shows them."""
-        return epoch_order(self.seed, epoch, len(self), self.index.device)
-
-    def batches(self, epoch: int, batch_size: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, C, H, W) and labels (B,) of an epoch from batch `start` on; the last may be smaller."""
-        for shown in self.steps(epoch, batch_size, start):
-            yield shown.images, shown.labels
-
-    def steps(
-        self, epoch: int, batch_size: int, start: int = 0, part: Callable[[int], slice] | None = None
-    ) -> Iterator[Shown]:
-        """The steps of an epoch from step `start` on, with what identifies their images; the last may be smaller.
-
-        Args:
-            epoch: counted from 1.
-            batch_size: B.
-            start: the first step, counted from 0.
-            part: rows of a batch of so many images that this process computes: images and slots are of these alone,
-                labels and positions of the whole batch. All when left out.
-        """
-        for positions in self.order(epoch).split(batch_size)[start:]:
-            labels, index = self.labels[positions], self.index[positions]
-            own, own_index = positions, index
-            if part is not None:
-                rows = part(len(positions))
-                own, own_index = positions[rows], index[rows]
-            view = self.choose(epoch, own)
-            yield Shown(self.render(own, view), labels, index, own_index * self.count + view)
+    def targets(self, positions: Tensor, view: Tensor) -> Tensor:
+        """Labels (B,): a crop or a flip of an image has the image's."""
+        return self.labels[positions]
 
 
-def normalization(data: ImageData) -> tuple[Tensor, Tensor]:
+def normalization(data: "ImageData") -> tuple[Tensor, Tensor]:
     """Scale and shift (C,) that turn bytes into normalized values: (x / 255 - mean) / std."""
     mean = torch.tensor(data.mean, device=data.device)
     std = torch.tensor(data.std, device=data.device)
     return 1 / (255 * std), -mean / std
-
-
-def eval_batches(
-    data: ImageData, batch_size: int = 500, *, first: int = 0, every: int = 1
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order; from a batch on, every so many."""
-    scale, shift = normalization(data)
-    for images, labels in zip(
-        data.test.images.split(batch_size)[first::every],
-        data.test.labels.split(batch_size)[first::every],
-        strict=True,
-    ):
-        yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import ImageData, Split
+from ..data import Dataset
 
 __all__ = ["MappedData", "joined", "taken_apart"]
 
@@ -20,19 +20,30 @@ _SPLITS = ("train", "test")
 _ALIGNED = 64
 
 
-def taken_apart(data: ImageData) -> tuple[dict[str, Any], Arrays]:
-    """What a set says of itself, and images and labels of both splits."""
-    about = {each.name: getattr(data, each.name) for each in fields(data) if each.name not in _SPLITS}
-    splits = [getattr(data, name).to("cpu") for name in _SPLITS]
-    return about, tuple(
-        tensor.contiguous().numpy() for split in splits for tensor in (split.images, split.labels)
-    )
+def taken_apart(data: Any) -> tuple[dict[str, Any], Arrays]:
+    """What a set says of itself and of its splits, and the tensors of both splits."""
+    about: dict[str, Any] = {"": type(data)}
+    arrays: list[np.ndarray] = []
+    for each in fields(data):
+        value = getattr(data, each.name)
+        if each.name in _SPLITS:
+            split = value.to("cpu")
+            inside = {part.name: getattr(split, part.name) for part in fields(split)}
+            tensors = [name for name, part in inside.items() if isinstance(part, Tensor)]
+            arrays += [inside.pop(name).contiguous().numpy() for name in tensors]
+            value = type(split), tensors, inside
+        about[each.name] = value
+    return about, tuple(arrays)
 
 
-def joined(about: dict[str, Any], arrays: Arrays) -> ImageData:
+def joined(about: dict[str, Any], arrays: Arrays) -> Any:
     """The set itself, on the CPU; its tensors are the arrays, and nothing is copied."""
-    images, labels, test_images, test_labels = map(_tensor, arrays)
-    return ImageData(train=Split(images, labels), test=Split(test_images, test_labels), **about)
+    given, left = dict(about), iter(arrays)
+    data = given.pop("")
+    for name in _SPLITS:
+        split, tensors, inside = given[name]
+        given[name] = split(**inside, **{tensor: _tensor(next(left)) for tensor in tensors})
+    return data(**given)
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -44,7 +55,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 class MappedData:
     """A set in a file without a name, which processes map; it is gone with the last of them, however they end."""
 
-    def __init__(self, data: ImageData):
+    def __init__(self, data: Dataset):
         self.about, arrays = taken_apart(data)
         self.layout: list[tuple[int, str, tuple[int, ...]]] = []
         with tempfile.TemporaryFile() as file:
@@ -60,11 +71,12 @@ class MappedData:
         os.close(self.file)
 
     @staticmethod
-    def opened(file: int, about: dict[str, Any], layout: list[tuple[int, str, tuple[int, ...]]]) -> ImageData:
+    def opened(file: int, about: dict[str, Any], layout: list[tuple[int, str, tuple[int, ...]]]) -> Dataset:
         """The set in a process that has inherited the file; pages that nobody writes are everybody's."""
         memory = mmap.mmap(file, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         arrays = (
             np.frombuffer(memory, dtype, count=int(np.prod(shape)), offset=offset).reshape(shape)
             for offset, dtype, shape in layout
         )
-        return joined(about, tuple(arrays))
+        data: Dataset = joined(about, tuple(arrays))
+        return data

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .._check import brief
-from ..data import ImageData
+from ..data import Dataset
 from ..runs import BusyError
 from ..training.loop import Interrupted, never
 
@@ -48,7 +48,7 @@ class Task:
 class Context:
     """What a task finds where it is carried out."""
 
-    data: ImageData | None = None
+    data: Dataset | None = None
     """The data set that all tasks share, which lies in memory once a machine."""
     should_stop: Callable[[], bool] = never
     """Whether to save and end."""
@@ -56,9 +56,9 @@ class Context:
     """Tells the pool's owner how the task goes; what is told may be lost."""
     here: bool = False
     """Whether this is the process that gave the task out: then what it was given is the very object."""
-    _moved: dict[torch.device, ImageData] = field(default_factory=dict, repr=False)
+    _moved: dict[torch.device, Dataset] = field(default_factory=dict, repr=False)
 
-    def data_on(self, device: torch.device) -> ImageData:
+    def data_on(self, device: torch.device) -> Dataset:
         """The data set on a device, moved there once."""
         if self.data is None:
             raise ValueError("engine: this task needs the data set, and the pool was opened without one")
@@ -127,7 +127,7 @@ class Engine(ABC):
     @abstractmethod
     def open(
         self,
-        data: ImageData | None = None,
+        data: Dataset | None = None,
         *,
         should_stop: Callable[[], bool] = never,
         report: Callable[[str, Any], None] = lambda name, message: None,

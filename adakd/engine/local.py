@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..data import ImageData
+from ..data import Dataset
 from ..training.loop import Interrupted, never
 from ._shared import MappedData
 from .base import Context, Engine, Outcome, Pool, Task, WorkerDiedError, packed
@@ -38,7 +38,7 @@ class Sequential(Engine):
 
     def open(
         self,
-        data: ImageData | None = None,
+        data: Dataset | None = None,
         *,
         should_stop: Callable[[], bool] = never,
         report: Callable[[str, Any], None] = lambda name, message: None,
@@ -49,7 +49,7 @@ class Sequential(Engine):
 class _Here(Pool):
     def __init__(
         self,
-        data: ImageData | None,
+        data: Dataset | None,
         should_stop: Callable[[], bool],
         report: Callable[[str, Any], None],
     ):
@@ -110,7 +110,7 @@ class Processes(Engine):
 
     def open(
         self,
-        data: ImageData | None = None,
+        data: Dataset | None = None,
         *,
         should_stop: Callable[[], bool] = never,
         report: Callable[[str, Any], None] = lambda name, message: None,
@@ -130,7 +130,7 @@ class _Worker:
 @dataclass
 class _Pool(Pool):
     engine: Processes
-    data: ImageData | None
+    data: Dataset | None
     report: Callable[[str, Any], None]
     workers: list[_Worker] = field(default_factory=list)
     again: deque[Task] = field(default_factory=deque)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..data import ImageData
+from ..data import Dataset
 from ..training.loop import Interrupted, never
 from ._shared import Arrays, joined, taken_apart
 from .base import Context, Engine, Outcome, Pool, Task, WorkerDiedError, carry_out, packed
@@ -62,7 +62,7 @@ class Ray(Engine):
 
     def open(
         self,
-        data: ImageData | None = None,
+        data: Dataset | None = None,
         *,
         should_stop: Callable[[], bool] = never,
         report: Callable[[str, Any], None] = lambda name, message: None,
@@ -78,7 +78,7 @@ def _imported() -> Any:
 
 
 class _OnRay(Pool):
-    def __init__(self, engine: Ray, data: ImageData | None):
+    def __init__(self, engine: Ray, data: Dataset | None):
         self.ray = _imported()
         self.engine = engine
         self.stopping = False

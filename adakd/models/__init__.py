@@ -1,6 +1,7 @@
-"""The networks of the distillation tables, with the parameter names of the published teachers; and anybody's own."""
+"""The networks of the distillation tables, with the parameter names of the published teachers; small language models; and anybody's own."""
 
 from .imagenet_resnet import ImageNetResNet
+from .language import GRU, Transformer
 from .mobilenet import MobileNetV2
 from .network import MODELS, Network, create_model, network_of, seeded_model
 from .resnet import ResNet
@@ -9,6 +10,7 @@ from .vgg import VGG
 from .wrn import WideResNet
 
 __all__ = [
+    "GRU",
     "MODELS",
     "VGG",
     "ImageNetResNet",
@@ -17,6 +19,7 @@ __all__ = [
     "ResNet",
     "ShuffleNetV1",
     "ShuffleNetV2",
+    "Transformer",
     "WideResNet",
     "create_model",
     "network_of",

@@ -15,6 +15,7 @@ from torch import nn
 
 from .._check import brief, near_names
 from .imagenet_resnet import IMAGENET_RESNETS
+from .language import LANGUAGE_MODELS
 from .mobilenet import MOBILENETS
 from .resnet import RESNETS
 from .shufflenet import SHUFFLENETS
@@ -30,6 +31,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **IMAGENET_RESNETS,
     **MOBILENETS,
     **SHUFFLENETS,
+    **LANGUAGE_MODELS,
 }
 _BUILT_IN = dict(MODELS)  # what has these names, and is still this, needs no further description
 _LIBRARIES = ("torchvision", "timm")
@@ -44,7 +46,8 @@ def create_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module
         in_channels: 3 for colour images.
 
     Returns:
-        A module from images (B, in_channels, H, W) to logits (B, num_classes).
+        A module from images (B, in_channels, H, W) to logits (B, num_classes); of a language model, from tokens (B, T) to
+        logits (B, T, num_classes).
 
     Raises:
         ValueError: for an unknown name, with the nearest known ones, fewer than 2 classes, or a package that is not
@@ -146,6 +149,13 @@ class Network:
     def described_by_its_name(self) -> bool:
         """Whether the name says all: that of a network of ours, which nobody has replaced."""
         return self.source is None and self.name in MODELS and MODELS[self.name] is _BUILT_IN.get(self.name)
+
+    @property
+    def reads(self) -> str | None:
+        """What it reads, "images" or "tokens", as far as its name says; None for anybody's own."""
+        if self.source is not None or not (self.described_by_its_name or self.name not in MODELS):
+            return None
+        return "tokens" if self.name in LANGUAGE_MODELS else "images"
 
     def identity(self, num_classes: int, in_channels: int = 3) -> dict[str, str]:
         """What a run's config says of it beside the name: nothing where the name says all."""

@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .._check import check_name
-from ..data import ImageData
+from ..data import Dataset
 from ..models import Network
 from ..training.loop import never
 from ..training.precision import Precision
@@ -33,7 +33,7 @@ class RunConfig:
     method: str
     options: Mapping[str, Any]
     """Settings of the method that differ from its row, in JSON's own types."""
-    data: ImageData
+    data: Dataset
     recipe: Recipe
     seed: int
     precision: Precision

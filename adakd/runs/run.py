@@ -15,7 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .._check import printable
-from ..data import ImageData
+from ..data import Dataset
 from ..models import Network, network_of
 from ..models.network import architecture_of, is_model
 from ..signals import Taps
@@ -151,7 +151,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     return Run(folder, record)
 
 
-def refuse_other_data(run: Run, data: ImageData, role: str) -> None:
+def refuse_other_data(run: Run, data: Dataset, role: str) -> None:
     """Raises ValueError unless the run is of this data set; a warning where its pixels were others."""
     theirs = run.record["data"]
     if (theirs["name"], theirs["classes"]) != (data.name, data.num_classes):
@@ -415,7 +415,11 @@ class _Attempt:
             network, deployed = job.known_network, dict[str, Any]()
             if trainer.deployed is not trainer.student:
                 network = Network(config.student.name, copy.deepcopy(trainer.deployed).cpu())
-                deployed = {"deployed": describe_deployed(trainer.deployed, config.data.train.images.shape[1])}
+                deployed = {
+                    "deployed": describe_deployed(
+                        trainer.deployed, next(config.data.test_batches(1))[0].shape[-1]
+                    )
+                }
             measured = [row for row in trainer.history if "test_accuracy" in row]
             best = max(measured, key=lambda row: row["test_accuracy"])
             record: dict[str, Any] = {
@@ -437,7 +441,7 @@ class _Attempt:
                     "best": best["test_accuracy"],
                     "best_epoch": best["epoch"],
                     "test_images": len(config.data.test),
-                    **_validation_result(measured[-1], config.recipe),
+                    **_further(measured[-1], config.recipe),
                 },
                 **deployed,
                 "history": trainer.history,
@@ -468,3 +472,17 @@ def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
     if recipe.validation_images is None:
         return {}
     return {"validation": last["validation_accuracy"], "validation_images": recipe.validation_images}
+
+
+def _further(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What else the last row holds: of text nats and the distance to the truth, and all of it on what is held out."""
+    found = {}
+    for name, value in last.items():
+        split, _, what = name.partition("_")
+        if split == "test" and what != "accuracy":
+            found[what] = value
+        elif split == "validation":
+            found["validation" if what == "accuracy" else name] = value
+    return (
+        found if recipe.validation_images is None else {**found, "validation_images": recipe.validation_images}
+    )

@@ -1,5 +1,6 @@
 """What several runs show together: records, tables of paired differences, and comparisons that are fair three ways."""
 
+from .measures import ACCURACY, NATS, TO_TRUTH, Measure, measures_of
 from .protocol import PLAN, WAYS, Study, push, read_failures, run_study
 from .records import append_record, keep_records, read_records
 from .results import StudyResults, read_study
@@ -15,9 +16,13 @@ from .tables import (
 )
 
 __all__ = [
+    "ACCURACY",
+    "NATS",
     "PLAN",
+    "TO_TRUTH",
     "WAYS",
     "Line",
+    "Measure",
     "Study",
     "StudyResults",
     "append_record",
@@ -25,6 +30,7 @@ __all__ = [
     "describe_method",
     "format_lines",
     "keep_records",
+    "measures_of",
     "plus_minus",
     "push",
     "read_failures",

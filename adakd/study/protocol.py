@@ -5,8 +5,8 @@ Each method runs over the same seeds
 * at its **published** weights;
 * at **matched** weights: the gradient of the distillation term by the student's logits is, before the first step, as
   long as that of a reference method at its published weight;
-* at **chosen** weights: of a few multiples of the matched weight, the one with the best accuracy on validation images
-  that no run trains on; the same small budget for every method.
+* at **chosen** weights: of a few multiples of the matched weight, the one with the best accuracy (on text, the fewest
+  nats) on validation images that no run trains on; the same small budget for every method.
 
 The study is a folder of records. Whatever stands there is done; so a study can be stopped at any moment, go on on
 another machine, and be worked on by several processes at once: start the same command again, in as many terminals as
@@ -27,7 +27,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from .. import engine as engines
-from ..data import ImageData, name_of, resolve_data, usual
+from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
 from ..objective import LogitObjective
@@ -44,6 +44,7 @@ from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
 from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
+from .measures import measures_of
 from .records import append_record, read_records
 
 __all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
@@ -81,15 +82,16 @@ def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Te
 
     Args:
         criterion: of a method that has a divergence.
-        student, teacher: raw logits (B, K).
-        target: labels (B,).
+        student, teacher: raw logits (…, K).
+        target: labels (…).
 
     Raises:
         ValueError: if the method has no distillation term.
     """
     if criterion.divergence is None:
         raise ValueError("push: this method has no distillation term")
-    student = student.detach().requires_grad_()
+    student = student.detach().flatten(0, -2).requires_grad_()
+    teacher, target = teacher.flatten(0, -2), target.flatten()
     (gradient,) = torch.autograd.grad(criterion(student, teacher, target).kd * len(student), student)
     return gradient.norm(dim=1).square().mean().sqrt().item()
 
@@ -176,7 +178,7 @@ class _Work:
 
     def __init__(self, study: Study, request: Request, resources: Resources, folder: Path):
         self.study, self.request, self.resources, self.folder = study, request, resources, folder
-        assert isinstance(request.data, ImageData)
+        assert not isinstance(request.data, str)
         assert isinstance(request.recipe, Recipe)  # both resolved
         self.data, self.recipe = request.data, request.recipe
         self.jobs: dict[_Task, Job] = {}
@@ -240,7 +242,7 @@ class _Work:
     def choices(
         self, matched: dict[str, float], done: dict[str, dict[str, Any]], failed: set[str]
     ) -> dict[str, dict[str, Any]]:
-        """Of each method whose grid is complete: every weight's validation accuracy, and the best weight.
+        """Of each method whose grid is complete: every weight's accuracy by validation (of text, nats), and the best weight.
 
         A weight at which training diverged is not chosen, and a method of which all did has no chosen weight.
         """
@@ -250,14 +252,14 @@ class _Work:
                 weight: self.job(task).config.key for weight, task in self.grid(method, matched[method]).items()
             }
             if all(key in done or key in failed for key in keys.values()):
-                accuracy = {
-                    weight: done[key]["result"]["validation"] for weight, key in keys.items() if key in done
-                }
-                if not accuracy:
+                finished = {weight: done[key] for weight, key in keys.items() if key in done}
+                if not finished:
                     continue
+                measure = measures_of(next(iter(finished.values())))[0]
+                value = {weight: run["result"][measure.validation] for weight, run in finished.items()}
                 # Of equals the smallest weight: the least that does as well.
-                best = min(accuracy, key=lambda weight: (-accuracy[weight], weight))
-                grid = [{"kd_weight": weight, "validation": accuracy[weight]} for weight in accuracy]
+                best = min((-measure.sign * value[weight], weight) for weight in value)[1]
+                grid = [{"kd_weight": weight, measure.validation: value[weight]} for weight in value]
                 found[method] = {"kd_weight": best, "grid": grid}
         return found
 
@@ -362,7 +364,7 @@ def run_study(
     folder: str | os.PathLike[str],
     teacher: str | os.PathLike[str] | Run | None = None,
     student: str | None = None,
-    data: str | ImageData = "gratings",
+    data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     *,
     out: str | os.PathLike[str] = "runs",
@@ -406,13 +408,13 @@ def run_study(
     folder = Path(folder)
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
     request, resources = split_options({**options, "out": out})
-    name = name_of(data)
+    name_of(data)
     data = resolve_data(data, root, official, bool(progress))
     asked, device = device, resolve_device(device)
     request = replace(
         request,
         data=data,
-        student=network_of(student or usual(name).student),
+        student=network_of(student or usual(data).student),
         teacher=teacher,
         recipe=recipe,
         changes=changes,

@@ -84,7 +84,7 @@ class StudyResults:
         methods: Iterable[str] | None = None,
         seeds: Iterable[int] | None = None,
     ) -> list[Line]:
-        """A line for each method by that way, the most accurate first.
+        """A line for each method by that way, the best first.
 
         Args:
             way: "published", "matched" or "chosen".
@@ -101,7 +101,7 @@ class StudyResults:
             if runs:
                 groups[method] = runs
         lines = compare_records(groups, [name for name in to if name in groups])
-        return sorted(lines, key=lambda line: -line.accuracy.estimate)
+        return sorted(lines, key=lambda line: line.rank)
 
 
 def read_study(folder: str | os.PathLike[str]) -> StudyResults:

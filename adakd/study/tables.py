@@ -1,12 +1,13 @@
 """What several runs show together: means over seeds, and differences paired by seed."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..methods import get_method
 from ..runs import Run
 from ..statistics import Interval, mean_interval, paired_interval
+from .measures import ACCURACY, Measure, measures_of
 
 __all__ = [
     "Line",
@@ -66,7 +67,7 @@ def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Columns: data, teacher, model, method, settings (as text), ce_weight, kd_weight, recipe, train_images, epochs, seed,
     accuracy (test, last epoch, percent), best, best_epoch, validation (None where no images were held out), precision,
-    hardware, commit.
+    hardware, commit; of text nats and kl_to_truth too.
     """
     rows = []
     for record in records:
@@ -93,6 +94,7 @@ def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "precision": config["precision"],
                 "hardware": hardware.get("gpu", hardware["cpu"]),
                 "commit": record["commit"],
+                **{each.field: each.of(record) for each in measures_of(record) if each != ACCURACY},
             }
         )
     return rows
@@ -100,14 +102,28 @@ def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Line:
-    """A group of runs that differ in their seed: accuracy, and what they are ahead of other groups, seed by seed."""
+    """A group of runs that differ in their seed: what is measured, and what they are ahead of other groups, seed by seed."""
 
     name: str
     seeds: tuple[int, ...]
     accuracy: Interval
     """Of the mean over seeds: percent of the test images, last epoch."""
     ahead: Mapping[str, Interval | None]
-    """By name of another group: the mean of the differences over shared seeds; None for itself and without any."""
+    """By name of another group: the mean of the differences over shared seeds; None for itself and without any. Of
+    accuracies, in percent; of text, of nats a token, and positive where there are fewer."""
+    further: Mapping[Measure, Interval] = field(default_factory=dict)
+    """What else is measured, of text: nats a token, by which lines are compared then, and the KL to the truth."""
+
+    @property
+    def measure(self) -> Measure:
+        """What lines are compared by."""
+        return next(iter(self.further), ACCURACY)
+
+    @property
+    def rank(self) -> float:
+        """The smaller, the better."""
+        of = self.further.get(self.measure, self.accuracy)
+        return -self.measure.sign * of.estimate
 
 
 def compare_records(
@@ -125,28 +141,28 @@ def compare_records(
     """
     if unknown := [name for name in to if name not in groups]:
         raise ValueError(f"to: {', '.join(unknown)} is not among {', '.join(groups)}")
-    accuracy = {
-        name: {seed: record["result"]["last"] for seed, record in sorted(runs.items())}
-        for name, runs in groups.items()
-    }
+    ordered = {name: dict(sorted(runs.items())) for name, runs in groups.items()}
     lines = []
-    for name, runs in accuracy.items():
+    for name, runs in ordered.items():
+        measures = measures_of(next(iter(runs.values())))
         ahead: dict[str, Interval | None] = {}
         for other in to:
-            shared = [seed for seed in runs if seed in accuracy[other]]
-            ahead[other] = (
-                paired_interval([runs[s] for s in shared], [accuracy[other][s] for s in shared], level)
-                if shared and other != name
-                else None
+            shared = [seed for seed in runs if seed in ordered[other]]
+            # Of what is the better the less, the other's minus ours.
+            mine, theirs = (
+                [measures[0].sign * measures[0].of(of[seed]) for seed in shared]
+                for of in (runs, ordered[other])
             )
-        lines.append(Line(name, tuple(runs), mean_interval(list(runs.values()), level), ahead))
+            ahead[other] = paired_interval(mine, theirs, level) if shared and other != name else None
+        means = {each: mean_interval([each.of(run) for run in runs.values()], level) for each in measures}
+        lines.append(Line(name, tuple(runs), means.pop(ACCURACY), ahead, means))
     return lines
 
 
 _FEWEST = 3  # two values have an interval of 12.7 times their distance: true, and of no use to anybody
 
 
-def plus_minus(interval: Interval | None, sign: str = "") -> str:
+def plus_minus(interval: Interval | None, sign: str = "", digits: int = 2) -> str:
     """A mean ± half the width of its interval; of two values that there are two instead; one alone; a dash for None.
 
     >>> plus_minus(mean_interval([60.0, 61.0, 62.0]))
@@ -157,23 +173,32 @@ def plus_minus(interval: Interval | None, sign: str = "") -> str:
     if interval is None:
         return "–"
     if interval.n == 1:
-        return f"{interval.estimate:{sign}.2f}"
+        return f"{interval.estimate:{sign}.{digits}f}"
     if interval.n < _FEWEST:
-        return f"{interval.estimate:{sign}.2f} (n = {interval.n})"
-    return f"{interval.estimate:{sign}.2f} ± {(interval.high - interval.low) / 2:.2f}"
+        return f"{interval.estimate:{sign}.{digits}f} (n = {interval.n})"
+    return f"{interval.estimate:{sign}.{digits}f} ± {(interval.high - interval.low) / 2:.{digits}f}"
 
 
 def format_lines(lines: Sequence[Line], markdown: bool = False) -> str:
     """The lines as a table, each number as `plus_minus` has it; in columns, or in Markdown."""
     if not lines:
         return "no runs"
-    titles = ["method", "seeds", "accuracy, %", *(f"ahead of {name}" for name in lines[0].ahead)]
+    measures = [*lines[0].further, ACCURACY]
+    titles = [
+        "method",
+        "seeds",
+        *(each.title for each in measures),
+        *(f"ahead of {name}" for name in lines[0].ahead),
+    ]
     cells = [
         [
             line.name,
             str(len(line.seeds)),
-            plus_minus(line.accuracy),
-            *(plus_minus(interval, "+") for interval in line.ahead.values()),
+            *(
+                plus_minus({**line.further, ACCURACY: line.accuracy}[each], "", each.digits)
+                for each in measures
+            ),
+            *(plus_minus(interval, "+", measures[0].digits) for interval in line.ahead.values()),
         ]
         for line in lines
     ]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from ..data import DataError, ImageData, load_data, name_of, resolve_data
+from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
 from ..plan import Request, check_student, plan_student, plan_teacher
@@ -68,7 +68,7 @@ class _Order:
     teachers: Mapping[str, str] = field(default_factory=dict)
     """Folders of the teachers' runs, by what the grid calls them."""
 
-    def resources(self, context: Context) -> tuple[ImageData, Resources]:
+    def resources(self, context: Context) -> tuple[Dataset, Resources]:
         """Data and resources, in the process in which a run is carried out.
 
         Raises:
@@ -88,7 +88,7 @@ class _Order:
             should_stop=context.should_stop,
         )
 
-    def of_student(self, cell: Cell, data: ImageData, context: Context | None = None) -> Request:
+    def of_student(self, cell: Cell, data: Dataset, context: Context | None = None) -> Request:
         """What a cell of the grid asks for."""
         grid = self.grid
         teacher = self.teachers.get(cell.teacher, cell.teacher) if cell.teacher is not None else None
@@ -107,7 +107,7 @@ class _Order:
             on_epoch=told,
         )
 
-    def of_teacher(self, name: str, data: str | ImageData, context: Context | None = None) -> Request:
+    def of_teacher(self, name: str, data: str | Dataset, context: Context | None = None) -> Request:
         """What is asked for where a teacher is missing."""
         settings = {key: value for key, value in self.grid.teacher.items() if key not in ("recipe", "seed")}
         epochs = self.grid.teacher_recipe(name).epochs
@@ -179,7 +179,7 @@ def _plan_all(context: Context, order: _Order) -> dict[str, Any]:
     return {"teachers": teachers, "missing": missing, "runs": runs, "keys": keys}
 
 
-def _teacher_folder(order: _Order, name: str, data: ImageData, resources: Resources) -> Path:
+def _teacher_folder(order: _Order, name: str, data: Dataset, resources: Resources) -> Path:
     """Where a teacher's finished run is, or will be."""
     if name in order.teachers:  # as an earlier call has settled
         return Path(order.teachers[name])
@@ -192,7 +192,7 @@ def _teacher_folder(order: _Order, name: str, data: ImageData, resources: Resour
     return planned if found is None else found.folder
 
 
-def _identity(order: _Order, cell: Cell, data: ImageData) -> dict[str, Any]:
+def _identity(order: _Order, cell: Cell, data: Dataset) -> dict[str, Any]:
     """What a cell's config says of its teacher."""
     run = open_run(order.teachers[str(cell.teacher)])
     teacher: Teacher = load_teacher(run, run, data)

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .._check import near_names
-from ..data import ImageData, Split
+from ..data import Dataset
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
 from ..models.network import is_model, sha256_of_state
@@ -66,7 +66,7 @@ class Teacher:
         """Whether the logits come from a cache."""
         return self.cache is not None
 
-    def with_cache(self, data: ImageData, recipe: Recipe, dtype: str, precision: str) -> "Teacher":
+    def with_cache(self, data: Dataset, recipe: Recipe, dtype: str, precision: str) -> "Teacher":
         """The same teacher, whose logits come from the view cache; itself where there is no room for one."""
         count = student_views(data, recipe, 0).count
         if not fits(data, count, dtype):
@@ -76,7 +76,8 @@ class Teacher:
             )
             return self
         # By the teacher's size and not by a student's: students of all sizes share the logits.
-        chosen = choose_precision(precision, data.device, sum(p.numel() for p in self.model.parameters()))
+        size = sum(p.numel() for p in self.model.parameters())
+        chosen = choose_precision(precision, data.device, size, data.reads)
         kept = {"logits": f"{dtype} of {chosen.name}"}
         return Teacher(self.model, {**self.identity, **kept}, {**self.fields, **kept}, (dtype, chosen))
 
@@ -87,7 +88,7 @@ class Teacher:
         return CachedTeacher(self.filled_cache(config.data, config.recipe, [config.seed], resources))
 
     def filled_cache(
-        self, data: ImageData, recipe: Recipe, seeds: Sequence[int], resources: Resources
+        self, data: Dataset, recipe: Recipe, seeds: Sequence[int], resources: Resources
     ) -> ViewCache:
         """The cache with the logits of every view that runs of this recipe and these seeds show."""
         assert self.cache is not None  # `cached`
@@ -123,27 +124,24 @@ class Teacher:
         once = (self.identity["sha256"], data.checksum, id(progress))
         if isinstance(progress, bool) or once not in _said:
             _said.add(once)
-            accuracy, chance = fields["accuracy"], 1 / data.num_classes
-            log.info("  teacher %s: %.2f %% of the test images%s", fields["model"], accuracy, measured)
-            if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / len(data.test)):
+            accuracy, (chance, labels) = fields["accuracy"], data.guessing
+            log.info("  teacher %s: %.2f %% of the test %s%s", fields["model"], accuracy, data.reads, measured)
+            if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / labels):
                 log.warning(
-                    "teacher %s knows %.2f %% of the test images of %s, no more than by guessing (%.2f %%): are its "
-                    "classes in another order, or its pixels scaled otherwise?",
-                    *(fields["model"], accuracy, data.name, 100 * chance),
+                    "teacher %s knows %.2f %% of the test %s of %s, no more than by guessing (%.2f %%): are its "
+                    "classes in another order, or its inputs coded otherwise?",
+                    *(fields["model"], accuracy, data.reads, data.name, 100 * chance),
                 )
         return fields
 
-    def _accuracy(self, data: ImageData, index: tuple[int, ...] | None) -> float:
+    def _accuracy(self, data: Dataset, index: tuple[int, ...] | None) -> float:
         """Of these training images, or of the test split, in percent; each measured once in a process."""
         key = (self.identity["sha256"], data.checksum, index)
         if key not in _measured:
-            split = data.test
-            if index is not None:
-                chosen = torch.tensor(index, device=data.device)
-                split = Split(data.train.images[chosen], data.train.labels[chosen])
+            of = data if index is None else data.tested_on(torch.tensor(index, device=data.device))
             fp32 = choose_precision("fp32", data.device, 0)
             model = channels_last(self.model, data.device)
-            _measured[key] = evaluate_model(model, replace(data, test=split), fp32)
+            _measured[key] = evaluate_model(model, of, fp32)
         return _measured[key]
 
 
@@ -212,7 +210,7 @@ def locate_teacher(
     )
 
 
-def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: ImageData) -> Any:
+def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: Dataset) -> Any:
     """The teacher itself, from what `locate_teacher` has found.
 
     Raises:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .._check import check_name
-from ..data import ImageData
+from ..data import Dataset, ImageData
 from ..runs.config import Resources, RunConfig
 from ..signals import Signals, Taps
 from ..training.files import first_sentence
@@ -134,14 +134,19 @@ class Recorded:
         rest = ((1 - total) / max(classes - kept, 1)).clamp_min(math.exp(_ZERO)).log()
         return rest.expand(count, classes).scatter(1, indices, values).float()
 
-    def for_data(self, data: ImageData) -> "RecordedTeacher":
+    def for_data(self, data: Dataset) -> "RecordedTeacher":
         """The teacher of the training images of a data set.
 
         Raises:
-            ValueError: unless there is a row for each of them.
+            ValueError: unless there is a row for each of them; for text.
         """
+        if not isinstance(data, ImageData):
+            raise ValueError(
+                f"{self.path}: recorded logits are of images, a row each, and {data.name} is text, whose windows have a row "
+                "a token; give the network: its logits for the windows that are seen are cached"
+            )
         logits, images = self.logits(data.num_classes), len(data.train)
-        views = (2 * data.padding + 1) ** 2 * (2 if data.flip else 1)
+        views = data.views_of_each
         if len(logits) != images or (logits.ndim == 3 and logits.shape[1] != views):
             raise ValueError(
                 f"{self.path}: expected logits of {images} training images of {data.name}"
@@ -164,13 +169,14 @@ class RecordedTeacher:
     identity: dict[str, Any]
     cached: bool = True
 
-    def with_cache(self, data: ImageData, recipe: Any, dtype: str, precision: str) -> "RecordedTeacher":
+    def with_cache(self, data: Dataset, recipe: Any, dtype: str, precision: str) -> "RecordedTeacher":
         """Itself: there is nothing to compute."""
         return self
 
     def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
         """Its identity, and its accuracy on the training images (it knows no others)."""
         logits = self.logits if self.logits.ndim == 2 else self.logits[:, 0]
+        assert isinstance(config.data, ImageData)  # `for_data`
         labels = config.data.train.labels.cpu()
         right = (logits.argmax(1) == labels).double().mean().item()
         return {**self.identity, "transfer_accuracy": 100 * right}
@@ -178,8 +184,7 @@ class RecordedTeacher:
     def source(self, config: RunConfig, resources: Resources, taps: Taps) -> TeacherSource:
         """Where a run's steps get the logits from."""
         data = config.data
-        views = (2 * data.padding + 1) ** 2 * (2 if data.flip else 1)
-        return RecordedSource(self.logits.to(data.device), views)
+        return RecordedSource(self.logits.to(data.device), data.views_of_each)
 
 
 class RecordedSource:

@@ -10,7 +10,7 @@ from .precision import Precision, choose_precision
 from .recipe import RECIPES, Recipe, get_recipe, steps_of, student_views
 from .record import REQUIRED_FIELDS
 from .resume import Checkpoint, CheckpointError
-from .trainer import Trainer, evaluate_model
+from .trainer import Trainer, evaluate_model, measure_model
 from .world import PeerError, World, join_world
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "join_world",
     "load_weights",
     "lockstep",
+    "measure_model",
     "save_weights",
     "steps_of",
     "student_views",

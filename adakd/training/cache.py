@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..data import ImageData, Views
+from ..data import Dataset, ExampleViews
 from ..signals import logits_of_output
 from .files import read_json, remove_leftovers, write_json
 from .precision import Precision
@@ -63,7 +63,7 @@ class ViewCache:
         self.identity = identity
         self.views = identity["views"]
         places = identity["images"] * self.views
-        self.shape = (places, identity["classes"])
+        self.shape = (places, *identity.get("rows", ()), identity["classes"])
         self.dtype = np.dtype(DTYPES[identity["dtype"]])
         self._paths = folder / f"logits.{identity['dtype']}", folder / _CHECKS, folder / _FILLED
         try:
@@ -121,7 +121,7 @@ class ViewCache:
         return places[torch.from_numpy(~self._holds(places.numpy()))]
 
     def read(self, places: Tensor) -> Tensor:
-        """Logits (n, K) of filled places (n,), as they are kept, on the device of `places`.
+        """Logits (n, K), of text (n, T, K), of filled places (n,), as they are kept, on the device of `places`.
 
         Raises:
             CacheError: if one of them was never filled, or is not what was written there.
@@ -150,7 +150,7 @@ class ViewCache:
     def fill(
         self,
         teacher: nn.Module,
-        views: Views,
+        views: ExampleViews,
         places: Tensor,
         precision: Precision,
         progress: bool = True,
@@ -184,13 +184,13 @@ class ViewCache:
     def _fill(
         self,
         teacher: nn.Module,
-        views: Views,
+        views: ExampleViews,
         parts: Sequence[Tensor],
         precision: Precision,
         progress: bool,
     ) -> None:
         """Ask about these places, (at most `_FILL_BATCH`,) each; the lock is held."""
-        total, device = sum(map(len, parts)), views.images.device
+        total, device = sum(map(len, parts)), views.index.device
         hidden = not (progress and total)
         if total:
             with (
@@ -251,13 +251,13 @@ class ViewCache:
             for file in (logits_file, checks_file, filled_file):
                 os.close(file)
 
-    def refuse_other(self, data: ImageData, views: int) -> None:
+    def refuse_other(self, data: Dataset, views: int) -> None:
         """Raises ValueError unless this is a cache for so many views of these training images."""
         mine = self.identity["data_sha256"], self.views, self.identity["classes"]
         if mine != (data.checksum, views, data.num_classes):
             raise ValueError(f"teacher: {self!r} is of other data than {data.name} with {views} views an image")
 
-    def verify(self, teacher: nn.Module, views: Views, places: Tensor, precision: Precision) -> None:
+    def verify(self, teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> None:
         """Ask the live teacher about some of these filled places again.
 
         Raises:
@@ -301,7 +301,7 @@ def _reserve(path: Path, size: int) -> None:
 
 
 @torch.no_grad()
-def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision) -> Tensor:
+def _ask(teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> Tensor:
     """The teacher's logits of at most `_FILL_BATCH` views, as they come in a batch of just that size."""
     padding = places[-1:].expand(_FILL_BATCH - len(places))
     images = views.at(torch.cat([places, padding]))
@@ -309,7 +309,7 @@ def _ask(teacher: nn.Module, views: Views, places: Tensor, precision: Precision)
         return logits_of_output(teacher(images))[: len(places)]
 
 
-def fits(data: ImageData, views: int, dtype: str) -> bool:
+def fits(data: Dataset, views: int, dtype: str) -> bool:
     """Whether the logits of so many views of each training image stay below 8 GiB.
 
     Raises:
@@ -317,12 +317,12 @@ def fits(data: ImageData, views: int, dtype: str) -> bool:
     """
     if dtype not in DTYPES:
         raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {dtype!r}")
-    return np.dtype(DTYPES[dtype]).itemsize * len(data.train) * views * data.num_classes <= LARGEST
+    return np.dtype(DTYPES[dtype]).itemsize * len(data.train) * views * math.prod(data.logits_shape) <= LARGEST
 
 
 def open_cache(
     out: str | os.PathLike[str],
-    data: ImageData,
+    data: Dataset,
     teacher: dict[str, Any],
     precision: Precision,
     views: int,
@@ -348,11 +348,9 @@ def open_cache(
         "data_sha256": data.checksum,
         "images": len(data.train),
         "views": views,
-        "padding": data.padding,
-        "flip": data.flip,
-        "mean": list(data.mean),
-        "std": list(data.std),
+        **data.describe_views(),
         "classes": data.num_classes,
+        **({"rows": list(data.logits_shape[:-1])} if len(data.logits_shape) > 1 else {}),
         "precision": precision.name,
         "dtype": dtype,
     }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data import Views
+from ..data import ExampleViews
 from ..signals import Batch, Signals
 from .resume import Checkpoint
 from .trainer import DivergedError, Trainer
@@ -44,10 +44,10 @@ class TeacherSource(Protocol):
     """Where the steps of a loop get the teacher's outputs from."""
 
     def begin_epoch(self, slots: Tensor) -> None:
-        """Told which views the rest of the epoch shows, (n,) as in `Views.places`: to read them all at once."""
+        """Told which views the rest of the epoch shows, (n,) as in `ExampleViews.places`: to read them all at once."""
 
     def signals(self, images: Tensor, slots: Tensor) -> Signals:
-        """The teacher's outputs for one step: images (B, C, H, W), which are the views (B,)."""
+        """The teacher's outputs for one step: images (B, C, H, W), or tokens, which are the views (B,)."""
 
 
 class Callback:
@@ -122,7 +122,7 @@ class Runner:
 
 def fit(
     trainer: Trainer,
-    views: Views,
+    views: ExampleViews,
     teacher: TeacherSource | None = None,
     *,
     checkpoint: Checkpoint | None = None,
@@ -164,7 +164,7 @@ def fit(
 
 def lockstep(
     runners: Sequence[Runner],
-    views: Views,
+    views: ExampleViews,
     teacher: TeacherSource | None = None,
     *,
     should_stop: Callable[[], bool] = never,
@@ -202,7 +202,7 @@ def lockstep(
 
 def _one_epoch(
     runners: Sequence[Runner],
-    views: Views,
+    views: ExampleViews,
     teacher: TeacherSource | None,
     first: Trainer,
     should_stop: Callable[[], bool],
@@ -352,5 +352,8 @@ def _summary(trainer: Trainer) -> dict[str, str]:
     shown = {"epoch": f"{history[-1]['epoch']}/{trainer.recipe.epochs}"}
     if "train_accuracy" in history[-1]:
         shown["train"] = f"{history[-1]['train_accuracy']:.1f}%"
-    measured = [row["test_accuracy"] for row in history if "test_accuracy" in row]
-    return {**shown, "test": f"{measured[-1]:.1f}%"} if measured else shown
+    if measured := [row for row in history if "test_accuracy" in row]:
+        shown["test"] = f"{measured[-1]['test_accuracy']:.1f}%"
+        if "test_nats" in measured[-1]:
+            shown["nats"] = f"{measured[-1]['test_nats']:.3f}"
+    return shown

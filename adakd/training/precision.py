@@ -29,13 +29,14 @@ class Precision:
         return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
 
-def choose_precision(name: str, device: torch.device, parameters: int) -> Precision:
+def choose_precision(name: str, device: torch.device, parameters: int, reads: str = "images") -> Precision:
     """Resolve "auto", or check that the device can do what was asked for.
 
     Args:
         name: "auto", "fp32", "bf16" or "fp16".
         device: where training happens.
         parameters: number of parameters of the trained network.
+        reads: what the network reads, "images" or "tokens".
 
     Raises:
         ValueError: for an unknown name, or fp16 on a CPU.
@@ -50,6 +51,8 @@ def choose_precision(name: str, device: torch.device, parameters: int) -> Precis
         if torch.cuda.get_device_capability(device) >= (8, 0):
             return Precision("bf16", "this GPU multiplies bf16 in hardware")
         return Precision("fp16", "this GPU has fp16 but no bf16; losses are scaled")
+    if reads == "tokens":  # one after another in a recurrent network: no product is large
+        return Precision("fp32", "windows of text are too small for bf16 to pay on a CPU")
     cpu: dict[str, Any] = getattr(
         torch.cpu, "get_capabilities", dict
     )()  # absent in older torch: then nothing is known

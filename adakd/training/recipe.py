@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 
 from .._check import brief, check_name, near_names
-from ..data import ImageData, Split, Views, balanced_subset, held_out
+from ..data import Dataset, ExampleViews
 
 __all__ = ["MOST_EPOCHS", "RECIPES", "Recipe", "get_recipe", "steps_of", "student_views", "validation_split"]
 
@@ -52,7 +52,7 @@ def _number(name: str, value: Any, low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of one training run, by SGD with momentum and weight decay on every parameter.
+    """Settings of one training run, by SGD with momentum and weight decay on every parameter, or by AdamW.
 
     ``schedule="multistep"`` multiplies the rate by ``gamma`` after each epoch in ``milestones``;
     ``"onecycle"`` warms up to ``lr`` and anneals to zero, step by step.
@@ -75,6 +75,8 @@ class Recipe:
     """In how many different crops and flips each image is shown; None for all there are."""
     validation_images: int | None = None
     """Training images that no seed trains on, to choose settings by (see `adakd.data.held_out`); None for none."""
+    algorithm: str = "sgd"
+    """``"sgd"``, or ``"adamw"``: then ``momentum`` is the first of its two betas, the second 0.99."""
 
     def __post_init__(self) -> None:
         check_name("recipe", self.name)
@@ -95,8 +97,9 @@ class Recipe:
         if list(milestones) != sorted(milestones):
             raise ValueError(f"milestones: expected ascending epochs, got {milestones}")
         object.__setattr__(self, "milestones", milestones)
-        if self.schedule not in ("multistep", "onecycle"):
-            raise ValueError(f"schedule: expected 'multistep' or 'onecycle', got {self.schedule!r}")
+        for name, known in (("schedule", ("multistep", "onecycle")), ("algorithm", ("sgd", "adamw"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}: expected {' or '.join(map(repr, known))}, got {value!r}")
 
     def describe(self) -> dict[str, Any]:
         """The settings as plain data, for a record."""
@@ -104,10 +107,20 @@ class Recipe:
         for name in ("views", "validation_images"):
             if settings[name] is None:
                 del settings[name]  # so that a run from before this setting is still found
+        if self.algorithm == "sgd":
+            del settings["algorithm"]
         return settings
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         # Fused: all parameters in one kernel, and in fp16 the scaler's decision to skip stays on the device.
+        if self.algorithm == "adamw":
+            betas = (
+                self.momentum,
+                0.99,
+            )  # the second of a run of hundreds of steps, and not of hundred thousands
+            return torch.optim.AdamW(
+                parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True
+            )
         return torch.optim.SGD(
             parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )
@@ -130,6 +143,8 @@ class Recipe:
         return MultiStepLR(optimizer, [m * steps_per_epoch for m in self.milestones], self.gamma)
 
 
+_ADAMW: dict[str, Any] = {"weight_decay": 0.01, "schedule": "onecycle", "algorithm": "adamw"}
+
 # Each name holds a setting for teachers and one for students.
 RECIPES: dict[str, dict[str, Recipe]] = {
     # The protocol that the distillation literature shares for CIFAR-100 (and 2503.09030, section 4).
@@ -148,6 +163,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "teacher": Recipe("demo", epochs=8, lr=0.1, schedule="onecycle", eval_every=2),
         "student": Recipe("demo", epochs=60, lr=0.1, schedule="onecycle", train_images=250, eval_every=20),
     },
+    # For text, of which passages are what images are elsewhere: minutes. The teacher reads all of them, the student few,
+    # and no more often than one without a teacher still gains by.
+    "language": {
+        "teacher": Recipe("language", epochs=10, lr=0.004, **_ADAMW, eval_every=2),
+        "student": Recipe(
+            "language", epochs=30, batch_size=32, lr=0.01, **_ADAMW, train_images=256, eval_every=10
+        ),
+    },
 }
 
 # Networks that a recipe trains with other settings, in either role: in the literature's tables those of depthwise
@@ -163,7 +186,7 @@ def get_recipe(
     """A named recipe, with other values for any of its settings.
 
     Args:
-        name: "paper", "quick", "demo", or a `Recipe` of your own.
+        name: "paper", "quick", "demo", "language", or a `Recipe` of your own.
         role: "teacher" or "student".
         network: the name of the network that is trained: "paper" trains MobileNetV2 and the ShuffleNets with
             ``lr=0.01``, as the literature does. A `Recipe` of your own is as it is.
@@ -193,28 +216,24 @@ def get_recipe(
     return replace(recipe, **changes)
 
 
-def student_views(data: ImageData, recipe: Recipe, seed: int) -> Views:
+def student_views(data: Dataset, recipe: Recipe, seed: int) -> ExampleViews:
     """The views that a run of this recipe and seed sees.
 
     Raises:
         ValueError: for a recipe that does not fit the data.
     """
-    without = (
-        held_out(data.train.labels, recipe.validation_images) if recipe.validation_images is not None else None
-    )
-    subset = balanced_subset(data.train.labels, recipe.train_images, seed, without)
-    return Views(data, seed, subset, recipe.views)
+    without = data.held_out(recipe.validation_images) if recipe.validation_images is not None else None
+    return data.views(seed, data.subset(recipe.train_images, seed, without), recipe.views)
 
 
-def validation_split(data: ImageData, recipe: Recipe) -> ImageData | None:
-    """The images that the recipe holds out, in the place of the test split; None where it holds none out."""
+def validation_split(data: Dataset, recipe: Recipe) -> Dataset | None:
+    """The examples that the recipe holds out, in the place of the test split; None where it holds none out."""
     if recipe.validation_images is None:
         return None
-    index = held_out(data.train.labels, recipe.validation_images)
-    return replace(data, test=Split(data.train.images[index], data.train.labels[index]))
+    return data.tested_on(data.held_out(recipe.validation_images))
 
 
-def steps_of(data: ImageData, recipe: Recipe) -> int:
+def steps_of(data: Dataset, recipe: Recipe) -> int:
     """The number of steps of a run of this recipe."""
     images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
     return recipe.epochs * math.ceil(images / recipe.batch_size)

@@ -44,10 +44,12 @@ REQUIRED_FIELDS = (
 )
 
 
+OF_TEXT = ("nats", "kl_to_truth")
 _MEASURED = ("lr", "loss", "ce", "kd", "train_accuracy", "temperature", "correlation", "rule_gradient")
 ROW_FIELDS = {
     "epoch": int,
-    **{f"{name}?": NUMBER for name in (*_MEASURED, "test_accuracy", "validation_accuracy")},
+    **{f"{name}?": NUMBER for name in _MEASURED},
+    **{f"{split}_{name}?": NUMBER for split in ("test", "validation") for name in ("accuracy", *OF_TEXT)},
 }
 # What a record must hold to be opened as a run: what is read from it anywhere, with its types. (See `check_fields`.)
 RUN_FIELDS = {
@@ -78,10 +80,18 @@ RUN_FIELDS = {
         "train_images": int,
         "test_images": int,
         "classes": int,
+        "entropy?": NUMBER,
     },
     "teacher?": (dict, type(None)),
     "deployed?": {"architecture": str, "size": int},
-    "result": {"last": NUMBER, "best": NUMBER, "best_epoch": int, "test_images": int, "validation?": NUMBER},
+    "result": {
+        "last": NUMBER,
+        "best": NUMBER,
+        "best_epoch": int,
+        "test_images": int,
+        "validation?": NUMBER,
+        **{f"{split}{name}?": NUMBER for split in ("", "validation_") for name in OF_TEXT},
+    },
     "weights_sha256?": str,
     "seconds": NUMBER,
     "history": [ROW_FIELDS],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageData, eval_batches
+from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
 from ..objective import Terms
@@ -20,7 +20,7 @@ from .precision import Precision
 from .recipe import Recipe, steps_of, validation_split
 from .world import ALONE, World, normalize_over
 
-__all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model"]
+__all__ = ["DivergedError", "Meter", "Trainer", "evaluate_model", "measure_model"]
 
 
 class DivergedError(FloatingPointError):
@@ -46,12 +46,12 @@ class Meter:
         rule_gradient: Tensor | None = None,
     ) -> None:
         """Add the means of one batch."""
-        size = len(labels)
+        size = labels.numel()
         tau = correlation = torch.zeros((), device=logits.device)
         if terms.temperature is not None and teacher_logits is not None:
             tau = terms.temperature.teacher.mean()
             correlation = pearson(logits.float(), teacher_logits.float()).mean()  # bf16 has two digits
-        correct = (logits.argmax(dim=1) == labels).float().mean()
+        correct = (logits.argmax(dim=-1) == labels).float().mean()
         gradient = torch.zeros_like(tau) if rule_gradient is None else rule_gradient
         means = torch.stack([terms.total, terms.ce, terms.kd, correct, tau, correlation, gradient]).double()
         self.sums[0] += size
@@ -72,20 +72,30 @@ class Meter:
         }
 
 
+def evaluate_model(model: nn.Module, data: Dataset, precision: Precision) -> float:
+    """Top-1 accuracy on the test split, in percent; of text, of the next token."""
+    return measure_model(model, data, precision)["accuracy"]
+
+
 @torch.no_grad()
-def evaluate_model(model: nn.Module, data: ImageData, precision: Precision, world: World = ALONE) -> float:
-    """Top-1 accuracy on the test split, in percent; of several processes each measures some of the batches."""
+def measure_model(
+    model: nn.Module, data: Dataset, precision: Precision, world: World = ALONE
+) -> dict[str, float]:
+    """All that the data measure on their test split: ``accuracy``, and of text ``nats`` a token (`TokenData.measure`).
+
+    Of several processes each measures some of the batches.
+    """
+
+    def answer(inputs: Tensor) -> Tensor:
+        with precision.autocast(data.device):
+            return logits_of_output(model(inputs))
+
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=data.device)
-    for images, labels in eval_batches(data, first=world.rank, every=world.size):
-        with precision.autocast(data.device):
-            logits = logits_of_output(model(images))
-        correct += (logits.argmax(dim=1) == labels).sum()
-    world.add([correct])
+    found = data.measure(answer, world)
     for module, training in modes.items():  # a part of a teacher stays in evaluation mode
         module.training = training
-    return 100.0 * correct.item() / len(data.test)
+    return found
 
 
 class Trainer:
@@ -127,7 +137,7 @@ class Trainer:
         student: nn.Module,
         objective: nn.Module,
         recipe: Recipe,
-        data: ImageData,
+        data: Dataset,
         precision: Precision,
         capture: bool = False,
         *,
@@ -156,9 +166,9 @@ class Trainer:
             _refuse_small_batches(data, recipe, world)
             if capture:
                 raise ValueError("capture: expected False where several processes train one network, got True")
-        self.tests = {"test_accuracy": data}
+        self.tests = {"test": data}
         if (validation := validation_split(data, recipe)) is not None:
-            self.tests["validation_accuracy"] = validation
+            self.tests["validation"] = validation
         self.learned = list(objective.parameters())
         self.optimizer = recipe.optimizer([*student.parameters(), *self.learned])
         self.scheduler = recipe.scheduler(self.optimizer, self.steps)
@@ -213,7 +223,7 @@ class Trainer:
         """One update of the student.
 
         Args:
-            images: (B, C, H, W), normalized; of several processes, those of this one (`World.part`).
+            images: (B, C, H, W), normalized, or tokens (B, T); of several processes, those of this one (`World.part`).
             teacher: outputs for the same images; None where the objective needs no teacher.
             batch: of all processes: labels (B,) from 0 to K - 1 (none is left out: that is not looked for, so that no step waits for
                 the device), positions of the images, and the epoch.
@@ -297,8 +307,9 @@ class Trainer:
         if self.deployed is not self.student:
             del row["train_accuracy"]  # of a classifier that is not kept, and perhaps not trained
         if self.measures:
-            for name, data in self.tests.items():
-                row[name] = evaluate_model(self.deployed, data, self.precision, self.world)
+            for split, data in self.tests.items():
+                found = measure_model(self.deployed, data, self.precision, self.world)
+                row |= {f"{split}_{name}": value for name, value in found.items()}
         self.history.append(row)
         self.meter.sums.zero_()
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
@@ -334,7 +345,7 @@ class Trainer:
         self.seconds, self.history = state["seconds"], list(state["history"])
 
 
-def _refuse_small_batches(data: ImageData, recipe: Recipe, world: World) -> None:
+def _refuse_small_batches(data: Dataset, recipe: Recipe, world: World) -> None:
     images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
     last = images % recipe.batch_size
     for size, which in ((min(recipe.batch_size, images), "a batch"), (last, "the last batch of an epoch")):

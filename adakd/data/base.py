@@ -1,0 +1,132 @@
+"""What a run needs of its data, whatever they are: examples in views to train on, a test split, and how to measure on it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from .views import ExampleViews
+
+__all__ = ["WHOLE", "Dataset", "Share", "Usual"]
+
+
+class Usual(NamedTuple):
+    """What trains on a data set when nobody says otherwise, by name."""
+
+    teacher: str
+    student: str
+    recipe: str
+    at_once: bool = False
+    """Whether a teacher that is not there yet is trained without being asked for: a matter of seconds, or of few minutes."""
+
+
+class Share(Protocol):
+    """Which part of the test split this process measures: of several, each takes some of the batches, and sums are added."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Put the sum over processes in the place of each tensor."""
+
+
+class _Whole:
+    rank, size = 0, 1
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Nobody has another part."""
+
+
+WHOLE: Share = _Whole()
+
+
+class Dataset(Protocol):
+    """A training and a test split of examples. `ImageData` is one, of images; `TokenData` is one, of passages of text.
+
+    An example is seen through *views* (`ExampleViews`): crops and flips of an image, windows of a passage. A network goes
+    from views to logits with a row a label: (B, K) of images, (B, T, K) of windows of T tokens. Another kind of data is
+    another class with these members; nothing else of the package asks which it is. Recipes and records count examples
+    as ``train_images`` and ``test_images``, whatever they are.
+    """
+
+    @property
+    def name(self) -> str:
+        """Results lie in a folder of this name."""
+
+    @property
+    def official(self) -> bool:
+        """Whether the files are those of their publisher."""
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of both splits: by it a run knows its data."""
+
+    @property
+    def reads(self) -> str:
+        """What a network reads: "images" or "tokens"."""
+
+    @property
+    def train(self) -> Sized: ...
+
+    @property
+    def test(self) -> Sized: ...
+
+    @property
+    def num_classes(self) -> int:
+        """K, of the logits."""
+
+    @property
+    def channels(self) -> int:
+        """Numbers at one place of an input: 3 of a pixel in colours, 1 of a token."""
+
+    @property
+    def logits_shape(self) -> tuple[int, ...]:
+        """Of the logits for one view: (K,) or (T, K)."""
+
+    @property
+    def views_of_each(self) -> int:
+        """How many views an example has."""
+
+    @property
+    def guessing(self) -> tuple[float, int]:
+        """Share of the test labels that the most frequent one guesses right, and how many labels there are."""
+
+    @property
+    def usual(self) -> Usual:
+        """What trains on data of this kind."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same set on another device."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the data: ``name``, ``official``, ``sha256``, ``train_images``, ``test_images``, ``classes``."""
+
+    def describe_views(self) -> dict[str, Any]:
+        """What a cache of logits says of the views that they are of."""
+
+    def subset(self, size: int | None, seed: int, without: Tensor | None = None) -> Tensor:
+        """Positions of `size` training examples, chosen by the seed; all for None."""
+
+    def held_out(self, size: int) -> Tensor:
+        """Positions of `size` training examples for validation, the same for every seed."""
+
+    def tested_on(self, index: Tensor) -> Self:
+        """The same set with these training examples in the place of the test split."""
+
+    def views(self, seed: int, subset: Tensor | None = None, limit: int | None = None) -> ExampleViews:
+        """The training examples, or those of a subset, in the views and the order of a seed."""
+
+    def test_batches(
+        self, batch_size: int = 500, *, first: int = 0, every: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of the test split, each example in one view, in order; from a batch on, every so many."""
+
+    def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
+        """What is measured of a network on the test split: ``accuracy`` in percent, and more where the data allow it."""
