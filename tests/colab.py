@@ -20,7 +20,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = "someone/adakd-book"
 # What Colab has; of the rest of requirements.txt, nothing.
-PREINSTALLED = ("torch", "numpy", "matplotlib", "ipywidgets", "ipykernel", "sympy", "tqdm")
+PREINSTALLED = (
+    "torch",
+    "numpy",
+    "matplotlib",
+    "ipywidgets",
+    "ipykernel",
+    "sympy",
+    "tqdm",
+    "transformers",
+    "accelerate",
+)
 KEPT = ("torch", "numpy", "ipywidgets")
 DRIVE = "def mount(path):\n    print('mounted at', path)\n"
 EXECUTE = """\

@@ -110,6 +110,7 @@ ALLOWED = {
         "0.1": "ten per cent, from the paper",
     },
     "16": {},
+    "17": {},
     "primer": {"95": "the level of the intervals, chosen"},
     "README": {
         "3.11": "the version of Python",

@@ -8,6 +8,7 @@ from .limit import LimitExplorer
 from .playground import Playground
 from .progress import TrainingProgress
 from .ranking import RankingExplorer
+from .sentence import SentenceExplorer
 from .session import Session, minutes, start_session
 from .style import COLORS, log_axis, picture, use_style
 from .taylor import TaylorExplorer
@@ -20,6 +21,7 @@ __all__ = [
     "LimitExplorer",
     "Playground",
     "RankingExplorer",
+    "SentenceExplorer",
     "Session",
     "TaylorExplorer",
     "TemperatureExplorer",

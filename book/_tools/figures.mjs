@@ -14,6 +14,7 @@ const FIGURES = [
   "playground",
   "progress",
   "ranking",
+  "sentence",
   "taylor",
   "temperature",
   "zoo",

@@ -1,6 +1,8 @@
 """Runs that nobody trained: histories and accuracies, and the figures with some in them."""
 
-from adakd.explore import RankingExplorer, TrainingProgress
+import torch
+
+from adakd.explore import RankingExplorer, SentenceExplorer, TrainingProgress
 
 
 def row(epoch, test=None, taught=True, **fields):
@@ -65,3 +67,31 @@ class Ranked(RankingExplorer):
 
     def __init__(self, **state):
         super().__init__(**{"data": RANKED} | state)
+
+
+def made_up_rows(positions=5, size=20):
+    """Logits (T, V) of a teacher with one peak, then two, then more, and of a student who knows half of it."""
+    generator = torch.Generator().manual_seed(0)
+    noise, error = torch.randn(2, positions, size, generator=generator, dtype=torch.float64)
+    peaks = torch.arange(size) < 2 ** torch.arange(positions)[:, None]
+    teacher = noise + 5 * peaks
+    return teacher, teacher / 2 + error
+
+
+class Sentence(SentenceExplorer):
+    """Six words and what may follow."""
+
+    def __init__(self, **state):
+        teacher, student = made_up_rows()
+        data = state.pop("data", None)  # as a page has it
+        super().__init__(
+            words=["so", "tu", "ma", "me", "go", "vi"],
+            vocabulary=[f"w{k}" for k in range(20)],
+            teacher=teacher,
+            student=student,
+            truth=teacher.softmax(1).flip(0),
+            plausible=[1, 2, 4, 8, 16],
+            **state,
+        )
+        if data:
+            self.data = data

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_runs import Example, Ranked
+from made_up_runs import Example, Ranked, Sentence
 from pages import drawn, pictures, words
 
 from adakd import explore
@@ -21,6 +21,7 @@ class Lesson(explore.Playground):
 EXAMPLES = {  # of figures that start empty, with something to show
     explore.TrainingProgress: Example,
     explore.RankingExplorer: Ranked,
+    explore.SentenceExplorer: Sentence,
     explore.Playground: Lesson,
 }
 FIGURES = [

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_runs import Example, Ranked
+from made_up_runs import Example, Ranked, Sentence
 from pages import PAGE, START, drawn, make_ready
 
 from adakd import explore
@@ -23,6 +23,7 @@ FIGURES = {
     "playground": lambda: explore.Playground(step=20, a="dtkd", b="zctkd"),
     "progress": Example,
     "ranking": Ranked,
+    "sentence": Sentence,
     "taylor": explore.TaylorExplorer,
     "temperature": explore.TemperatureExplorer,
     "zoo": explore.ZooExplorer,
