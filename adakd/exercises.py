@@ -238,11 +238,9 @@ def _smoothed_height(epsilon: float = 0.1, classes: int = 10) -> float:
 
 def _connector_parameters(student: int = 16, teacher: int = 32) -> int:
     term = FitNet()
-    maps = (
-        Signals(torch.zeros(1, 10), {term.taps.student[0]: torch.zeros(1, width, 4, 4)})
-        for width in (student, teacher)
-    )
-    term.build(*maps, 1)
+    (tap,) = term.taps.student
+    narrow, wide = (Signals(torch.zeros(1, 10), {tap: torch.zeros(1, n, 4, 4)}) for n in (student, teacher))
+    term.build(narrow, wide, 1)
     return sum(parameter.numel() for parameter in term.parameters())
 
 

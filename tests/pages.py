@@ -7,6 +7,8 @@ before the page has drawn.
 import os
 import shutil
 from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
 
 import pytest
 
@@ -84,6 +86,29 @@ def drawn(page):
         }"""
     )
     return page
+
+
+@cache
+def axe():
+    return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf8")
+
+
+# Nothing is fetched for it: `preload` would ask for style sheets once more.
+AXE = """async ([rules, without]) => {
+  const options = {resultTypes: ["violations"], preload: false, iframes: false, ...(rules && {runOnly: rules})};
+  const { violations } = await axe.run({exclude: without.map((selector) => [selector])}, options);
+  return violations
+    .filter(({ impact }) => impact === "serious" || impact === "critical")
+    .flatMap(({ id, nodes }) => nodes.map(({ target, html, any, all, none }) =>
+      `${id}: ${target.join(" ")}: ${html.slice(0, 120)}: ${[...any, ...all, ...none].map((why) => why.message).join("; ")}`));
+}"""
+
+
+def barriers(page, rules=None, without=()):
+    """What axe-core finds serious or critical for readers by ear, keyboard or weak sight; by these rules, or by all."""
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(axe())
+    return page.evaluate(AXE, [rules, list(without)])
 
 
 def pictures(page):

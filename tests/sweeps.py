@@ -41,7 +41,8 @@ OF_THE_OCCASION = {"seconds", "started", "finished", "sessions", "commit"}
 def use_tiny_data(patch=setattr):
     """60 training and 40 test gratings in the place of the data set; workers get it from the process that gives out."""
     data = dataclasses.replace(load_gratings(train_images=60, test_images=40), padding=1, flip=True)
-    patch(importlib.import_module("adakd.sweep.run"), "resolve_data", lambda *_: data)
+    for name in ("resolve_data", "load_data"):
+        patch(importlib.import_module("adakd.sweep.run"), name, lambda *_, **__: data)
 
 
 def records_of(out):

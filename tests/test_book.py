@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from pages import drawn, make_ready, open_browser
+from pages import barriers, drawn, make_ready, open_browser
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "book" / "_tools" / "notebooks.py"
@@ -576,6 +576,62 @@ def test_tables_and_numbers_are_made_from_records(good):
     assert re.search(r"It reached 50% ?\.", text)
     linked = [good / link for link in re.findall(r'href="(_downloads/[^"]*)"', html)]
     assert [json.loads(path.read_text()) for path in linked] == [RECORDS["a.json"], RECORDS["b.json"]]
+
+
+RUNS = ".results tbody tr:not([hidden])"
+
+
+def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, book):
+    with Visit(browser, f"{site}/book/results.html#?weights=matched") as visit:
+        page = visit.page
+        every, matched = page.locator(".results tbody tr").count(), page.locator(RUNS).count()
+        assert 0 < matched < every
+        assert page.locator(".results-count").inner_text().startswith(f"{matched} of {every} groups")
+        page.get_by_label("Method").select_option("zkd")
+        assert page.url.endswith("#?method=zkd&weights=matched")
+        assert page.locator(RUNS).count() == 1
+        page.get_by_role("button", name="Show all").click()
+        page.wait_for_function("!location.hash")
+        assert page.locator(RUNS).count() == every
+        for order in ("descending", "ascending"):
+            page.get_by_role("button", name="Accuracy, %").press("Enter")
+            assert page.locator("th[aria-sort]").get_attribute("aria-sort") == order
+            means = page.eval_on_selector_all(RUNS, "(rows) => rows.map((row) => Number(row.dataset.accuracy))")
+            assert means == sorted(means, reverse=order == "descending")
+
+        link = page.locator("tr[data-source='study/matched'] .runs a").last
+        record = json.loads((book / "book" / link.get_attribute("href")).read_text())
+        link.press("Enter")
+        dialog = page.get_by_role("dialog", name=f"seed {record['seed']}")
+        assert f"{record['result']['last']:.2f} %" in dialog.locator("h2").inner_text()
+        assert dialog.get_by_label("Command").inner_text().endswith(f"--seed {record['seed']}")
+        assert json.loads(dialog.get_by_label("Configuration").inner_text()) == record["config"]
+        dialog.get_by_role("button", name="Copy").click()
+        dialog.get_by_role("button", name=re.compile("Copied|Selected")).wait_for()
+        assert barriers(page, without=[".results table"]) == []
+        page.keyboard.press("Escape")
+        assert page.get_by_role("dialog").count() == 0
+        assert page.evaluate("document.activeElement.getAttribute('href')") == link.get_attribute("href")
+        assert visit.problems == []
+
+
+def test_all_runs_stand_without_a_server_and_without_a_script(browser, book):
+    address = (book / "book" / "results.html").as_uri()
+    with Visit(browser, address) as visit:
+        visit.page.get_by_label("Seeds").select_option("5")
+        assert 0 < visit.page.locator(RUNS).count() < visit.page.locator(".results tbody tr").count()
+        visit.page.locator(f"{RUNS} .runs a").first.click()
+        visit.page.get_by_role("dialog").get_by_role("link", name="The whole record").click()
+        visit.page.wait_for_url("**/records/**.json")
+        assert visit.problems == []
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    page.locator("td.command summary").first.click()
+    assert page.locator("td.command pre").first.inner_text().startswith("adakd ")
+    page.locator(".runs a").first.click()
+    page.wait_for_url("**/records/**.json")
+    context.close()
 
 
 def header_links(page):

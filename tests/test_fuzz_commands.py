@@ -33,7 +33,9 @@ from adakd import METHODS, MODELS
 from adakd.bench import Ceiling, bench_losses, bench_step, synthetic_data
 from adakd.bench.methods import bench_methods
 from adakd.cli import _parser, main
+from adakd.cli.options import engine_of
 from adakd.data import DATASETS, load_gratings, load_sentences
+from adakd.engine import Sequential
 from adakd.methods import RULE_NAMES, options_of
 from adakd.training.recipe import Recipe
 
@@ -129,6 +131,15 @@ def good_value(action: argparse.Action, places: dict[str, list[str]], draw: rand
         "methods": [*METHODS, "kd:kd_weight=9", "kd:tau=2,kd_weight=3"],
         "reference": ["zkd", "kd"],
         "grid": ["0.5", "2"],
+        "grid_file": places["grids"],
+        "teachers": ["resnet8x0.5", *places["runs"]],
+        "students": ["resnet8x0.5"],
+        "gpus": ["T4", "H100"],
+        "workers": ["1", "2"],
+        "address": ["auto"],
+        "gpus_per_run": ["0.5"],
+        "cpus_per_run": ["1"],
+        "retries": ["0", "3"],
         "to": ["kd", "zkd"],
         "name": [*METHODS, *(f"+{name}" for name in RULE_NAMES), "zkd+meta"],
         "order": ["1", "2", "3", "inf"],
@@ -286,6 +297,11 @@ class Kitchen:
         patch.setattr("adakd.cli.bench.bench_losses", small_bench_losses)
         patch.setattr("adakd.cli.bench.bench_step", small_bench_step)
         patch.setattr("adakd.cli.bench.bench_methods", small_bench_methods)
+        # What is carried out elsewhere would have none of these patches; the options are read all the same.
+        for command in ("compare", "study", "sweep"):
+            patch.setattr(
+                f"adakd.cli.{command}.engine_of", lambda arguments: engine_of(arguments) and Sequential()
+            )
         patch.setattr("adakd.runs.run.choose_capture", lambda *_: (False, "a test"))
         # There is one network to export: the compiler works once a way, and not once a line.
         patch.setattr("adakd.export._program", exported_once(adakd.export._program))
@@ -296,6 +312,8 @@ class Kitchen:
         study = folder / "study"
         study.mkdir()
         (study / "published.jsonl").write_text(json.dumps(teacher.record) + "\n")
+        (folder / "grid.toml").write_text('methods = ["ce", "kd"]\nseeds = [0, 1]\n')
+        (folder / "wrong.toml").write_text('methods = ["ce"]\nseed = 1\n')
         np.save(folder / "logits.npy", np.random.default_rng(0).normal(size=(20, 10)))
         np.save(folder / "labels.npy", np.arange(20) % 10)
         self.places = {
@@ -307,6 +325,7 @@ class Kitchen:
             "file": ["result.json"],
             "logits": [str(folder / "logits.npy")],
             "labels": [str(folder / "labels.npy")],
+            "grids": ["grid.toml", "grid.toml", "wrong.toml", str(folder / "none.toml")],
             "records": ["study", "new-study", "kept.jsonl", str(study / "published.jsonl")],
         }
 

@@ -1,9 +1,12 @@
 """The usual loss in one step is the composition: values, gradients, second derivatives; and what is not usual is composed."""
 
+import collections
+
 import pytest
 import torch
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adakd import KL, create_method
 from adakd._closed import COMPARED
@@ -172,3 +175,30 @@ def test_a_transform_is_composed():
     network = nn.Linear(7, 7).double()
     criterion(network(student.detach()), teacher, target).total.backward()
     assert network.weight.grad.isfinite().all()
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is called of the kernels."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.seen.append(str(function))
+        return function(*arguments, **(keywords or {}))
+
+
+# Those of the published formulas in benchmarks/peers.py: 35, 67, 75, 114, 31, 83.
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("kd", 28), ("zkd", 61), ("zkd+mlt-abs", 73), ("dtkd-max", 84), ("ttm", 25), ("dkd", 58)],
+)
+def test_a_step_calls_few_operations(name, most):
+    criterion = create_method(name).double()
+    student, teacher, target = batch_of(8, 7)
+    for _ in range(2):  # which are looked at for warnings
+        criterion(student, teacher, target)
+    with Operations() as operations:
+        criterion(student, teacher, target).total.backward()
+    assert len(operations.seen) <= most, collections.Counter(operations.seen)

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+import adakd
 from adakd.cli import main
 from adakd.data import Views, load_gratings
 from adakd.engine import Outcome, Pool, Processes, Ray, Task, work_off
 from adakd.runs import BusyError
+from adakd.study import Study, run_study
 from adakd.sweep import estimate, read_grid, read_sweep_failures, run_sweep
 from adakd.sweep.estimate import SHAPES
 from adakd.training import Interrupted
@@ -505,3 +507,32 @@ def test_killed_at_random_moments_and_started_again(tmp_path):
     print(report)
     assert report["kills"] == moments
     assert report["different"] == []
+
+
+@pytest.mark.slow
+def test_a_comparison_and_a_study_make_the_same_records_in_other_processes(tiny_data, tiny_teacher, tmp_path):
+    """Their tasks are sent, planned again, and answered; also those of a live teacher, which train in lockstep."""
+    settings = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "train_images": 40}
+    settings |= {"batch_size": 20, "eval_every": 2}
+    found = {}
+    for name, engine in (("here", None), ("there", Processes(1))):
+        where = {"engine": engine, "out": tmp_path / name, **settings}
+        given = (tiny_teacher, "resnet8x0.5", tiny_data)
+        runs = adakd.compare(("ce", "kd", "at"), (0,), *given, **where)
+        study = Study(("kd", "zkd"), (1,), reference="kd", ways=("published", "matched"))
+        records = [run.record for run in runs]
+        records += run_study(study, tmp_path / name / "study", *given, **where)
+        found[name] = [
+            {key: part for key, part in record.items() if key not in sweeps.OF_THE_OCCASION}
+            for record in records
+        ]
+    # A record that a study has kept is a smaller one, of the same run.
+    assert [record["config"] for record in found["here"]] == [record["config"] for record in found["there"]]
+    assert found["here"] == found["there"]
+
+
+def test_callbacks_do_not_leave_this_process(tiny_data, tiny_teacher):
+    with pytest.raises(ValueError, match="on_epoch: is called in this process only"):
+        adakd.compare(
+            ("ce",), (0,), tiny_teacher, "resnet8x0.5", tiny_data, on_epoch=print, engine=Processes(1)
+        )

@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
         "the paper's tables.",
     )
     parser.add_argument(
-        "grid",
+        "grid_file",
         nargs="?",
         type=path,
         metavar="GRID",
@@ -105,9 +105,9 @@ def grid_of(arguments: argparse.Namespace) -> Grid:
         "precision": arguments.precision,
         "cache": arguments.cache,
     }
-    if arguments.grid is None and not arguments.methods:
+    if arguments.grid_file is None and not arguments.methods:
         raise OptionError("sweep: expected a grid's file, or --methods; e.g. adakd sweep grids/demo.toml")
-    grid = read_grid(_found(arguments.grid) if arguments.grid is not None else {}, **changes)
+    grid = read_grid(_found(arguments.grid_file) if arguments.grid_file is not None else {}, **changes)
     # Those of the command come last, and leave the others.
     return read_grid({**grid.describe(), "settings": {**grid.settings, **length}}) if length else grid
 

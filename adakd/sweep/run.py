@@ -3,7 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from ..data import Dataset, name_of, resolve_data
+from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
 from ..plan import Request, check_student, plan_student, plan_teacher
@@ -333,10 +333,15 @@ def plan_sweep(
 ) -> tuple[set[Cell], list[str], dict[str, str]]:
     """What `run_sweep` would find: cells that are done, teachers that are missing, and the networks of teachers by folder.
 
-    Nothing is written. Data are loaded, since a run is known by their checksum.
+    Nothing is written, and nothing downloaded: without the data, by whose checksum a run is known, none is known to be done.
     """
-    device, root = options.pop("device", None), options.pop("root", None)
-    data = resolve_data(grid.data, root, options.pop("official", True), False)
+    device, root, official = (options.get(name) for name in ("device", "root", "official"))
+    try:
+        data = load_data(grid.data, root, download=False, official=official is not False, progress=False)
+    except DataError as error:
+        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", error)
+        teachers = dict.fromkeys(cell.teacher for cell in grid.cells() if cell.teacher is not None)
+        return set(), [name for name in teachers if is_model(name)], _models(teachers)
     folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()
     order = _Order(grid, str(Path(out).absolute()), folder, device, None, None if live(grid) else grid.cache)
     if (folder / PLAN).is_file():
@@ -344,10 +349,12 @@ def plan_sweep(
     planned = _plan_all(Context(data, here=True), order)
     known = {key_of(record["config"]) for record in read_records(folder)} if folder.is_dir() else set()
     done = {cell for cell, key in planned["keys"].items() if key in known}
-    models = {
-        name: open_run(name).record["config"]["model"] for name in planned["teachers"] if not is_model(name)
-    }
-    return done, planned["missing"], models
+    return done, planned["missing"], _models(planned["teachers"])
+
+
+def _models(teachers: Iterable[str]) -> dict[str, str]:
+    """Of teachers that are folders, the networks."""
+    return {name: open_run(name).record["config"]["model"] for name in teachers if not is_model(name)}
 
 
 def _read_plan(folder: Path, grid: Grid) -> dict[str, Any]:

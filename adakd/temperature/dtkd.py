@@ -74,9 +74,7 @@ class DTKD(TemperatureRule):
     def forward(
         self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
     ) -> Temperatures:
-        m_s, m_t = self._unbounded(student), self._unbounded(teacher)
-        if not self._is_free(m_s, m_t):
-            m_s, m_t = self._bounded(m_s, m_t)
+        m_s, m_t = self._bounded(self._unbounded(student), self._unbounded(teacher))
         share = 2 * self.tau / (m_s + m_t)
         return Temperatures(share * m_s, share * m_t)
 

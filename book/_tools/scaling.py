@@ -13,7 +13,7 @@ from adakd.sweep.estimate import hours, live, size
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "book" / "scaling_table.md"
 GRIDS = ("table1", "table2", "table4", "fig2")
-GPUS = ("T4", "A100", "H100")
+GPUS = ("T4", "H100")
 
 
 def row(name):
@@ -35,7 +35,7 @@ def row(name):
 
 def table():
     """The content of the file."""
-    titles = ("grid", "runs", "teachers", "million steps", "teachers run", *GPUS, "weights")
+    titles = ("grid", "runs", "teachers", "million steps of students", "teachers run", *GPUS, "weights")
     rule = ["---", *["---:"] * (len(titles) - 1)]
     rows = [f"| {' | '.join(titles)} |", f"|{'|'.join(rule)}|", *map(row, GRIDS)]
     return "\n".join(rows) + "\n"

@@ -12,10 +12,25 @@ from . import (
     paths,
     records,
     repository,
+    results,
     typography,
 )
 
-PARTS = (api, cite, exercises, figures, hover, live, offline, outside, paths, records, repository, typography)
+PARTS = (
+    api,
+    cite,
+    exercises,
+    figures,
+    hover,
+    live,
+    offline,
+    outside,
+    paths,
+    records,
+    repository,
+    results,
+    typography,
+)
 
 
 def setup(app):
