@@ -94,21 +94,56 @@ def axe():
 
 
 # Nothing is fetched for it: `preload` would ask for style sheets once more.
-AXE = """async ([rules, without]) => {
-  const options = {resultTypes: ["violations"], preload: false, iframes: false, ...(rules && {runOnly: rules})};
-  const { violations } = await axe.run({exclude: without.map((selector) => [selector])}, options);
+AXE = """async ([context, rules]) => {
+  const options = {resultTypes: ["violations"], preload: false, iframes: false, rules: {"color-contrast": {enabled: false}}};
+  if (rules) Object.assign(options, {runOnly: rules, rules: {}});
+  const { violations } = await axe.run(context, options);
+  const texts = ({ any, all, none }) => [...any, ...all, ...none].map((why) => why.message).join("; ");
   return violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .flatMap(({ id, nodes }) => nodes.map(({ target, html, any, all, none }) =>
-      `${id}: ${target.join(" ")}: ${html.slice(0, 120)}: ${[...any, ...all, ...none].map((why) => why.message).join("; ")}`));
+    .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}: ${node.html.slice(0, 120)}: ${texts(node)}`));
+}"""
+# Marks one of the texts that agree in size, weight, colour and what lies under them.
+ONE_OF_EACH = """() => {
+  const grounds = new Map([[null, ""]]);
+  const ground = (element) => {
+    if (!grounds.has(element)) {
+      const { backgroundColor, backgroundImage, opacity } = getComputedStyle(element);
+      const own = [backgroundColor, backgroundImage, opacity].join();
+      grounds.set(element, own === "rgba(0, 0, 0, 0),none,1" ? ground(element.parentElement) : ground(element.parentElement) + own);
+    }
+    return grounds.get(element);
+  };
+  const seen = new Set();
+  for (const element of document.querySelectorAll("body *:not(svg *, script, style)")) {
+    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!text || !element.checkVisibility()) continue;
+    const { color, fontSize, fontWeight } = getComputedStyle(element);
+    const look = [element.tagName, color, fontSize, fontWeight, ground(element)].join();
+    element.toggleAttribute("data-one-of-each", !seen.has(look));
+    seen.add(look);
+  }
+  return seen.size;
+}"""
+# What takes axe-core most of its time. Pictures and formulas have names as wholes; the list of chapters is the same on each
+# page, and so are the colours of code.
+WITHOUT_INSIDES = """() => {
+  for (const whole of document.querySelectorAll(".figure svg, mjx-container, .bd-sidebar nav")) whole.replaceChildren();
+  for (const code of document.querySelectorAll("div.highlight pre")) code.textContent = code.textContent;
 }"""
 
 
-def barriers(page, rules=None, without=()):
-    """What axe-core finds serious or critical for readers by ear, keyboard or weak sight; by these rules, or by all."""
-    if not page.evaluate("typeof axe === 'object'"):
-        page.evaluate(axe())
-    return page.evaluate(AXE, [rules, list(without)])
+def barriers(page):
+    """What axe-core finds serious or critical for readers by ear or keyboard."""
+    page.evaluate(axe())
+    return page.evaluate(AXE, [{"include": [["html"]]}, None])
+
+
+def pale_texts(page):
+    """Texts that are too near the colour they stand on, of each look one."""
+    page.evaluate(axe())
+    assert page.evaluate(ONE_OF_EACH) > 0
+    return page.evaluate(AXE, [{"include": [["[data-one-of-each]"]]}, ["color-contrast"]])
 
 
 def pictures(page):

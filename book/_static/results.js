@@ -114,9 +114,9 @@
 
     const title = make("h2", { id: "results-run" });
     const facts = make("dl");
-    const command = make("pre", { tabIndex: 0 });
+    const command = make("pre");
     const copy = make("button", { type: "button", textContent: "Copy" });
-    const config = make("pre", { tabIndex: 0 });
+    const config = make("pre");
     const file = make("a", { textContent: "The whole record" });
     const close = make("button", { type: "button", textContent: "Close", className: "close" });
     const dialog = make(
@@ -171,6 +171,8 @@
       config.textContent = JSON.stringify({ ...settings, seed: run.seed }, null, 1);
       file.href = run.file;
       dialog.showModal();
+      // The theme takes what does not scroll out of the tab order, and a hidden text does not.
+      for (const text of [command, config]) text.tabIndex = 0;
       dialog.scrollTop = 0;
     }
 

@@ -28,7 +28,8 @@ def slim(app, error):
     """Take out of each page the big scripts that it does not need.
 
     Font Awesome's, 1.5 MB, is needed by none: the style sheet draws the same icons from a font. MathJax, 1.2 MB, is
-    added by Sphinx to the landing page too, because pages below it hold formulas.
+    added by Sphinx to the landing page too, because pages below it hold formulas. The index of words, which the theme
+    adds to all pages for a search as one types, is for the page of the search.
     """
     if error or app.builder.format != "html":
         return
@@ -37,6 +38,8 @@ def slim(app, error):
         unneeded = ["/scripts/fontawesome.js"]
         if not re.search(r'class="[^"]*\bmath\b', text):
             unneeded.append("/mathjax/")
+        if page.name != "search.html":
+            unneeded += ["searchtools.js", "language_data.js", "searchindex.js"]
         names = "|".join(map(re.escape, unneeded))
         lighter = re.sub(rf'<script [^>]*src="[^"]*({names})[^>]*></script>', "", text)
         if lighter != text:

@@ -77,12 +77,12 @@ class Library:
         for path in sorted(folder.rglob("*.json*")):
             lines = path.suffix == ".jsonl"
             place = (path.with_suffix("") if lines else path.parent).relative_to(folder).as_posix()
-            texts = path.read_text(encoding="utf8").splitlines() if lines else [path.read_text(encoding="utf8")]
-            for record in map(json.loads, texts):
-                if record["kind"] in ROLES and (key := key_of(record["config"])) not in known:
+            text = path.read_text(encoding="utf8")
+            for record in map(json.loads, filter(str.strip, text.split("\n")) if lines else [text]):
+                if record.get("kind") in ROLES and (key := key_of(record["config"])) not in known:
                     known.add(key)
                     self.entries.append(Entry(record, place))
-                elif record["kind"] == "teachers":
+                elif record.get("kind") == "teachers":
                     self.names |= {each["sha256"]: each["name"] for each in record["teachers"]}
         for path in sorted(folder.rglob("*.safetensors")):
             self.weights[sha256_of(path)] = path.relative_to(self.root).as_posix()
