@@ -219,7 +219,7 @@ def accuracy(group: list[Entry]) -> Interval:
 def protocol(config: Mapping[str, Any]) -> str:
     recipe = config["recipe"]
     some, held = recipe["train_images"], recipe.get("validation_images")
-    parts = [recipe["name"], f"{recipe['epochs']} epochs", f"{some} images" if some else "all images"]
+    parts = [recipe["name"], f"{recipe['epochs']} epochs", f"{some} examples" if some else "all examples"]
     parts += [f"in batches of {recipe['batch_size']}"] + ([f"{held} held out"] if held else [])
     return ", ".join([*parts, config["precision"]])
 
