@@ -614,7 +614,7 @@ def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, 
         every, matched = page.locator(".results tbody tr").count(), page.locator(RUNS).count()
         assert 0 < matched < every
         assert page.locator(".results-count").inner_text().startswith(f"{matched} of {every} groups")
-        page.get_by_label("Method").select_option("zkd")
+        page.get_by_role("combobox", name="Method", exact=True).select_option("zkd")
         assert page.url.endswith("#?method=zkd&weights=matched")
         assert page.locator(RUNS).count() == 1
         page.get_by_role("button", name="Show all").click()
@@ -645,7 +645,7 @@ def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, 
 def test_all_runs_stand_without_a_server_and_without_a_script(browser, book):
     address = (book / "book" / "results.html").as_uri()
     with Visit(browser, address) as visit:
-        visit.page.get_by_label("Seeds").select_option("5")
+        visit.page.get_by_role("combobox", name="Seeds", exact=True).select_option("5")
         assert 0 < visit.page.locator(RUNS).count() < visit.page.locator(".results tbody tr").count()
         visit.page.locator(f"{RUNS} .runs a").first.click()
         visit.page.get_by_role("dialog").get_by_role("link", name="The whole record").click()
