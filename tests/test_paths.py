@@ -40,6 +40,7 @@ def test_a_path_needs_nothing_of_its_own_that_comes_later(name):
 
 def test_minutes_grow_with_the_text(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    pytest.importorskip("sphinx", reason="the book's tools are not installed")
     from adakd_book.paths import minutes, span
     from docutils.core import publish_doctree
 
@@ -63,6 +64,7 @@ def test_how_long_chapters_run_is_measured_and_told_coarsely(monkeypatch):
     assert set(measured) <= {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert all(one["seconds"] > 0 and one["processor"] for one in measured.values())
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    pytest.importorskip("sphinx", reason="the book's tools are not installed")
     from adakd_book.paths import running
 
     words = ["seconds", "under a minute", "about 1 minute", "about 3 minutes"]
