@@ -1,4 +1,4 @@
-"""Comparing: paired runs, a teacher that says everything once, a table that says only what the runs say."""
+"""Comparing: paired runs, one forward of the teacher for all, a table of nothing but what the runs have."""
 
 import functools
 import math

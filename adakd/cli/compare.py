@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
         run,
         help="distill by several methods and seeds, and show a table",
         description="Several methods and seeds from one teacher: the same initial weights, images and views within a "
-        "seed, and a teacher that says everything once. Differences in the table are to the first method, paired by "
+        "seed, and one forward of the teacher for all. Differences in the table are to the first method, paired by "
         "seed. A run that fails does not stop the others.",
     )
     models = parser.add_argument_group("models and methods")

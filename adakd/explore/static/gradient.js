@@ -392,7 +392,7 @@ function render({ model, el }) {
     title: "What the student feels",
     names,
     above: [
-      scenes("Ask:", SCENES, write),
+      scenes("Questions:", SCENES, write),
       [menu("A", LOSSES, trait("a")), menu("B", LOSSES, trait("b"))],
       logSlider("temperature τ", "CE, MLT and 1 − ρ do not read it", [0.1, 100], trait("tau")),
     ],

@@ -50,8 +50,8 @@ function lookOf(state, name) {
 
 const PARTS = {
   loss: ["total", "The whole loss", "Loss"],
-  kd: ["distillation", "What the teacher says", "Distillation loss"],
-  ce: ["labels", "What the labels say", "Cross entropy"],
+  kd: ["distillation", "The teacher’s part", "Distillation loss"],
+  ce: ["labels", "The labels’ part", "Cross entropy"],
 };
 const percent = (x) => (x === null ? "not yet measured" : `${x.toFixed(1)} %`);
 

@@ -470,7 +470,7 @@ function drawErrors(state, v, width, id) {
     `Total variation between Taylor softmax and softmax against τ: ` +
     `${num(100 * v.error)} % at τ ${num(state.tau)}.`;
   return picture(width, height, sentence, [
-    ...heading("Error of the Taylor softmax, and the τ asked for", [
+    ...heading("Error of the Taylor softmax, and the τ it needs", [
       "",
       "",
       "total variation by order; hatched: a logit is outside; bold: met",

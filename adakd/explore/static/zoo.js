@@ -139,7 +139,7 @@ export function words(state, v) {
   }
   const asked = refused.length ? num(lowest(published(v, refused[0]))) : "";
   return (
-    (refused.length ? `Refused${listed(refused)}: the formula asks for τ = ${asked}. ` : "") +
+    (refused.length ? `Refused${listed(refused)}: the formula needs τ = ${asked}. ` : "") +
     `Against the start, ${moved.length} of ${ALL.length} rules moved${listed(moved)}, ` +
     `${changed.length} stand still but make another softmax${listed(changed)}, and ${same.length} make the same one. ` +
     chosen
@@ -346,7 +346,7 @@ function render({ model, el }) {
       choice(
         "rules read",
         {
-          published: ["what their papers say"],
+          published: ["as in their papers"],
           raw: ["all raw logits v"],
           standardized: ["all standardized z"],
         },
