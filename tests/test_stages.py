@@ -13,6 +13,7 @@ from torch import nn
 
 import adakd
 from adakd import MODELS, Tapped, Taps, create_model, stages_of
+from adakd.models.language import LANGUAGE_MODELS
 
 ZOO = json.loads((Path(__file__).parent / "zoo.json").read_text())
 FAMILIES = ["resnet8x0.5", "resnet14", "wrn_16_1", "vgg8", "ResNet18", "MobileNetV2", "ShuffleV1", "ShuffleV2"]
@@ -29,7 +30,7 @@ def features(model, names, images=None):
     return Tapped(model, names)(images)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in LANGUAGE_MODELS])
 def test_every_network_says_where_its_features_are(name):
     with torch.device("meta"):
         model = create_model(name, 100)
@@ -45,6 +46,14 @@ def test_every_network_says_where_its_features_are(name):
     if name in ZOO:
         assert [list(found[key].shape[1:]) for key in sorted(stages)] == ZOO[name]["features"]
         assert found["pooled"].shape[1:] == found["classifier:weight"].shape[1:] == found["last"].shape[1:2]
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_a_network_of_text_has_no_stages_and_names_what_it_has(name):
+    with pytest.raises(
+        ValueError, match="does not say where its stages are. Name the submodules instead, of .*output"
+    ):
+        stages_of(create_model(name, 64))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
