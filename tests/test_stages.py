@@ -51,7 +51,7 @@ def test_every_network_says_where_its_features_are(name):
 @pytest.mark.parametrize("name", LANGUAGE_MODELS)
 def test_a_network_of_text_has_no_stages_and_names_what_it_has(name):
     with pytest.raises(
-        ValueError, match="does not say where its stages are. Name the submodules instead, of .*output"
+        ValueError, match=r"does not say where its stages are\. Name the submodules instead, of .*output"
     ):
         stages_of(create_model(name, 64))
 
