@@ -1,6 +1,7 @@
 """The literature's loop does what ours does: otherwise its speed would compare nothing."""
 
 import gc
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -250,3 +251,12 @@ def test_a_step_is_split_into_parts_and_recorded():
 def test_a_step_without_a_teacher_is_refused():
     with pytest.raises(ValueError, match="expected one that distills by logits, got 'ce'"):
         bench_step(StepBench("resnet14", "resnet8", "ce", rounds=1, least=0.01), progress=False)
+
+
+def test_the_page_of_methods_says_of_the_published_formulas_what_the_record_has():
+    """That in eager mode every loss is faster than the published formula, with its interval."""
+    record = json.loads((Path(__file__).parents[1] / "book/records/bench/peers-eager.json").read_text())
+    assert record["status"] == "complete"
+    assert not record["config"]["compiled"]
+    for row in record["rows"]:
+        assert all(ratio["low"] > 1 for ratio in row["peer_to_ours"].values()), row["method"]
