@@ -536,3 +536,17 @@ def test_callbacks_do_not_leave_this_process(tiny_data, tiny_teacher):
         adakd.compare(
             ("ce",), (0,), tiny_teacher, "resnet8x0.5", tiny_data, on_epoch=print, engine=Processes(1)
         )
+
+
+def test_a_cluster_that_is_not_there_is_named_with_what_may_be_missing(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(**options):
+        raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with (
+        pytest.raises(ValueError, match=r"no Ray at 192\.0\.2\.9:1: nobody answers; .*RAY_AUTH_MODE=token"),
+        Ray(address="192.0.2.9:1").open(load_gratings(60, 40), should_stop=lambda: False, report=print),
+    ):
+        pass

@@ -22,6 +22,7 @@ log = logging.getLogger("adakd")
 
 _LEAST_STORE = 80 * 2**20  # bytes: below, Ray does not start
 _ROOM = 64 * 2**20  # bytes of its store beside the data set
+_TOKEN = "; on the cluster's own machine give 'auto', elsewhere RAY_AUTH_MODE=token where it takes a token"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,10 @@ class _OnRay(Pool):
         try:
             self.ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ValueError(f"engine: no Ray at {self.engine.address or 'this machine'}: {error}") from error
+            hint = "" if self.engine.address is None else _TOKEN
+            raise ValueError(
+                f"engine: no Ray at {self.engine.address or 'this machine'}: {error}{hint}"
+            ) from error
 
     def _gpus(self) -> float:
         if self.engine.gpus_per_run is not None:
