@@ -435,6 +435,17 @@ def register_term(
     return register
 
 
+def _part_of_rows(kind: str, name: str, known: dict[str, Any]) -> Callable[[type], type]:
+    """A decorator that registers a class under its name, which rows then give; it makes no row by itself."""
+
+    def register(part: type) -> type:
+        _checked(kind, name, part, known)
+        known[name] = part
+        return part
+
+    return register
+
+
 def register_refinement(name: str) -> Callable[[type], type]:
     """Register a refinement of the logits: a decorator of its class. A row names it as its ``refine``.
 
@@ -445,13 +456,7 @@ def register_refinement(name: str) -> Callable[[type], type]:
         TypeError: for a class that is no `Refinement`.
         ValueError: for a name that is none, or taken.
     """
-
-    def register(part: type) -> type:
-        _checked("refinement", name, part, REFINEMENTS)
-        REFINEMENTS[name] = part
-        return part
-
-    return register
+    return _part_of_rows("refinement", name, REFINEMENTS)
 
 
 def register_weight(name: str) -> Callable[[type], type]:
@@ -474,13 +479,7 @@ def register_weight(name: str) -> Callable[[type], type]:
     Sure()
     >>> del METHODS["kd-sure"], WEIGHTS["sure"]
     """
-
-    def register(part: type) -> type:
-        _checked("weight", name, part, WEIGHTS)
-        WEIGHTS[name] = part
-        return part
-
-    return register
+    return _part_of_rows("weight", name, WEIGHTS)
 
 
 def register_method(row: Method) -> Method:
