@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from . import engine as engines
+from ._progress import Bar
 from .data import Dataset, is_named, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
@@ -132,7 +132,7 @@ def distill(
     precision: str = "auto",
     root: str | os.PathLike[str] | None = None,
     official: bool = True,
-    progress: bool | tqdm = True,
+    progress: bool | Bar = True,
     fresh: bool = False,
     cache: str | None = "fp16",
     capture: bool | None = None,
@@ -471,7 +471,7 @@ def fit(
     teacher: nn.Module | ViewCache | TeacherSource | None = None,
     capture: bool = False,
     label: str = "training",
-    progress: bool | tqdm = True,
+    progress: bool | Bar = True,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     should_stop: Callable[[], bool] = never,
     world: World = ALONE,

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from ._check import check_finite, check_logits
+from ._progress import progress_bar
 from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
 from .logits import peak, standardize
@@ -258,8 +258,7 @@ def logits_of(
     training = model.training
     model.eval()
     parts = []
-    bar = tqdm(total=len(images), desc=label, unit="image", disable=not progress, dynamic_ncols=True)
-    with bar:
+    with progress_bar(progress, len(images), desc=label, unit="image", dynamic_ncols=True) as bar:
         for batch, _ in eval_batches(replace(data, test=images)):
             parts.append(model(batch).float())
             bar.update(len(batch))

@@ -7,6 +7,7 @@ occasion, and the names of all files. Prints what was done, and each difference,
 """
 
 import dataclasses
+import faulthandler
 import importlib
 import json
 import os
@@ -29,6 +30,7 @@ SETTINGS = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2
 SHORT = {**SETTINGS, "train_images": 40, "cache": "fp32"}
 NAME = "resnet8x0.5"
 OF_THE_OCCASION = {"seconds", "started", "finished", "sessions", "commit"}
+WAITS = 300  # seconds after which a child that waits for something says for what, and ends; it needs two or three
 CALLS = ("fsync", "replace", "open", "unlink", "pwrite", "chmod", "ftruncate", "mkdir")
 
 
@@ -102,6 +104,7 @@ def fork(
     if child == 0:
         status = 1
         try:
+            faulthandler.dump_traceback_later(WAITS, exit=True)
             called: Counter = Counter()
             watch(called, at)
             job(out)

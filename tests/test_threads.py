@@ -70,3 +70,26 @@ def test_the_command_waits_without_spinning_and_a_library_leaves_that_alone():
         waits("import os, torch, adakd; adakd.create_method('kd'); print(os.environ.get('OMP_WAIT_POLICY'))")
         == "None"
     )
+
+
+def test_without_a_bar_no_thread_is_left_and_no_lock_of_tqdms_is_made(tmp_path):
+    """A process that is killed in tqdm's lock leaves waiting all that were forked from the same one."""
+    program = """if True:
+        import threading
+        import adakd
+        from adakd.measure import measure_temperatures
+        from tqdm.std import TqdmDefaultWriteLock
+
+        def refuse(*_):
+            raise AssertionError("tqdm's lock")
+
+        TqdmDefaultWriteLock.__init__ = refuse
+        data = adakd.data.load_gratings(train_images=40, test_images=20)
+        settings = {"out": FOLDER, "device": "cpu", "progress": False, "epochs": 1, "batch_size": 20}
+        teacher = adakd.train_teacher("resnet8x0.5", data, **settings)
+        run = adakd.distill(teacher, "resnet8x0.5", "kd", data, train_images=40, **settings)
+        adakd.compare(("ce", "kd"), (0,), teacher, "resnet8x0.5", data, train_images=40, **settings)
+        measure_temperatures(teacher, data=data, out=FOLDER, progress=False)
+        print([thread.name for thread in threading.enumerate()])
+    """
+    assert waits(program.replace("FOLDER", repr(str(tmp_path)))) == "['MainThread']"

@@ -5,6 +5,7 @@ with SIGKILL, which nothing can catch, at a moment drawn at random. Prints as JS
 """
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -45,6 +46,7 @@ def fork(out: Path) -> int:
     if child == 0:
         status = 1
         try:
+            faulthandler.dump_traceback_later(300, exit=True)  # what it waits for, if it does
             train(out)
             status = 0
         finally:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
+from .._progress import progress_bar
 from ..statistics import median_interval
 
 __all__ = ["PAIRS", "alternate", "refuse_few", "seconds_of", "spread_of", "turns"]
@@ -69,14 +69,14 @@ def turns(
         rounds: how many.
         least: seconds.
     """
-    for step in tqdm(steps.values(), desc=f"warm-up {label}", disable=not progress):
+    for step in progress_bar(progress, iterable=steps.values(), desc=f"warm-up {label}"):
         for _ in range(3):
             step()
     repeats = max(1, round(least / (seconds_of(steps[reference], device, 5) / 5)))
     spent: dict[str, list[float]] = {name: [] for name in steps}
     order = list(steps.items())
     with _no_collector():
-        for _ in tqdm(range(rounds), desc=label, disable=not progress):
+        for _ in progress_bar(progress, iterable=range(rounds), desc=label):
             for name, step in order:
                 spent[name].append(seconds_of(step, device, repeats) / repeats)
             order.reverse()  # whom one comes after costs something too: caches, clocks
@@ -117,7 +117,7 @@ def alternate(
     ratios: list[float] = []
     singles: dict[Callable[[], Any], list[float]] = {first: [], second: []}
     with _no_collector():
-        for number in tqdm(range(-_WARM_UP_PAIRS, pairs), desc=label, disable=not progress):
+        for number in progress_bar(progress, iterable=range(-_WARM_UP_PAIRS, pairs), desc=label):
             spent = [(step, seconds_of(step, device, 1)) for step in (first, second, second, first)]
             if number < 0:
                 continue

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._progress import progress_bar
 from .._version import __version__
 
 __all__ = ["Archive", "DataError", "fetch", "md5_of"]
@@ -116,8 +117,6 @@ def _download(archive: Archive, target: Path, progress: bool | None) -> None:
 
 def _go_on(archive: Archive, part: Path, have: int, progress: bool | None) -> int:
     """Fetch what follows the first `have` bytes; how many there are then, one block too many at most."""
-    from tqdm.auto import tqdm  # here: a run on data that are there shows no such bar
-
     headers = {"User-Agent": f"adakd/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -127,14 +126,8 @@ def _go_on(archive: Archive, part: Path, have: int, progress: bool | None) -> in
             have = 0
         with (
             part.open("ab" if have else "wb") as file,
-            tqdm(
-                desc=archive.name,
-                total=archive.size,
-                initial=have,
-                unit="B",
-                unit_scale=True,
-                leave=False,
-                disable=None if progress is None else not progress,
+            progress_bar(
+                progress, archive.size, have, desc=archive.name, unit="B", unit_scale=True, leave=False
             ) as bar,
         ):
             while have <= archive.size and (block := response.read(_BLOCK)):

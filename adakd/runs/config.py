@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from .._check import check_name
+from .._progress import Bar
 from ..data import Dataset
 from ..models import Network
 from ..training.loop import never
@@ -88,7 +88,7 @@ class Resources:
     """Format in which a teacher's logits are kept; None for a teacher that runs along."""
     capture: bool | None = None
     """Whether to compile the step; None: on a GPU only."""
-    progress: bool | tqdm = True
+    progress: bool | Bar = True
     """Whether to show a bar; or the bar to share."""
     fresh: bool = False
     """Whether to forget an earlier run of the same settings."""

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
-from tqdm.auto import tqdm
 
 from .._check import printable
+from .._progress import Bar
 from ..data import Dataset
 from ..models import Network, network_of
 from ..models.network import architecture_of, is_model
@@ -169,7 +169,7 @@ class Teaching(Protocol):
     identity: dict[str, Any]
     cached: bool
 
-    def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
+    def describe(self, config: RunConfig, progress: bool | Bar) -> dict[str, Any]:
         """What the run's record says of it."""
 
     def source(self, config: RunConfig, resources: Resources, taps: Taps) -> TeacherSource:
@@ -344,7 +344,7 @@ class _Attempt:
     def _reopen(self) -> None:
         job = self.job
         progress = job.resources.progress
-        if isinstance(progress, tqdm):  # the display of several runs counts the steps of this one too
+        if isinstance(progress, Bar):  # the display of several runs counts the steps of this one too
             progress.update(steps_of(job.config.data, job.config.recipe))
         run = open_run(job.folder)
         network = job.known_network

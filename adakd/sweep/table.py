@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tqdm.auto import tqdm
-
+from .._progress import progress_bar
 from ..statistics import mean_interval
 from ..study.tables import plus_minus
 from .grid import Cell
@@ -65,12 +64,12 @@ class LiveTable:
         self.running: dict[str, str] = {}  # what each task that is under way is at
         self.drawn_at = 0.0
         live = shows and sys.stderr.isatty()
-        self.bar = tqdm(
-            total=len(cells), desc="sweep", unit="run", disable=not live, dynamic_ncols=True, smoothing=0
-        )
+        self.bar = progress_bar(live, len(cells), desc="sweep", unit="run", dynamic_ncols=True, smoothing=0)
         height = shutil.get_terminal_size().lines - 4
         count = max(0, min(_MOST_LINES, len(self.groups), height)) if live else 0
-        self.lines = [tqdm(bar_format="{desc}", position=i + 1, leave=False) for i in range(count)]
+        self.lines = [
+            progress_bar(True, bar_format="{desc}", position=i + 1, leave=False) for i in range(count)
+        ]
 
     def begin(self, done: Mapping[Cell, float]) -> None:
         """What was there already."""

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from .._check import near_names
+from .._progress import Bar
 from ..data import Dataset
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
@@ -109,7 +109,7 @@ class Teacher:
             log.debug("  its answers are in %s", cache.folder)
         return cache if world.size == 1 else opened()  # as the files of other machines are now
 
-    def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
+    def describe(self, config: RunConfig, progress: bool | Bar) -> dict[str, Any]:
         """What the record says of the teacher, logged too: nobody else has measured how good published weights are.
 
         Not a part of its identity: by what was known of its teacher, a run is no other run.

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from .._check import check_name
+from .._progress import Bar
 from ..data import Dataset, ImageData
 from ..runs.config import Resources, RunConfig
 from ..signals import Signals, Taps
@@ -173,7 +173,7 @@ class RecordedTeacher:
         """Itself: there is nothing to compute."""
         return self
 
-    def describe(self, config: RunConfig, progress: bool | tqdm) -> dict[str, Any]:
+    def describe(self, config: RunConfig, progress: bool | Bar) -> dict[str, Any]:
         """Its identity, and its accuracy on the training images (it knows no others)."""
         logits = self.logits if self.logits.ndim == 2 else self.logits[:, 0]
         assert isinstance(config.data, ImageData)  # `for_data`

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from .._progress import progress_bar
 from ..data import Dataset, ExampleViews
 from ..signals import logits_of_output
 from .files import read_json, remove_leftovers, write_json
@@ -191,11 +191,10 @@ class ViewCache:
     ) -> None:
         """Ask about these places, (at most `_FILL_BATCH`,) each; the lock is held."""
         total, device = sum(map(len, parts)), views.index.device
-        hidden = not (progress and total)
         if total:
             with (
                 self._writing() as write,
-                tqdm(total=total, desc="teacher's views", unit="view", disable=hidden, leave=False) as bar,
+                progress_bar(progress, total, desc="teacher's views", unit="view", leave=False) as bar,
             ):
                 for part in parts:
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()

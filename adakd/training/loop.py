@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from .._progress import Bar, progress_bar
 from ..data import ExampleViews
 from ..signals import Batch, Signals
 from .resume import Checkpoint
@@ -300,11 +300,11 @@ class Display(Callback):
         bar: whether to show one; or the one to share.
     """
 
-    def __init__(self, label: str = "training", bar: bool | tqdm = True):
+    def __init__(self, label: str = "training", bar: bool | Bar = True):
         self.label = label
-        self._shared = bar if isinstance(bar, tqdm) else None
+        self._shared = bar if isinstance(bar, Bar) else None
         self._shows = bool(bar) if self._shared is None else True
-        self._shown: tqdm = tqdm(disable=True)
+        self._shown = progress_bar(False)
 
     def on_begin(self, trainer: Trainer) -> None:
         if self._shared is not None:
@@ -340,9 +340,9 @@ class Display(Callback):
             self._shown.close()
 
 
-def step_bar(total: int, done: int, label: str, show: bool) -> tqdm:
+def step_bar(total: int, done: int, label: str, show: bool) -> Bar:
     """The progress display of a run or of several."""
-    return tqdm(total=total, initial=done, desc=label, unit="step", disable=not show, dynamic_ncols=True)
+    return progress_bar(show, total, done, desc=label, unit="step", dynamic_ncols=True)
 
 
 def _summary(trainer: Trainer) -> dict[str, str]:
