@@ -606,6 +606,7 @@ def test_tables_and_numbers_are_made_from_records(good):
 
 
 RUNS = ".results tbody tr:not([hidden])"
+SOURCES = "(rows) => rows.flatMap((row) => row.dataset.source.split('|'))"
 
 
 def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, book):
@@ -626,7 +627,7 @@ def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, 
             means = page.eval_on_selector_all(RUNS, "(rows) => rows.map((row) => Number(row.dataset.accuracy))")
             assert means == sorted(means, reverse=order == "descending")
 
-        link = page.locator("tr[data-source='study/matched'] .runs a").last
+        link = page.locator("tr[data-source$='study/matched'] .runs a").last
         record = json.loads((book / "book" / link.get_attribute("href")).read_text())
         link.press("Enter")
         dialog = page.get_by_role("dialog", name=f"seed {record['seed']}")
@@ -639,6 +640,29 @@ def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, 
         page.keyboard.press("Escape")
         assert page.get_by_role("dialog").count() == 0
         assert page.evaluate("document.activeElement.getAttribute('href')") == link.get_attribute("href")
+        assert visit.problems == []
+
+
+def test_a_link_to_runs_that_there_are_not_ends_the_build(tmp_path):
+    shutil.copytree(ROOT / "book" / "records" / "gratings", tmp_path / "book" / "records" / "gratings")
+    links = "[these](runs.md#?source=gratings), [those](runs.md#?source=nowhere)"
+    done = small_book(tmp_path, {"links": links, "runs": "# All runs\n\n```{results}\n```\n"})
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert re.findall(r"local id not found in doc 'runs': '(\S+)'", said) == ["?source=nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("chapter", "source"),
+    [("11_comparing_fairly", "study"), ("14_when_it_helps", "when"), ("17_beyond_one_peak", "language")],
+)
+def test_a_chapter_leads_to_its_runs(browser, site, chapter, source):
+    with Visit(browser, f"{site}/notebooks/{chapter}.html") as visit:
+        visit.page.locator(f"a[href$='results.html#?source={source}']").click()
+        assert visit.page.get_by_role("combobox", name="Experiment", exact=True).input_value() == source
+        runs = visit.page.locator(RUNS)
+        assert 0 < runs.count() < visit.page.locator(".results tbody tr").count()
+        assert {name.partition("/")[0] for name in runs.evaluate_all(SOURCES)} == {source}
         assert visit.problems == []
 
 

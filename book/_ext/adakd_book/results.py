@@ -231,6 +231,20 @@ def settings_of(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in config["method_options"].items())
 
 
+def choices(library: Library, group: list[Entry]) -> dict[str, list[str]]:
+    """What a filter may ask of a group of seeds: by the filter's name, the values under which the group is found."""
+    config = group[0].record["config"]
+    sources = {entry.source for entry in group}
+    return {
+        "method": [config["method"]],
+        "pair": library.pairs(group[0]),
+        "data": [config["data"]["name"]],
+        "protocol": [protocol(config)],
+        "weights": library.weighting(group[0]),
+        "source": sorted(sources | {source.partition("/")[0] for source in sources}),
+    }
+
+
 def row(library: Library, group: list[Entry], number: int, up: str) -> str:
     """One group of seeds, with all that a filter reads in its data attributes."""
     first = group[0]
@@ -238,12 +252,7 @@ def row(library: Library, group: list[Entry], number: int, up: str) -> str:
     half = "" if mean.n < 3 else f"{(mean.high - mean.low) / 2:.4f}"
     data = {
         "group": number,
-        "method": config["method"],
-        "pair": "|".join(library.pairs(first)),
-        "data": config["data"]["name"],
-        "protocol": protocol(config),
-        "weights": "|".join(library.weighting(first)),
-        "source": "|".join(sorted({entry.source for entry in group})),
+        **{name: "|".join(values) for name, values in choices(library, group).items()},
         "seeds": mean.n,
         "accuracy": f"{mean.estimate:.4f}",
         "half": half,
@@ -311,8 +320,24 @@ class Results(SphinxDirective):
     def run(self):
         self.env.note_reread()
         self.env.adakd_results = self.env.docname
+        library = Library(Path(self.env.srcdir))
+        self.env.adakd_views = sorted(
+            {
+                f"?{name}={value}"
+                for group in library.groups()
+                for name, values in choices(library, group).items()
+                for value in values
+            }
+        )
         up = "../" * self.env.docname.count("/")
-        return [nodes.raw("", page(Library(Path(self.env.srcdir)), up), format="html")]
+        return [nodes.raw("", page(library, up), format="html")]
+
+
+def name_views(app, doctree):
+    """Other pages may link to `results.md#?source=study`: a value that no run has is a broken link, which ends the build."""
+    if app.env.docname == getattr(app.env, "adakd_results", None):
+        slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+        slugs.update({view: (0, view, "All runs") for view in app.env.adakd_views})
 
 
 def record_text(record: Mapping[str, Any]) -> str:
@@ -344,5 +369,6 @@ def add_script(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.add_directive("results", Results)
+    app.connect("doctree-read", name_views)
     app.connect("html-page-context", add_script)
     app.connect("build-finished", write_records)
