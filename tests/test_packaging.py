@@ -94,6 +94,48 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert "adakd = adakd._entry:main" in commands
 
 
+@pytest.fixture(scope="module")
+def description():
+    """setup.py's function."""
+    found = {"__name__": "setup", "__file__": str(ROOT / "setup.py")}
+    pytest.importorskip("setuptools")
+    exec((ROOT / "setup.py").read_text(encoding="utf8"), found)
+    return found["description"]
+
+
+LINKS = r"\]\(([^)\s]+)\)"
+
+
+@pytest.mark.parametrize(("release", "branch"), [("", "main"), ("0.1.0", "v0.1.0")])
+def test_the_package_indexs_page_links_into_the_repository(description, release, branch):
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    home = "https://github.com/someone/somewhere"
+    before = re.findall(LINKS, readme)
+    inside = [link for link in before if not link.startswith("http")]
+    assert len(inside) > 10
+    assert all((ROOT / link).exists() for link in inside)
+    expected = [
+        link
+        if link.startswith("http")
+        else f"{home}/{'raw' if link.endswith('webp') else 'blob'}/{branch}/{link}"
+        for link in before
+    ]
+    assert re.findall(LINKS, description(readme, home, release)) == expected
+
+
+def test_without_an_address_it_has_no_link_that_leads_nowhere(description, built):
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    text = description(readme, "", "")
+    assert all(link.startswith("http") for link in re.findall(LINKS, text))
+    assert "Using the library goes on" in text.replace("\n", " ")
+    with zipfile.ZipFile(built[1]) as archive:
+        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if "METADATA" in name)
+    assert "Description-Content-Type: text/markdown" in metadata
+    _, _, body = metadata.partition("\n\n")
+    home = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["tool"]["adakd"]
+    assert body.strip() == description(readme, **home).strip()
+
+
 DISTILL = """
 import adakd
 from adakd.data import load_gratings
