@@ -61,7 +61,15 @@ if TYPE_CHECKING:  # what type checkers and editors read; _ROOMS below says the 
     from .runs import Resources, Run, RunConfig, open_run
     from .signals import Batch, Signals, Tapped, Taps
     from .stages import stages_of
-    from .teachers import CachedTeacher, Ensemble, LiveTeacher, Recorded, TeacherError, find_teacher
+    from .teachers import (
+        CachedTeacher,
+        Ensemble,
+        LiveTeacher,
+        Recorded,
+        TeacherError,
+        find_teacher,
+        record_logits,
+    )
     from .temperature import (
         CIST,
         CTKD,
@@ -204,6 +212,7 @@ __all__ = [
     "open_run",
     "peak",
     "pearson",
+    "record_logits",
     "register_divergence",
     "register_method",
     "register_refinement",
@@ -281,7 +290,15 @@ _ROOMS = {
         "TemperatureRule",
         "Temperatures",
     ),
-    "teachers": ("CachedTeacher", "Ensemble", "LiveTeacher", "Recorded", "TeacherError", "find_teacher"),
+    "teachers": (
+        "CachedTeacher",
+        "Ensemble",
+        "LiveTeacher",
+        "Recorded",
+        "TeacherError",
+        "find_teacher",
+        "record_logits",
+    ),
     "terms": ("LogitTerm", "Term"),
     "training": (
         "RECIPES",

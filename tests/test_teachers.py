@@ -1,6 +1,7 @@
 """Teachers that are no single network: several as one, and recorded logits."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from safetensors.torch import save_file
 
 import adakd
 from adakd import Ensemble, Recorded
+from adakd.data import Tokens
 from adakd.models import seeded_model
 from adakd.teachers.find import load_teacher, locate_teacher
+from adakd.teachers.recorded import RecordedTeacher, Rows
 
 NAME = "resnet8x0.5"
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
@@ -193,6 +196,139 @@ def test_files_that_are_no_teacher(content, message, tiny_data, tmp_path):
     with pytest.raises(ValueError, match=message):
         distilled(Recorded(written(tmp_path, content)), tiny_data, tmp_path / "out")
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_recording_of_images_is_the_networks(tiny_data, tmp_path):
+    network, logits = recorded_logits(tiny_data)
+    network.train()
+    made = adakd.record_logits(network, tiny_data, tmp_path / "net.safetensors", batch_size=7)
+    assert network.training
+    assert torch.allclose(made.logits(10), logits, atol=1e-5)
+    three = adakd.record_logits(network, tiny_data, tmp_path / "three.safetensors", top=3).logits(10)
+    p, q = logits.softmax(1), three.softmax(1)
+    assert torch.allclose(p.topk(3).values, q.topk(3).values, atol=1e-6)
+    assert q.sort(1).values[:, :7].std(dim=1).max() < 1e-6  # the rest, evenly
+
+
+# ---- a file of logits for text ----
+
+
+class Bigrams(torch.nn.Module):
+    """What follows a token, whatever stands before it: a window knows as much of it as the whole passage."""
+
+    def __init__(self, classes):
+        super().__init__()
+        rows = 3 * torch.randn(classes, classes, generator=torch.Generator().manual_seed(5))
+        self.rows = torch.nn.Embedding.from_pretrained(rows)
+
+    def forward(self, tokens):
+        return self.rows(tokens)
+
+
+class Counting(torch.nn.Module):
+    """How many tokens of the window a row has seen, as its first logit."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, tokens):
+        rows = torch.zeros(*tokens.shape, self.classes)
+        rows[..., 0] = torch.arange(tokens.shape[1]) + 1.0
+        return rows
+
+
+@pytest.fixture(scope="module")
+def text():
+    stream = torch.randint(5, (480,), generator=torch.Generator().manual_seed(3))
+    return adakd.TokenData("five", Tokens(stream[:400], 8), Tokens(stream[400:], 8), tuple("abcde"))
+
+
+def read(teacher, data, out, **options):
+    settings = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 5}
+    return adakd.distill(teacher, "gru16", "kd", data, out=out, **{**settings, "train_images": 20, **options})
+
+
+def test_recorded_tokens_teach_as_the_network_does(text, tmp_path):
+    network = Bigrams(5)
+    live = read(network, text, tmp_path, cache=None)
+    whole = adakd.record_logits(network, text, tmp_path / "whole.safetensors", batch_size=3)
+    all_five = adakd.record_logits(network, text, tmp_path / "five.safetensors", top=5)
+    labels = text.train.passages[:, 1:]
+    right = (network.rows(text.train.passages[:, :-1]).argmax(-1) == labels).double().mean().item()
+    for teacher in (whole, all_five):
+        run = read(teacher, text, tmp_path)
+        assert [row["kd"] for row in run.history] == pytest.approx(
+            [row["kd"] for row in live.history], rel=1e-4
+        )
+        assert run.record["teacher"]["transfer_accuracy"] == pytest.approx(100 * right)
+        assert read(Recorded(teacher.path), text, tmp_path).folder == run.folder
+    assert run.record["config"]["teacher"]["missing"] == "uniform"
+
+
+def test_a_token_is_read_from_the_longest_context_of_a_window(text, tmp_path):
+    made = adakd.record_logits(Counting(5), text, tmp_path / "counts.safetensors").logits(5)
+    assert made.shape == (25, 16, 5)
+    assert made[:, :, 0].unique(dim=0).tolist() == [[*range(1, 9), *[8] * 8]]
+
+
+def test_a_window_reads_the_rows_of_its_tokens(text):
+    """The number of a row is its value; the places are those of the windows' own tokens."""
+    numbers = torch.arange(25 * 16.0).reshape(25, 16, 1).expand(25, 16, 5)
+    rows = Rows({"logits": numbers}, 5, "uniform")
+    source = RecordedTeacher(rows, {}).source(SimpleNamespace(data=text), None, None)
+    slots = torch.tensor([0, 3, 8, 17, 199])  # passage · 8 + view
+    for slot, row in zip(slots.tolist(), source.signals(None, slots).logits, strict=True):
+        passage, view = divmod(slot, 8)
+        assert row[:, 0].tolist() == [passage * 16 + view + place for place in range(8)]
+
+
+def test_memory_holds_what_the_file_holds(text, tmp_path):
+    made = adakd.record_logits(Bigrams(5), text, tmp_path / "two.safetensors", top=2)
+    rows = made.rows(5)
+    assert {name: tensor.numel() for name, tensor in rows.tensors.items()} == dict.fromkeys(
+        ("values", "indices"), 25 * 16 * 2
+    )
+    some = (torch.tensor([[3], [4]]), torch.tensor([[0, 1], [9, 15]]))
+    assert torch.equal(rows.at(some), made.logits(5)[some])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            np.zeros((25, 15, 5), np.float32),
+            "expected logits of 25 training passages of five at their 16 tokens",
+        ),
+        (np.zeros((25, 5), np.float32), r"at their 16 tokens, got shape \(25, 5\)"),
+        (np.zeros((24, 16, 5), np.float32), "of 25 training passages"),
+        (np.zeros((25, 16, 4), np.float32), "floating-point logits"),
+    ],
+)
+def test_files_that_are_no_teacher_of_a_text(content, message, text, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        read(Recorded(written(tmp_path, content)), text, tmp_path / "out")
+    assert not list(tmp_path.rglob("record.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"path": "net.npy"}, ValueError, "expected a .safetensors file, got 'net.npy'"),
+        ({"top": 0}, ValueError, "top: expected an integer from 1 to the 5 classes, got 0"),
+        ({"top": 6}, ValueError, "from 1 to the 5 classes, got 6"),
+        ({"top": True}, ValueError, "got True"),
+        ({"data": "five"}, TypeError, "expected ImageData or TokenData, got str"),
+        ({"network": torch.nn.Identity()}, ValueError, "not finite"),
+    ],
+)
+def test_what_cannot_be_recorded(change, error, message, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "network" in change:
+        change["network"].forward = lambda tokens: torch.full((*tokens.shape, 5), torch.nan)
+    with pytest.raises(error, match=message):
+        adakd.record_logits(**{"network": Bigrams(5), "data": text, "path": "net.safetensors", **change})
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- published weights of the larger networks ----

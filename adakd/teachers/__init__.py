@@ -2,7 +2,7 @@
 
 from .ensemble import Ensemble
 from .find import MissingTeacherError, Teacher, TeacherError, find_teacher, load_teacher, locate_teacher
-from .recorded import Recorded
+from .recorded import Recorded, record_logits
 from .source import CachedTeacher, LiveTeacher
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "find_teacher",
     "load_teacher",
     "locate_teacher",
+    "record_logits",
 ]
