@@ -319,12 +319,13 @@ def test_files_that_are_no_teacher_of_a_text(content, message, text, tmp_path):
         ({"top": 6}, ValueError, "from 1 to the 5 classes, got 6"),
         ({"top": True}, ValueError, "got True"),
         ({"data": "five"}, TypeError, "expected ImageData or TokenData, got str"),
+        ({"network": Bigrams(6)}, ValueError, r"logits of the 5 classes of five, got shape \(25, 16, 6\)"),
         ({"network": torch.nn.Identity()}, ValueError, "not finite"),
     ],
 )
 def test_what_cannot_be_recorded(change, error, message, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if "network" in change:
+    if isinstance(change.get("network"), torch.nn.Identity):
         change["network"].forward = lambda tokens: torch.full((*tokens.shape, 5), torch.nan)
     with pytest.raises(error, match=message):
         adakd.record_logits(**{"network": Bigrams(5), "data": text, "path": "net.safetensors", **change})

@@ -335,6 +335,10 @@ def record_logits(
     try:
         for part in parts:
             logits = part.float().cpu()
+            if logits.shape[-1] != classes:
+                raise ValueError(
+                    f"network: expected logits of the {classes} classes of {data.name}, got shape {tuple(logits.shape)}"
+                )
             if not logits.isfinite().all():
                 raise ValueError("the network's logits are not finite: it cannot teach")
             if top is None:
