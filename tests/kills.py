@@ -30,9 +30,7 @@ SETTINGS = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2
 SHORT = {**SETTINGS, "train_images": 40, "cache": "fp32"}
 NAME = "resnet8x0.5"
 OF_THE_OCCASION = {"seconds", "started", "finished", "sessions", "commit"}
-WAITS = (
-    300  # seconds after which a child that waits for something says for what, and ends; it needs two or three
-)
+WAITS = 300  # seconds after which a child says what it waits for, and ends
 CALLS = ("fsync", "replace", "open", "unlink", "pwrite", "chmod", "ftruncate", "mkdir")
 
 
