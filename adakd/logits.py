@@ -13,7 +13,7 @@ from torch import Tensor
 from . import _check
 from ._check import transformed
 
-__all__ = ["STANDARDIZATIONS", "median", "peak", "pearson", "standardize"]
+__all__ = ["STANDARDIZATIONS", "log_softened", "median", "peak", "pearson", "softened", "standardize"]
 
 # The papers print "population"; "sample" is what both released codes (Sun et al. 2024; 2503.09030) compute.
 STANDARDIZATIONS: dict[str, Any] = {
@@ -78,6 +78,27 @@ def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
     if not logits.requires_grad:
         return z.div_((rstd * eps).add_(factor))
     return _Standardized.apply(logits, z, rstd, factor, ddof, eps)[0]
+
+
+def _standardize_in_graph(logits: Tensor, ddof: int, eps: float) -> Tensor:
+    """What `standardize` says, in the passes over a row that a compiler makes little of.
+
+    One reduction tells of constant and of extreme rows, and the deviation is that from a mean which is known: what computes
+    both at once divides at every number.
+    """
+    values, tiny = logits.detach() / 2, torch.finfo(logits.dtype).tiny
+    reach = (
+        (values - values[..., :1]).abs().amax(dim=-1, keepdim=True)
+    )  # (B, 1); at least a quarter of the range
+    constant = reach <= 4 * tiny**0.5
+    usual = (reach > tiny**0.25) & (reach < tiny**-0.25)
+    factor = torch.where(usual, 1.0, 1 / reach).masked_fill(constant, 0.0)
+    logits = logits * factor
+    logits = logits - logits.mean(dim=-1, keepdim=True)
+    variance = (logits * logits).sum(dim=-1, keepdim=True) / (logits.shape[-1] - ddof)
+    # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
+    sigma = variance.masked_fill(constant, 1.0).sqrt()
+    return (logits / (sigma + factor * eps)).masked_fill(constant, 0.0)
 
 
 class Standardized(NamedTuple):
@@ -172,6 +193,8 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
         )
     if logits.dtype in (torch.float16, torch.bfloat16):  # fp16 ends at 65504: the variance of logits near 256
         return standardize(logits.float(), ddof=ddof, eps=eps).to(logits.dtype)
+    if torch.compiler.is_compiling():
+        return _standardize_in_graph(logits, ddof, eps)
     z = _standardize_usual(logits, ddof, eps)
     if z is not None:
         return z
@@ -186,6 +209,23 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
     sigma = variance.masked_fill(constant, 1.0).sqrt()
     return ((logits - mean) / (sigma + factor * eps)).masked_fill(constant, 0.0)
+
+
+def log_softened(logits: Tensor, tau: Tensor) -> Tensor:
+    """Log-probabilities (B, K) of logits at temperatures (B, 1) or (1, 1), which are above 0."""
+    if not torch.compiler.is_compiling():
+        return torch.log_softmax(logits / tau, dim=-1)
+    # The peak comes off before the division: of softmax(x / tau) a compiler computes both orders, for a tau below 0.
+    apart = (logits - logits.detach().amax(dim=-1, keepdim=True)) / tau
+    return apart - apart.exp().sum(dim=-1, keepdim=True).log()
+
+
+def softened(logits: Tensor, tau: Tensor) -> Tensor:
+    """Probabilities (B, K) of logits at temperatures (B, 1) or (1, 1), which are above 0."""
+    if not torch.compiler.is_compiling():
+        return torch.softmax(logits / tau, dim=-1)
+    powers = ((logits - logits.detach().amax(dim=-1, keepdim=True)) / tau).exp()  # as in `log_softened`
+    return powers / powers.sum(dim=-1, keepdim=True)
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from . import _check
 from ._check import NotFiniteError, check_finite, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
+from ._traced import traced_terms
 from .divergence import Divergence
 from .refine import Refinement
 from .signals import Batch, Signals, Taps, is_parameter
@@ -252,6 +253,10 @@ class Objective(nn.Module):
                 the rows (on an accelerator and inside `torch.vmap` nothing can be read: the training loop does it
                 once an epoch).
         """
+        if self._may_be_plain and self.chunk is None and torch.compiler.is_compiling():
+            found = traced_terms(self, student_logits, teacher_logits, target, epoch, ignore_index)
+            if found is not None:
+                return Terms(*found)
         student = _signals(student_logits)
         teacher = None if teacher_logits is None else _signals(teacher_logits)
         taught = None if teacher is None else teacher.logits

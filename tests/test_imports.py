@@ -43,6 +43,7 @@ FLOORS = {
     "terms": 4,
     "_closed": 4,
     "_plain": 5,
+    "_traced": 5,
     "objective": 6,
     "methods": 7,
     "training": 8,

@@ -3,9 +3,9 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
 
@@ -93,8 +93,8 @@ class AB(Divergence):
         self.alpha, self.beta = float(alpha), float(beta)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
-        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
+        log_q = log_softened(student, temperatures.student)  # (B, K)
+        log_p = log_softened(teacher, temperatures.teacher)
         d, total = log_q - log_p, self.alpha + self.beta
         by_p = torch.exp(total * log_p) * power_excess(self.alpha, self.beta, d.clamp(max=0))
         by_q = torch.exp(total * log_q) * power_excess(self.beta, self.alpha, (-d).clamp(max=0))

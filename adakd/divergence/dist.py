@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import _check
 from .._check import read
+from ..logits import softened
 from ..temperature import Temperatures
 from .base import Divergence
 
@@ -41,6 +42,8 @@ def centered(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson's correlation along an axis. What is constant has correlation 0 with everything, and no gradient."""
+    if torch.compiler.is_compiling():
+        return _in_graph(a, b, dim)
     if _check.may_read(a):
         correlation, vary = _plainly(a, b, dim)
         if vary():
@@ -49,6 +52,25 @@ def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     # Taken out before the norms: of rounding noise they would make a gradient of 1 / EPS.
     a, b = (x.masked_fill(constant.unsqueeze(dim), 0.0) for x in (a, b))
     return _plainly(a, b, dim)[0]
+
+
+def _in_graph(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """The same where no value can be read: the norms, which are computed anyway, tell what is constant."""
+    (a, squares_a, flat_a), (b, squares_b, flat_b) = _apart(a, dim), _apart(b, dim)
+    flat = flat_a | flat_b
+    # Replaced before the root, whose slope at 0 is infinite.
+    norms = squares_a.masked_fill(flat, 1.0).sqrt() * squares_b.masked_fill(flat, 1.0).sqrt()
+    return (a * b).sum(dim=dim) * (1 / (norms + EPS)).masked_fill(flat, 0.0)
+
+
+def _apart(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Deviations from the mean along an axis, the sum of their squares, and whether they are within rounding."""
+    count, mean = x.shape[dim], x.mean(dim=dim, keepdim=True)
+    x = x - mean
+    squares = (x * x).sum(dim=dim)
+    # Of equal numbers the deviations are the rounding of their mean, all the same: what these have in common comes off.
+    varied = squares.detach() - x.detach().sum(dim=dim) ** 2 / count
+    return x, squares, varied <= count * (4 * torch.finfo(x.dtype).eps * mean.detach().squeeze(dim)) ** 2
 
 
 def _plainly(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Callable[[], bool]]:
@@ -84,8 +106,8 @@ class DIST(Divergence):
         self.reads_batch = self.gamma != 0
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        q = torch.softmax(student / temperatures.student, dim=-1)  # (B, K)
-        p = torch.softmax(teacher / temperatures.teacher, dim=-1)
+        q = softened(student, temperatures.student)  # (B, K)
+        p = softened(teacher, temperatures.teacher)
         several = q.shape[0] > 1
         most = self.beta + self.gamma if several else self.beta
         value = torch.rsub(_correlation(q, p, dim=1), most, alpha=self.beta)  # (B,)

@@ -1,8 +1,8 @@
 """Generalized Jensen-Shannon divergence (GKD, Agarwal et al. 2024): between the two directions of KL."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import kl_of_rows
@@ -50,8 +50,8 @@ class JSD(Divergence):
         return beta * kl_of_rows(log_m, log_p) + (1 - beta) * kl_of_rows(log_m, log_q)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
-        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
+        log_q = log_softened(student, temperatures.student)  # (B, K)
+        log_p = log_softened(teacher, temperatures.teacher)
         return self._bare(log_q, log_p) * (temperatures.student * temperatures.teacher).squeeze(-1)
 
     def extra_repr(self) -> str:

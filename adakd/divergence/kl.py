@@ -1,8 +1,8 @@
 """Kullback-Leibler divergence of softened probabilities (Hinton et al. 2015)."""
 
-import torch
 from torch import Tensor
 
+from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
 
@@ -38,6 +38,6 @@ class KL(Divergence):
     """
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = torch.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
-        log_p = torch.log_softmax(teacher / temperatures.teacher, dim=-1)
+        log_q = log_softened(student, temperatures.student)  # (B, K)
+        log_p = log_softened(teacher, temperatures.teacher)
         return kl_of_rows(log_q, log_p, temperatures.student * temperatures.teacher)

@@ -1,8 +1,8 @@
 """Reverse Kullback-Leibler divergence: from the teacher's to the student's softened probabilities."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import kl_of_rows
@@ -26,6 +26,6 @@ class ReverseKL(Divergence):
     """
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
-        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
+        log_q = log_softened(student, temperatures.student)  # (B, K)
+        log_p = log_softened(teacher, temperatures.teacher)
         return kl_of_rows(log_p, log_q) * (temperatures.student * temperatures.teacher).squeeze(-1)

@@ -3,9 +3,9 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import kl_of_rows
@@ -53,8 +53,8 @@ class SkewedKL(Divergence):
         self.reverse = bool(reverse)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = F.log_softmax(student / temperatures.student, dim=-1)  # (B, K)
-        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
+        log_q = log_softened(student, temperatures.student)  # (B, K)
+        log_p = log_softened(teacher, temperatures.teacher)
         own, other = (log_q, log_p) if self.reverse else (log_p, log_q)
         kl = kl_of_rows(log_mixture(own, other, self.skew), own)  # (B,)
         return kl * (temperatures.student * temperatures.teacher).squeeze(-1)

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..logits import log_softened
 from ..temperature import Temperatures
 from ..weight import PowerSum
 from .base import Divergence
@@ -34,7 +35,7 @@ class TTM(Divergence):
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         log_q = F.log_softmax(student, dim=-1)  # (B, K)
-        log_p = F.log_softmax(teacher / temperatures.teacher, dim=-1)
+        log_p = log_softened(teacher, temperatures.teacher)
         kl = kl_of_rows(log_q, log_p)  # (B,)
         return kl if self.weight is None else kl * self.weight(student, teacher, target, temperatures)
 

@@ -19,6 +19,8 @@ from .base import Term
 
 __all__ = ["LogitTerm"]
 
+_PARTS = ("refine", "temperature", "divergence", "weight")
+
 
 class LogitTerm(Term):
     r"""Distillation by logits, as five independent choices of which the middle three are needed.
@@ -70,6 +72,7 @@ class LogitTerm(Term):
                 f"{type(temperature).__name__} would never be trained; take another divergence, such as KL, or "
                 "leave the rule out"
             )
+        self.reading: str
         self._told: set[str] = set()  # what was warned of, once each
         self._looks = _Spaced()
         self.divergence = divergence
@@ -84,12 +87,23 @@ class LogitTerm(Term):
             if value is not False and value not in STANDARDIZATIONS:
                 raise ValueError(f"standardize: expected False, True, 'population' or 'sample', got {value!r}")
         super().__setattr__(name, value)
+        if name in _PARTS:
+            self.__dict__["reading"] = self._reading()
+
+    def _reading(self) -> str:
+        """What a row's value depends on beside the row: "state" (buffers, parameters), "batch" (other rows), or "nothing".
+
+        `reads_batch` and `keeps_state` ask the parts, name by name; a compiled graph asks this, which is kept.
+        """
+        parts = [part for name in _PARTS if (part := getattr(self, name, None)) is not None]
+        if any(getattr(part, "keeps_state", False) or list(part.parameters()) for part in parts):
+            return "state"
+        return "batch" if any(part.reads_batch for part in parts) else "nothing"
 
     @property
     def parts(self) -> tuple[Any, ...]:
         """The choices that are made, in the order of the sentence."""
-        chosen = (self.refine, self.temperature, self.divergence, self.weight)
-        return tuple(part for part in chosen if part is not None)
+        return tuple(part for name in _PARTS if (part := getattr(self, name)) is not None)
 
     @property
     def reads_batch(self) -> bool:  # type: ignore[override]  # of its parts

@@ -1,0 +1,66 @@
+"""The usual loss as a compiled graph sees it: few operations, and few names.
+
+Whatever a compiled step has read of Python, an attribute or the name of a function, is looked up again before every call, to
+know that it still holds; for a small batch that is a tenth of the loss. `Objective` checks and selects rows by some two
+hundred names. Here stands what is left for (N, K) logits of one format, N labels, and one logit term.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .signals import Batch
+from .temperature import Temperatures
+
+__all__ = ["traced_terms"]
+
+
+def traced_terms(
+    objective: Any, student: Any, teacher: Any, target: Any, epoch: int | None, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor, Temperatures] | None:
+    """Total, cross entropy, divergence and temperatures as nodes of a graph; None where anything is not usual.
+
+    The objective has one term, a `LogitTerm`, and puts the loss together as `Objective` does.
+    """
+    if (
+        not (isinstance(student, Tensor) and isinstance(teacher, Tensor) and isinstance(target, Tensor))
+        or student.ndim != 2
+        or student.shape != teacher.shape
+        or student.shape[:1] != target.shape
+        or 0 in student.shape
+        or target.dtype != torch.int64
+        or student.dtype != teacher.dtype
+        or not student.is_floating_point()
+        or (epoch is not None and not epoch >= 1)
+        or not objective.cross_entropy.plain
+    ):
+        return None
+    ((name, term),) = objective.terms.items()
+    if term.reading == "state":  # which rows that are left out would reach
+        return None
+    teacher, labels, counted, alone = teacher.detach(), target, None, term.reading == "nothing"
+    if student.dtype in (torch.float16, torch.bfloat16):
+        student, teacher = student.float(), teacher.float()
+    if ignore_index is not None:
+        counted = target != ignore_index
+        labels = target.masked_fill(~counted, 0)
+        if alone:  # whatever stands in rows that are left out, NaN too, must not reach a gradient
+            student = torch.where(counted.unsqueeze(1), student, student.detach())
+    with torch.autocast(student.device.type, enabled=False):
+        values, tau = term.evaluate(student, teacher, Batch(labels, None, epoch))
+        if ignore_index is None or counted is None:
+            ce, kd = F.cross_entropy(student, target), values.mean()
+        else:
+            count = counted.sum().clamp(min=1)
+            ce = F.cross_entropy(student, target, reduction="sum", ignore_index=ignore_index) / count
+            # Rows cannot be taken out of a graph, and so of no batch statistic: NaN, and no silently wrong number.
+            kd = (
+                torch.where(counted, values, 0.0).sum() / count
+                if alone
+                else torch.where(counted.all(), values.mean(), torch.nan)
+            )
+        weight = objective.weights[name] * objective._warmup(name, epoch)
+        total = torch.add(objective.ce_weight * ce, kd, alpha=weight)
+    return total, ce, kd, tau

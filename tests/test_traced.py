@@ -1,0 +1,169 @@
+"""What a compiled graph sees (`adakd._traced`) is the same loss: the same numbers and gradients, whatever stands in the rows."""
+
+import pytest
+import torch
+from test_rows import NAMES, close, made, outcome, same, sequences
+
+from adakd import METHODS
+from adakd._traced import traced_terms
+from adakd.divergence.dist import _correlation
+from adakd.logits import log_softened, softened, standardize
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Turn to the branches that are taken in a graph, and count the losses that come from there."""
+    seen = []
+    found = traced_terms
+
+    def counted(*call):
+        terms = found(*call)
+        seen.append(terms is not None)
+        return terms
+
+    def turn():
+        monkeypatch.setattr("adakd.objective.traced_terms", counted)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        return seen
+
+    return turn
+
+
+@pytest.mark.parametrize("ignore_index", [-100, None, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_in_a_graph_is_the_loss(name, ignore_index, traced):
+    rows = sequences(shape=(10,), ignored=())
+    if ignore_index == 3:
+        rows[2].fill_(2)  # no row has that label
+    criterion, one = made(name), made(name)
+    expected = outcome(criterion, *rows, epoch=3, ignore_index=ignore_index)
+    seen = traced()
+    same(outcome(one, *rows, epoch=3, ignore_index=ignore_index), expected)
+    term = getattr(one, "term", None)
+    assert seen == ([term.reading != "state"] if term is not None else [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_a_graph_rows_left_out_reach_nothing(name, traced):
+    student, teacher, target = sequences(shape=(10,))
+    keep = target != -100
+    criterion, one = made(name), made(name)
+    expected = outcome(criterion, student[keep], teacher[keep], target[keep], epoch=3)
+    student[~keep], teacher[~keep] = torch.nan, torch.inf
+    traced()
+    terms, grad, learned = outcome(one, student, teacher, target, epoch=3)
+    if METHODS.get(name.partition("+")[0]) and one.reads_batch:
+        assert terms.total.isnan()
+        return
+    if terms.temperature is not None:
+        shown = [tau if tau.shape[0] == 1 else tau[keep] for tau in terms.temperature]
+        terms = terms._replace(temperature=type(terms.temperature)(*shown))
+    if not any(
+        term.keeps_state for term in one.terms.values()
+    ):  # a state has seen zeros in the place of those rows
+        same((terms, grad, learned), expected, grad_rows=keep)
+    assert (grad[~keep] == 0).all()
+
+
+def test_a_graph_of_which_every_row_is_left_out_is_zero(traced):
+    student, teacher, target = sequences(shape=(10,), ignored=range(10))
+    traced()
+    for name in ("kd", "zkd+mlt", "dkd"):
+        terms, grad, _ = outcome(made(name), student, teacher, target, epoch=3)
+        assert terms.total == terms.ce == terms.kd == 0
+        assert (grad == 0).all()
+
+
+ROWS = {
+    "usual": lambda x: x,
+    "far from 0": lambda x: x + 300.0,
+    "huge": lambda x: x * 1e25,
+    "tiny": lambda x: x * 1e-14,
+    "constant": lambda x: torch.full_like(x, 0.1),
+    "constant and large": lambda x: torch.full_like(x, 1e6 + 0.1),
+    "zero": torch.zeros_like,
+    "one class apart": lambda x: torch.zeros_like(x).index_fill_(1, torch.tensor([2]), 5.0),
+    "the first class apart": lambda x: torch.zeros_like(x).index_fill_(1, torch.tensor([0]), -5.0),
+}
+
+
+def values_and_gradients(function, x):
+    x = x.clone().requires_grad_()
+    value = function(x)
+    along = torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=value.dtype)
+    return value.detach(), torch.autograd.grad((value * along).sum(), x)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("options", [{}, {"ddof": 1, "eps": 1e-7}], ids=["population", "sample"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_rows_are_standardized_in_a_graph_as_without(rows, options, dtype, traced):
+    x = ROWS[rows](torch.randn(6, 100, generator=torch.Generator().manual_seed(0), dtype=dtype))
+    value, gradient = values_and_gradients(lambda x: standardize(x, **options), x)
+    traced()
+    ours, of_ours = values_and_gradients(lambda x: standardize(x, **options), x)
+    tolerance = 2e-4 if dtype is torch.float32 else 1e-9
+    torch.testing.assert_close(ours, value, rtol=tolerance, atol=tolerance)
+    scale = max(1e-30, float(gradient.abs().max()))
+    torch.testing.assert_close(of_ours / scale, gradient / scale, rtol=tolerance, atol=tolerance)
+    if "constant" in rows or rows == "zero":
+        assert (ours == 0).all()
+        assert (of_ours == 0).all()
+
+
+@pytest.mark.parametrize("classes", [10, 1000])
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_what_is_constant_correlates_with_nothing_in_a_graph_too(dim, classes, dtype, traced):
+    generator = torch.Generator().manual_seed(0)
+    q, p = (torch.randn(300, classes, generator=generator, dtype=dtype).softmax(dim=1) for _ in "qp")
+    flat = slice(2, 5)
+    if dim == 1:
+        q[flat], p[1] = 1 / classes, 0.3
+    else:
+        q[:, flat], p[:, 1] = 1 / classes, 0.3
+    value, gradient = values_and_gradients(lambda q: _correlation(q, p, dim), q)
+    traced()
+    ours, of_ours = values_and_gradients(lambda q: _correlation(q, p, dim), q)
+    tolerance = 1e-4 if dtype is torch.float32 else 1e-10
+    torch.testing.assert_close(ours, value, rtol=tolerance, atol=tolerance)
+    scale = gradient.abs().max()
+    torch.testing.assert_close(of_ours / scale, gradient / scale, rtol=tolerance, atol=tolerance)
+    assert (ours[1:5] == 0).all()
+
+
+@pytest.mark.parametrize("tau", [0.01, 1.0, 4.0, 1e6])
+def test_softened_rows_are_the_same_in_a_graph(tau, traced):
+    x = 10 * torch.randn(6, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tau = torch.full((6, 1), tau, dtype=torch.float64)
+    of_both = (log_softened, softened)
+    expected = [values_and_gradients(lambda x, f=f: f(x, tau), x) for f in of_both]
+    of_tau = [values_and_gradients(lambda tau, f=f: f(x, tau), tau) for f in of_both]
+    traced()
+    for function, values, slopes in zip(of_both, expected, of_tau, strict=True):
+        for a, b in zip(values_and_gradients(lambda x, f=function: f(x, tau), x), values, strict=True):
+            close(a, b)
+        for a, b in zip(values_and_gradients(lambda tau, f=function: f(x, tau), tau), slopes, strict=True):
+            close(a, b, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["kd", "zkd+mlt", "dist", "dkd", "dtkd"])
+def test_a_compiled_loss_takes_that_way(name, traced):
+    """The real compiler, without its code generation: one graph, of the same numbers."""
+    rows = sequences(shape=(10,), ignored=())
+    expected = outcome(made(name), *rows, epoch=3)
+    torch.compiler.reset()
+    one = made(name)
+    same(outcome(torch.compile(one, fullgraph=True, backend="eager"), *rows, epoch=3), expected)
+    one.kd_weight = 2 * one.kd_weight  # what is changed later is seen
+    twice = outcome(torch.compile(one, fullgraph=True, backend="eager"), *rows, epoch=3)[0]
+    close(twice.total - twice.ce * one.ce_weight, 2 * (expected[0].total - expected[0].ce * one.ce_weight))
+
+
+def test_a_part_that_is_set_later_is_known(traced):
+    criterion = made("kd")
+    assert criterion.term.reading == "nothing"
+    criterion.divergence = made("dist").divergence
+    assert criterion.term.reading == "batch"
+    criterion.temperature = made("ctkd").temperature
+    assert criterion.term.reading == "state"
