@@ -6,9 +6,11 @@
     python benchmarks/which_weight.py direction book/records/evidence
     python benchmarks/which_weight.py features book/records/evidence
 
-Same data, networks, recipe and number format as that study, so that its records count here too. Each experiment has a
-file of records, a run a line, and a plan beside it that says how every setting was computed. Whatever stands there, or
-in the study's folder, is not repeated: stop the script, start it again, or start it twice.
+Same data, networks and recipe as that study. Its number format is bf16, in which a CPU without instructions for it takes
+thirty times as long for the same step, so all experiments but `features` are in fp32, every run of them: what is compared
+has one format. Each experiment has a file of records, a run a line, and a plan beside it that says how every setting was
+computed. Whatever stands there, or in the study's folder in the same format, is not repeated: stop the script, start it
+again, or start it twice.
 
 standardization: {raw, standardized} × the same temperature in units of the teacher's spread × seeds, each weighted by
     the length of its gradient at the start (as the study's matched weights are).
@@ -19,7 +21,7 @@ direction: KL, reverse KL and the Jensen-Shannon divergence × τ, each weighted
 features: the methods on features at their published weights, three seeds, with the two releases as they are. Their
     teacher runs along, one for all methods of a seed.
 
-They need CIFAR-100 (ADAKD_DATA) and train on a CPU in about a minute and a half of one core each.
+They need CIFAR-100 (ADAKD_DATA). A run takes one core of a CPU a few minutes.
 """
 
 import argparse
@@ -187,40 +189,48 @@ class Evidence:
 
     # ---- carrying them out ----
 
-    def done(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def done(self, precision: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for record in read_records(*(path for path in (self.records, STUDY) if path.is_dir())):
             config = record["config"]
-            yield config["method"], config["seed"], config["method_options"]
+            if config["precision"] == precision:
+                yield config["method"], config["seed"], config["method_options"]
 
     def run(self, experiment: str) -> None:
         rows, plan = getattr(self, experiment)()
-        about = {"experiment": experiment, "seeds": list(SEEDS), "pull": self.pull, **plan}
+        precision = "bf16" if experiment == "features" else "fp32"
+        about = {
+            "experiment": experiment,
+            "seeds": list(SEEDS),
+            "precision": precision,
+            "pull": self.pull,
+            **plan,
+        }
         head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
         if not (self.records / f"{experiment}.json").is_file():
             write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
         if experiment == "features":
-            self.in_lockstep(experiment, rows)
+            self.in_lockstep(experiment, rows, precision)
             return
         for row in rows:
-            if tuple(row) in self.done():
+            if tuple(row) in self.done(precision):
                 continue
             claim = FileLock(self.out / f"{key_of(row._asdict())[:16]}.lock")
             try:
                 with claim.acquire(timeout=0):
-                    self.carry_out(experiment, row)
+                    self.carry_out(experiment, row, precision)
             except Timeout:
                 continue  # another process is at it
 
-    def in_lockstep(self, experiment: str, rows: list[Wanted]) -> None:
+    def in_lockstep(self, experiment: str, rows: list[Wanted], precision: str) -> None:
         """What reads the teacher's features, a seed at a time: all its methods share one forward of the teacher a step."""
         for seed in dict.fromkeys(row.seed for row in rows):
-            done = list(self.done())
+            done = list(self.done(precision))
             left = [row for row in rows if row.seed == seed and tuple(row) not in done]
             claim = FileLock(self.out / f"{experiment}-{seed}.lock")
             try:
                 with claim.acquire(timeout=0):
                     methods = [(row.method, row.options) for row in left]
-                    for run in compare(methods, (seed,), **self.settings) if left else ():
+                    for run in compare(methods, (seed,), precision=precision, **self.settings) if left else ():
                         append_record(self.records / f"{experiment}.jsonl", run.record)
                         name = run.record["config"]["method"]
                         log.info("%s: %s, seed %d: %.2f", experiment, name, seed, run.accuracy)
@@ -234,14 +244,14 @@ class Evidence:
         return {
             **networks,
             "data": self.data,
-            "precision": "bf16",
             "out": self.out,
             "progress": False,
             **RECIPE,
         }
 
-    def carry_out(self, experiment: str, row: Wanted) -> None:
-        run = distill(method=row.method, seed=row.seed, method_options=row.options, **self.settings)
+    def carry_out(self, experiment: str, row: Wanted, precision: str) -> None:
+        options = {"method_options": row.options, "precision": precision}
+        run = distill(method=row.method, seed=row.seed, **options, **self.settings)
         append_record(self.records / f"{experiment}.jsonl", run.record)
         log.info("%s: %s, seed %d, %s: %.2f", experiment, *row, run.accuracy)
 
