@@ -7,10 +7,10 @@
     python benchmarks/which_weight.py features book/records/evidence
 
 Same data, networks and recipe as that study. Its number format is bf16, in which a CPU without instructions for it takes
-thirty times as long for the same step, so all experiments but `features` are in fp32, every run of them: what is compared
-has one format. Each experiment has a file of records, a run a line, and a plan beside it that says how every setting was
-computed. Whatever stands there, or in the study's folder in the same format, is not repeated: stop the script, start it
-again, or start it twice.
+ten times (the student) to thirty times (the teacher) as long, so that all experiments but `features` are in fp32: what is
+compared has one format. Each experiment has a file of records, a run a line, and a plan beside it that says how every
+setting was computed. Whatever stands there, or in the study's folder in the same format, is not repeated: stop the script,
+start it again, or start it twice.
 
 standardization: {raw, standardized} × the same temperature in units of the teacher's spread × seeds, each weighted by
     the length of its gradient at the start (as the study's matched weights are).
