@@ -20,7 +20,6 @@ from adakd.training import write_json
 from adakd.training.record import environment
 
 ENGINES = {"sequential": Sequential(), "local process": Processes(1), "Ray": Ray(workers=1)}
-KEY = ("seed", "method")
 
 
 class Clock:
