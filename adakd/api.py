@@ -148,8 +148,9 @@ def distill(
     it is finished.
 
     Args:
-        teacher: a `Run`, the folder of one, or a model's name: then its finished run under `out` is used (on the
-            embedded set it is trained first where there is none). The data set's usual teacher when left out.
+        teacher: a `Run`, the folder of one, a file of recorded logits (`Recorded`), or a model's name: then its finished run
+            under `out` is used (on the embedded set it is trained first where there is none). The data set's usual teacher
+            when left out.
         student: a name of `adakd.models.MODELS`; the data set's usual student when left out.
         method: a name of `adakd.METHODS` or ``<row>+<rule>``.
         data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.

@@ -1,6 +1,11 @@
 """Teachers that are no single network: several as one, and recorded logits."""
 
+import dataclasses
+import hashlib
+import json
 import math
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +16,10 @@ from safetensors.torch import save_file
 import adakd
 from adakd import Ensemble, Recorded
 from adakd.data import Tokens
-from adakd.models import seeded_model
+from adakd.models import create_model, seeded_model
 from adakd.teachers.find import load_teacher, locate_teacher
 from adakd.teachers.recorded import RecordedTeacher, Rows
+from adakd.training import load_weights
 
 NAME = "resnet8x0.5"
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 2, "batch_size": 20}
@@ -190,6 +196,38 @@ def written(folder, content):
             "a class stands twice",
         ),
         ({"values": torch.full((60, 3), -2.0), "indices": torch.zeros(60, 2).long()}, "values of the shape of"),
+        (
+            {
+                "codes": torch.zeros(60, 2),
+                "scale": torch.ones(1),
+                "indices": torch.tensor([[0, 1]]).repeat(60, 1),
+            },
+            "expected codes in torch.uint8 and a scale",
+        ),
+        (
+            {
+                "codes": torch.zeros(60, 2, dtype=torch.uint8),
+                "scale": torch.ones(1),
+                "indices": torch.tensor([[0, 1]]).repeat(60, 1),
+            },
+            r"expected codes \(..., 3\), one more than indices, got \(60, 2\)",
+        ),
+        (
+            {
+                "codes": torch.zeros(60, 3, dtype=torch.uint8),
+                "scale": torch.tensor([math.inf]),
+                "indices": torch.tensor([[0, 1]]).repeat(60, 1),
+            },
+            r"a scale \(1,\) above 0, got torch.uint8 and \[inf\]",
+        ),
+        (
+            {"logits": torch.zeros(60, 10), "examples": torch.zeros(60, 5, dtype=torch.uint8)},
+            "a hash of 6 bytes",
+        ),
+        (
+            {"logits": torch.zeros(60, 10), "examples": torch.zeros(60, 6, dtype=torch.uint8)},
+            "60 of the 60 training images of .* are not among those",
+        ),
     ],
 )
 def test_files_that_are_no_teacher(content, message, tiny_data, tmp_path):
@@ -208,6 +246,74 @@ def test_a_recording_of_images_is_the_networks(tiny_data, tmp_path):
     p, q = logits.softmax(1), three.softmax(1)
     assert torch.allclose(p.topk(3).values, q.topk(3).values, atol=1e-6)
     assert q.sort(1).values[:, :7].std(dim=1).max() < 1e-6  # the rest, evenly
+
+
+def shuffled(data, order):
+    """The same images in another order, or some of them."""
+    part = adakd.data.Split(data.train.images[order], data.train.labels[order])
+    return dataclasses.replace(data, train=part)
+
+
+def test_the_rows_of_images_are_found_whatever_their_order(tiny_data, tmp_path):
+    network, logits = recorded_logits(tiny_data)
+    adakd.record_logits(network, tiny_data, tmp_path / "net.safetensors")
+    recorded = Recorded(tmp_path / "net.safetensors")
+    assert torch.allclose(recorded.for_data(tiny_data).rows.at(...), logits, atol=1e-5)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(recorded.for_data(shuffled(tiny_data, order)).rows.at(...), logits[order], atol=1e-5)
+    some = order[:20]
+    assert torch.allclose(recorded.for_data(shuffled(tiny_data, some)).rows.at(...), logits[some], atol=1e-5)
+    other = shuffled(tiny_data, order)
+    other.train.images[3] += 1
+    with pytest.raises(ValueError, match=r"1 of the 60 training images of .* are not among those"):
+        recorded.for_data(other)
+
+
+def test_eight_bits_lose_less_than_the_classes_that_are_left_out(tiny_data, tmp_path):
+    network, logits = recorded_logits(tiny_data)
+    p = (3 * logits).softmax(1)
+    network = torch.nn.Sequential(network, Times(3.0))
+    files = {
+        bits: adakd.record_logits(network, tiny_data, tmp_path / f"{bits}.safetensors", top=4, bits=bits)
+        for bits in (8, 32)
+    }
+    assert (tmp_path / "8.safetensors").stat().st_size < 60 * (4 * 2 + 1 + 6) + 500
+    q = {bits: file.logits(10).softmax(1) for bits, file in files.items()}
+    assert torch.allclose(q[8].sum(1), torch.ones(60))
+    for tau in (
+        1,
+        4,
+    ):  # at a high temperature the classes that are left out weigh most, and their probability is hardest to keep
+        log_p = (p.log() / tau).log_softmax(1)
+        log_q = {bits: (q[bits].log() / tau).log_softmax(1) for bits in files}
+        lost = {bits: (log_p.exp() * (log_p - log_q[bits])).sum(1).mean() for bits in files}
+        assert lost[8] < 1.1 * lost[32] + 1e-3, tau
+    order = torch.arange(59, -1, -1)
+    backwards = files[8].for_data(shuffled(tiny_data, order)).rows
+    assert torch.equal(backwards.at(...), files[8].logits(10)[order])
+    assert distilled(files[8], tiny_data, tmp_path).record["teacher"]["missing"] == "uniform"
+
+
+class Times(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+def test_a_file_of_logits_is_a_teacher_by_its_path(tiny_data, tmp_path):
+    network, _ = recorded_logits(tiny_data)
+    made = adakd.record_logits(network, tiny_data, tmp_path / "net.safetensors", top=3, bits=8)
+    run = distilled(made, tiny_data, tmp_path)
+    for path in (made.path, str(made.path)):
+        assert distilled(path, tiny_data, tmp_path).folder == run.folder
+    save_file({"weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
+    with pytest.raises(
+        adakd.TeacherError, match=r"--teacher-weights.*Nor are these recorded logits: .*got weight"
+    ):
+        distilled(tmp_path / "weights.safetensors", tiny_data, tmp_path)
 
 
 # ---- a file of logits for text ----
@@ -318,6 +424,8 @@ def test_files_that_are_no_teacher_of_a_text(content, message, text, tmp_path):
         ({"top": 0}, ValueError, "top: expected an integer from 1 to the 5 classes, got 0"),
         ({"top": 6}, ValueError, "from 1 to the 5 classes, got 6"),
         ({"top": True}, ValueError, "got True"),
+        ({"bits": 8}, ValueError, "8 with top=, got 8 with top=None"),
+        ({"bits": 4, "top": 2}, ValueError, "bits: expected 32, or 8"),
         ({"data": "five"}, TypeError, "expected ImageData or TokenData, got str"),
         ({"network": Bigrams(6)}, ValueError, r"logits of the 5 classes of five, got shape \(25, 16, 6\)"),
         ({"network": torch.nn.Identity()}, ValueError, "not finite"),
@@ -362,3 +470,39 @@ def test_a_published_teacher_and_a_student_of_depthwise_convolutions(tiny_data, 
     assert run.record["config"]["recipe"]["lr"] == 0.01
     assert run.record["teacher"]["model"] == "MobileNetV2"
     assert adakd.load_weights(seeded_model("ShuffleV2", 10, 0), run.folder / "weights.safetensors")
+
+
+# ---- the answers that are in the tree ----
+
+ANSWERS = Path(__file__).parents[1] / "book/records/answers/wrn_16_2-cifar100-top16.safetensors"
+
+
+def test_the_published_answers_are_those_of_their_card():
+    card = json.loads(ANSWERS.with_suffix(".json").read_text(encoding="utf-8"))
+    assert card["file"]["bytes"] == ANSWERS.stat().st_size < 2_000_000
+    rows = Recorded(ANSWERS, sha256=card["file"]["sha256"]).rows(100)
+    assert rows.shape == (card["data"]["images"],) == (50_000,)
+    values, rest = rows.known(...)
+    assert torch.allclose(values.exp().sum(1) + 84 * rest.exp()[:, 0], torch.ones(50_000, dtype=torch.float64))
+    assert 84 * rest.exp().mean().item() == pytest.approx(card["beyond"], rel=0.05)
+
+    teacher = ANSWERS.parents[1] / "teachers/wrn_16_2-cifar100-quick-seed0.safetensors"
+    assert card["teacher"]["sha256"] == hashlib.sha256(teacher.read_bytes()).hexdigest()
+    found = {(row["missing"], row["bits"], row["tau"]): row["kl"] for row in card["lost"]}
+    for missing in ("uniform", "zero"):  # what the page of records says of the eight bits
+        for tau in card["config"]["taus"]:
+            assert found[missing, 8, tau] < 1.1 * found[missing, 32, tau] + 1e-3
+
+
+@pytest.mark.skipif("ADAKD_DATA" not in os.environ, reason="ADAKD_DATA names no CIFAR-100")
+def test_the_published_answers_are_the_teachers():
+    data = adakd.load_data("cifar100", official=False)
+    some = shuffled(data, torch.arange(49_999, 0, -997))
+    teacher = ANSWERS.parents[1] / "teachers/wrn_16_2-cifar100-quick-seed0.safetensors"
+    network = load_weights(create_model("wrn_16_2", 100), teacher).eval()
+    with torch.no_grad():
+        images, _ = next(adakd.data.eval_batches(dataclasses.replace(some, test=some.train), 100))
+        p = network(images).double().softmax(1)
+    q = Recorded(ANSWERS).for_data(some).rows.at(...).double().exp()
+    assert (p.argmax(1) == q.argmax(1)).double().mean() > 0.95  # near ties are rounded apart
+    assert 0.5 * (p - q).abs().sum(1).mean() < 0.03

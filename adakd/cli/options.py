@@ -321,8 +321,8 @@ def add_teacher(group: Any) -> None:
     group.add_argument(
         "--teacher",
         type=word,
-        metavar="NAME|FOLDER",
-        help="a model trained by `adakd teacher`, or the folder of its run",
+        metavar="NAME|FOLDER|FILE",
+        help="a model trained by `adakd teacher`, the folder of its run, or a file of recorded logits",
     )
     group.add_argument(
         "--teacher-weights",

@@ -171,8 +171,8 @@ def locate_teacher(
     data: str,
     out: str | os.PathLike[str],
 ) -> Run | Path | nn.Module | Recorded:
-    """The teacher's finished run, the file of its weights, or the network itself: what can be known before data are
-    downloaded.
+    """The teacher's finished run, the file of its weights or of its logits, or the network itself: what can be known
+    before data are downloaded.
 
     Raises:
         TeacherError: if there is none, with what to do.
@@ -201,10 +201,14 @@ def locate_teacher(
     if Path(teacher).is_dir():
         return open_run(teacher)
     if Path(teacher).is_file():
-        raise TeacherError(
-            f"{teacher} is a file; name the folder of a finished run. Weights from elsewhere: "
-            "pass teacher_weights (--teacher-weights) beside the model's name."
-        )
+        try:
+            return Recorded(teacher)
+        except ValueError as error:
+            raise TeacherError(
+                f"{teacher} is a file; name the folder of a finished run. Weights from elsewhere: "
+                "pass teacher_weights (--teacher-weights) beside the model's name. "
+                f"Nor are these recorded logits: {error}"
+            ) from None
     raise TeacherError(
         f"teacher: {near_names('model', str(teacher), MODELS)}; nor is it a folder of a finished run"
     )

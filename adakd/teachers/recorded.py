@@ -27,6 +27,7 @@ __all__ = ["MISSING", "Recorded", "RecordedSource", "RecordedTeacher", "Rows", "
 
 MISSING = ("zero", "uniform", "sampled")
 _ZERO = -60.0  # log-probability of a class that has none: it must stay finite, also divided by a temperature
+HASH_BYTES = 6  # of 50 000 images two have one hash by chance in one of 200 000 sets
 _AT_ONCE = 256  # examples whose rows are spread over all classes at a time
 
 
@@ -46,6 +47,10 @@ class Recorded:
     * ``"sampled"``: the indices are draws with replacement from the teacher's distribution, a class may stand there
       twice, and the share of the draws is its probability: without bias in the mean over files (``values`` may be left
       out).
+
+    In the place of ``values`` there may be ``codes`` in 8 bits, k + 1 of them, :math:`\log p = -\text{scale}\,(c/255)^2`, which is
+    fine where p is large; the last is that of each other class, which no sum of rounded numbers would tell. A file with ``examples``, a hash of the pixels of each image that it has a row for, finds the rows of your images
+    whatever their order, and of a part of them.
 
     A class without probability gets the log-probability -60. Where rows are standardized that number would decide
     everything: take "uniform" or all classes there. Only the rows of a step are spread over all classes at a time, so that
@@ -70,6 +75,7 @@ class Recorded:
         if sha256 is not None and sha256 != self.sha256:
             raise ValueError(f"{path} is not the file that it was: expected sha256 {sha256}, got {self.sha256}")
         self._tensors = self._read(content)
+        self._examples = self._tensors.pop("examples", None)
 
     def _read(self, content: bytes) -> dict[str, Tensor]:
         try:
@@ -82,9 +88,9 @@ class Recorded:
                 raise ValueError("expected .npy or .safetensors")
         except Exception as error:  # each reader has its own exceptions for damaged files
             raise ValueError(f"{self.path} cannot be read as logits ({first_sentence(error)})") from error
-        names = set(tensors)
-        wanted = [{"logits"}, {"indices", "values"}, *([{"indices"}] if self.missing == "sampled" else [])]
-        if names not in wanted:
+        names = set(tensors) - {"examples"}
+        wanted = [{"logits"}, {"indices", "values"}, {"indices", "codes", "scale"}]
+        if names not in [*wanted, *([{"indices"}] if self.missing == "sampled" else [])]:
             raise ValueError(
                 f"{self.path}: expected 'logits', or 'indices' and 'values', got {', '.join(sorted(names)) or 'nothing'}"
             )
@@ -119,6 +125,7 @@ class Recorded:
         """
         rows = self.rows(data.num_classes)
         if isinstance(data, ImageData):
+            rows = self._in_order(rows, data)
             count, views = len(data.train), data.views_of_each
             fitting = [(count,), (count, views)]
             expected = f"{count} training images of {data.name}" + (
@@ -142,12 +149,54 @@ class Recorded:
             identity["missing"] = self.missing
         return RecordedTeacher(rows, identity)
 
+    def _in_order(self, rows: "Rows", data: ImageData) -> "Rows":
+        """The rows of the training images in their order, where the file says whose they are."""
+        if self._examples is None:
+            return rows
+        if self._examples.shape != (rows.shape[0], HASH_BYTES) or self._examples.dtype is not torch.uint8:
+            raise ValueError(
+                f"{self.path}: expected a hash of {HASH_BYTES} bytes for each of {rows.shape[0]} images, "
+                f"got {self._examples.dtype} of shape {tuple(self._examples.shape)}"
+            )
+        found = {bytes(each): i for i, each in enumerate(self._examples.numpy())}
+        places = [found.get(each) for each in hashes_of(data.train.images)]
+        if (lost := places.count(None)) > 0:
+            raise ValueError(
+                f"{self.path}: {lost} of the {len(places)} training images of {data.name} are not among those that it has "
+                "a row for; record the teacher on these images (adakd.record_logits)"
+            )
+        if places == list(range(rows.shape[0])):
+            return rows
+        index = torch.tensor(places)
+        alone = {"scale"}  # of the file
+        return Rows(
+            {name: x if name in alone else x[index] for name, x in rows.tensors.items()},
+            rows.classes,
+            rows.missing,
+        )
+
+
+def hashes_of(images: Tensor) -> list[bytes]:
+    """A hash of the pixels of each image (N, H, W, C), uint8."""
+    pixels = np.ascontiguousarray(images.cpu().numpy())
+    return [hashlib.blake2b(image.tobytes(), digest_size=HASH_BYTES).digest() for image in pixels]
+
+
+def _coded(values: Tensor, classes: int) -> dict[str, Tensor]:
+    """Log-probabilities (..., k) in 8 bits, and that of each other class, of which the square root is even: as `Rows` reads them."""
+    values = values.double()
+    rest = (1 - values.exp().sum(-1, keepdim=True)) / max(classes - values.shape[-1], 1)
+    falls = -torch.cat([values, rest.clamp_min(math.exp(_ZERO)).log()], dim=-1)
+    scale = falls.max().clamp_min(1e-6)
+    codes = (255 * (falls / scale).clamp(0, 1).sqrt()).round()
+    return {"codes": codes.to(torch.uint8), "scale": scale.float().reshape(1)}
+
 
 class Rows:
     """Rows of logits as a file has them, of all classes or of k; spread over all classes where they are read.
 
     Args:
-        tensors: ``logits``, or ``indices`` and, but for draws, ``values``.
+        tensors: ``logits``; or ``indices`` and, but for draws, ``values``, or ``codes`` and their ``scale``.
         classes: K.
         missing: what is known of the classes that a row does not have.
     """
@@ -200,7 +249,17 @@ class Rows:
             )
         if self.missing == "sampled":
             return
-        values = self.tensors["values"]
+        if "codes" in self.tensors:
+            codes, scale = self.tensors["codes"], self.tensors["scale"]
+            if codes.dtype is not torch.uint8 or scale.shape != (1,) or not 0 < scale.item() < math.inf:
+                raise ValueError(
+                    f"expected codes in torch.uint8 and a scale (1,) above 0, got {codes.dtype} and {scale.tolist()}"
+                )
+            if codes.shape != (*indices.shape[:-1], self.width + 1):
+                raise ValueError(
+                    f"expected codes (..., {self.width + 1}), one more than indices, got {tuple(codes.shape)}"
+                )
+        values, _ = self.known(...)
         if values.shape != indices.shape:
             raise ValueError(
                 f"expected values of the shape of indices {tuple(indices.shape)}, got {tuple(values.shape)}"
@@ -216,6 +275,20 @@ class Rows:
                 f"got a sum of {total.max().item():.4g}"
             )
 
+    def known(self, place: Any) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the k classes of the rows at a place, (..., k), and of each other class, (..., 1), in fp64."""
+        if "codes" in self.tensors:
+            codes = self.tensors["codes"][place].double() / 255
+            values, rest = (-self.tensors["scale"].double() * codes**2).split([self.width, 1], dim=-1)
+            others = rest + math.log(max(self.classes - self.width, 1))
+            total = torch.cat([values, others], dim=-1).logsumexp(
+                -1, keepdim=True
+            )  # rounded, they are not quite 1
+            return values - total, rest - total
+        values = self.tensors["values"][place].double()
+        rest = (1 - values.exp().sum(-1, keepdim=True)) / max(self.classes - self.width, 1)
+        return values, rest.clamp_min(math.exp(_ZERO)).log()
+
     def at(self, place: Any) -> Tensor:
         """Logits (..., K) of the rows at a place, as one indexes a tensor of them; log-probabilities where a row has k classes."""
         if self.whole:
@@ -226,12 +299,10 @@ class Rows:
             share = torch.zeros(shape, dtype=torch.float64, device=indices.device)
             share.scatter_add_(-1, indices, torch.full_like(indices, 1, dtype=torch.float64) / self.width)
             return share.log().clamp_min(_ZERO).float()
-        values = self.tensors["values"][place].double()
-        total = values.exp().sum(-1, keepdim=True)
+        values, rest = self.known(place)
         if self.missing == "zero":
             spread = torch.full(shape, _ZERO, dtype=torch.float64, device=indices.device)
-            return spread.scatter(-1, indices, values - total.log()).float()
-        rest = ((1 - total) / max(self.classes - self.width, 1)).clamp_min(math.exp(_ZERO)).log()
+            return spread.scatter(-1, indices, values - values.logsumexp(-1, keepdim=True)).float()
         return rest.expand(shape).scatter(-1, indices, values).float()
 
 
@@ -298,6 +369,7 @@ def record_logits(
     path: str | os.PathLike[str],
     top: int | None = None,
     *,
+    bits: int = 32,
     batch_size: int = 100,
 ) -> Recorded:
     r"""Record a network's logits for the training examples of a data set in a file, as `Recorded` reads it.
@@ -312,13 +384,15 @@ def record_logits(
         data: images or text, on the network's device.
         path: of the file, ``.safetensors``; one that is there is replaced, when all is known.
         top: keep the k highest classes alone, as log-probabilities; all logits when left out.
+        bits: 32; or 8, with `top`, where a file has to be small: two bytes a class for up to 256 classes.
         batch_size: examples at once.
 
     Returns:
         The file as a teacher, with the rest of the probability spread evenly ("uniform").
 
     Raises:
-        ValueError: for a file of another kind, a ``top`` that is not from 1 to K, or logits that are not finite.
+        ValueError: for a file of another kind, a ``top`` that is not from 1 to K, 8 bits without it, or logits that are not
+            finite.
         TypeError: for data that are neither images nor text.
     """
     if not isinstance(data, ImageData | TokenData):
@@ -328,10 +402,13 @@ def record_logits(
         raise ValueError(f"path: expected a .safetensors file, got {path.name!r}")
     if top is not None and (isinstance(top, bool) or not isinstance(top, int) or not 1 <= top <= classes):
         raise ValueError(f"top: expected an integer from 1 to the {classes} classes, got {top!r}")
+    if bits not in (8, 32) or (bits == 8 and top is None):
+        raise ValueError(f"bits: expected 32, or 8 with top=, got {bits!r} with top={top!r}")
     parts = (_of_text if isinstance(data, TokenData) else _of_images)(network, data, batch_size)
     modes = {module: module.training for module in network.modules()}
     network.eval()
     kept: dict[str, list[Tensor]] = {}
+    small = bits == 8 and classes <= 256
     try:
         for part in parts:
             logits = part.float().cpu()
@@ -345,13 +422,21 @@ def record_logits(
                 found = {"logits": logits}
             else:
                 values, indices = logits.log_softmax(-1).topk(top)
-                found = {"values": values, "indices": indices.int()}
+                found = {"values": values, "indices": indices.to(torch.uint8 if small else torch.int32)}
             for name, tensor in found.items():
                 kept.setdefault(name, []).append(tensor)
     finally:
         for module, mode in modes.items():
             module.training = mode
-    write_bytes(path, saved_safetensors({name: torch.cat(tensors) for name, tensors in kept.items()}))
+    tensors = {name: torch.cat(parts) for name, parts in kept.items()}
+    if bits == 8:
+        tensors |= _coded(tensors.pop("values"), classes)
+    if isinstance(data, ImageData):
+        tensors["examples"] = torch.frombuffer(
+            bytearray(b"".join(hashes_of(data.train.images))), dtype=torch.uint8
+        )
+        tensors["examples"] = tensors["examples"].view(-1, HASH_BYTES)
+    write_bytes(path, saved_safetensors(tensors))
     return Recorded(path)
 
 
