@@ -34,7 +34,7 @@ LARGEST = 1e30  # of a logit; half of float32's range, as masks go
 SPREAD = 0.3  # of a row of a student that is not given: about that of an untrained resnet8
 FIXED = ("kd", "zkd")  # the rows whose fixed temperatures are shown beside the rules
 
-_FAULTS = {
+FAULTS = {
     "masked class": "class {classes} is far below the others in every row; drop it from logits and labels before the loss, "
     "or its distance decides the spread (minus infinity is left out here)",
     "two classes": "with two classes every standardized row is (-1, 1): no rule and no divergence can see what the teacher "
@@ -197,10 +197,10 @@ def _quantiles(x: Tensor) -> dict[str, float]:
 
 
 def _spaced(tensor: Tensor, most: int) -> Tensor:
-    """At most so many rows, evenly spaced."""
+    """At most so many rows, evenly spaced: by whole numbers, which are the same on every processor, and in the book's page."""
     if len(tensor) <= most:
         return tensor
-    return tensor[torch.linspace(0, len(tensor) - 1, most).long()]
+    return tensor[torch.arange(most) * (len(tensor) - 1) // (most - 1)]
 
 
 # ---- what is wrong with the rows ----
@@ -271,7 +271,7 @@ def _faults(
         facts["collapsed"] = {"constant": constant, "saturated": saturated}
     if repeated > 0.01 * len(rows):
         facts["repeated rows"] = {"repeated": repeated, "rows": len(rows)}
-    return {name: _FAULTS[name].format(**facts[name]) for name in _FAULTS if name in facts}
+    return {name: FAULTS[name].format(**facts[name]) for name in FAULTS if name in facts}
 
 
 # ---- temperatures and gradients ----

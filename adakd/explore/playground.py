@@ -8,12 +8,12 @@ import traitlets
 from torch import nn
 from torch.nn.utils import vector_to_parameters
 
-from ..methods import METHODS, RULE_NAMES, Method, get_method
+from ..methods import METHODS, RULE_NAMES, get_method
 from .gallery import GALLERY
 from .live import LiveFigure, style_sheet
 from .module import built_module
 from .plane import DATA, WATCHED, Lesson, Setting, StudentSetting, centres, make_points
-from .rules import TAU_RANGE, live_rule_of, method_for_page, plays, rules_for_page
+from .rules import TAU_RANGE, live_rule_of, method_for_page, plays, rules_for_page, trains
 from .style import COLORS, Picture, log_axis, picture, use_style
 from .tour import PARTS, TOUR
 
@@ -47,18 +47,6 @@ _CALLED = {
     },
 }
 _REST = "other temperatures"
-# The divergences of static/divergences.js. It has DIST of a single row only, which is for another figure.
-_DIVERGENCES = ("kl", "dkd", "anchored", "ttm", "correlation")
-
-
-def _can_train(row: Method) -> bool:
-    """Whether the page has all parts of a row: it knows no refinement, and of the sample weights WTTM's."""
-    if not row.needs_teacher:
-        return True
-    if row.divergence not in _DIVERGENCES or row.refine is not None or row.weight not in (None, "power_sum"):
-        return False
-    rule = live_rule_of(row)
-    return rule is not None and plays(rule)
 
 
 def _menu() -> dict[str, dict[str, str]]:
@@ -67,7 +55,7 @@ def _menu() -> dict[str, dict[str, str]]:
     used = {live_rule_of(get_method(name)) for name in placed}
     rest = {}
     for name, row in METHODS.items():
-        if name not in placed and "+" not in name and _can_train(row):
+        if name not in placed and "+" not in name and trains(row):
             used.add(live_rule_of(row))
             rest[name] = row.formula.split("τ = ")[-1]
     for suffix, rule in RULE_NAMES.items():

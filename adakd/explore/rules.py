@@ -20,11 +20,14 @@ __all__ = [
     "plays",
     "rules_for_page",
     "takes_tau",
+    "trains",
 ]
 
 FIXED = "fixed"
 TAU_RANGE = (0.5, 50.0)  # of the playground's slider
 _FIXED = LiveRule("tau")
+# The divergences of static/divergences.js. It has DIST of a single row only, which is for another figure.
+_DIVERGENCES = ("kl", "dkd", "anchored", "ttm", "correlation")
 
 
 def live_rule_of(row: Method) -> str | None:
@@ -58,6 +61,16 @@ def plays(name: str) -> bool:
     if live is None or rule.keeps_state:
         return False
     return not {"label", "others"} & set().union(*map(names, live.trees))
+
+
+def trains(row: Method) -> bool:
+    """Whether a page has all parts of a row: it knows no refinement, and of the sample weights WTTM's."""
+    if not row.needs_teacher:
+        return True
+    if row.divergence not in _DIVERGENCES or row.refine is not None or row.weight not in (None, "power_sum"):
+        return False
+    rule = live_rule_of(row)
+    return rule is not None and plays(rule)
 
 
 def takes_tau(row: Method) -> bool:

@@ -20,17 +20,22 @@ const FIGURES = [
   "zoo",
 ];
 
+// Of the book's pages alone. Built for themselves: what one build has decides the short names in all of it, and notebooks
+// hold the figures as they are.
+const PAGES = ["advice"];
+
 rmSync(BUILT, { recursive: true, force: true });
-await build({
-  entryPoints: FIGURES.map((name) => `${STATIC}${name}.js`),
-  outdir: BUILT,
-  bundle: true,
-  minify: true,
-  format: "esm",
-  target: "es2022",
-  charset: "utf8",
-  external: ["./from-python.js"], // put in by adakd/explore/module.py
-});
+for (const names of [FIGURES, PAGES])
+  await build({
+    entryPoints: names.map((name) => `${STATIC}${name}.js`),
+    outdir: BUILT,
+    bundle: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    charset: "utf8",
+    external: ["./from-python.js"], // put in by adakd/explore/module.py
+  });
 
 const sources = readdirSync(STATIC).filter((name) => name.endsWith(".js"));
 const lines = sources.sort().map((name) => {

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from book_page import advice_box
 from made_up_runs import Example, Ranked, Sentence
 from pages import PAGE, START, drawn, make_ready
 
@@ -18,6 +19,7 @@ from adakd.explore.module import built_module
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "adakd" / "explore" / "static"
 FIGURES = {
+    "advice": advice_box,
     "gradient": explore.GradientExplorer,
     "limit": explore.LimitExplorer,
     "playground": lambda: explore.Playground(step=20, a="dtkd", b="zctkd"),

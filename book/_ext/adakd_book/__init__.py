@@ -1,6 +1,7 @@
 """The book's own Sphinx extension: figures, records, paths, pages without other hosts, and what others take of them."""
 
 from . import (
+    advice,
     api,
     cite,
     exercises,
@@ -17,6 +18,7 @@ from . import (
 )
 
 PARTS = (
+    advice,
     api,
     cite,
     exercises,
