@@ -72,7 +72,7 @@ function table(caption, heads, rows) {
       ...cells.map((text) => html("td", {}, text)),
     ]),
   );
-  return html("table", {}, [
+  return html("table", { class: "ak-table" }, [
     html("caption", {}, caption),
     html("thead", {}, head),
     html("tbody", {}, body),
@@ -162,7 +162,8 @@ function drawTemperatures(v, unit, width) {
     `Temperature of ${rows.length} rules, ${name}: the lowest median is ${three(first[unit].q50)} by ${first.method}, the ` +
       `highest ${three(last[unit].q50)} by ${last.method}.`,
     [
-      label(0, 14, "Temperature by rule; diamonds read standardized rows", "title"),
+      label(0, 14, "Temperature by rule", "title"),
+      label(right, 14, "diamonds: standardized rows", "tick", "end"),
       ...every.map((t) => line(x(t), ROOF, x(t), floor, "grid")),
       ...lines,
       path(
@@ -231,7 +232,12 @@ function render({ el }) {
       results.replaceChildren();
     }),
   ]);
-  const drop = html("div", { class: "ak-files" }, [...rows, buttons]);
+  const hint = html(
+    "p",
+    { class: "ak-hint" },
+    "Drop a .npy file on its line, or choose it. It stays in this page.",
+  );
+  const drop = html("div", { class: "ak-files" }, [hint, ...rows, buttons]);
   const root = html(
     "div",
     { class: "ak ak-advice", role: "group", "aria-label": "Advice on your logits" },
