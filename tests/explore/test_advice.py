@@ -213,6 +213,9 @@ def test_files_are_chosen_read_and_shown_by_keyboard_and_without_a_request(open_
     assert cells(page, "Gradient norm")["dkd"][2] == f"{weights['dkd']:.3g}"
     assert "adakd advise gives the rule kd+attm, the weights of dist, " in page.inner_text(".ak-results")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(
+        "[...document.querySelectorAll('table')].every((t) => t.scrollWidth <= t.parentElement.clientWidth)"
+    )
     assert page.evaluate("[...document.querySelectorAll('input')].every((i) => i.labels.length === 1)")
 
     assert [found for found in barriers(page) if ".ak" in found] == []  # the rest is of the bare page
