@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["SHUFFLENETS", "ShuffleNetV1", "ShuffleNetV2"]
@@ -22,6 +21,11 @@ def _pointwise(inputs: int, outputs: int, groups: int = 1) -> nn.Conv2d:
 
 def _depthwise(channels: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+
+
+def _shuffled(x: Tensor, groups: int) -> Tensor:
+    """Channels in turns of the groups. (torch's own `channel_shuffle` has no gradient in its older releases.)"""
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class GroupedBottleneck(nn.Module):
@@ -44,7 +48,7 @@ class GroupedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         if self.groups > 1:
-            y = F.channel_shuffle(y, self.groups)
+            y = _shuffled(y, self.groups)
         y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
         return self.relu(y + x if self.pool is None else torch.cat((y, self.pool(x)), dim=1))
 
@@ -108,7 +112,7 @@ class SplitBlock(nn.Module):
         y = self.relu(self.bn1(self.conv1(y)))
         y = self.bn3(self.conv3(self.bn2(self.conv2(y))))
         # What has passed is not negative: the ReLU changes nothing of it, and ends the block for all channels.
-        return self.relu(F.channel_shuffle(torch.cat((passed, y), dim=1), 2))
+        return self.relu(_shuffled(torch.cat((passed, y), dim=1), 2))
 
 
 class DownBlock(nn.Module):
@@ -133,7 +137,7 @@ class DownBlock(nn.Module):
         left = self.bn2(self.conv2(self.bn1(self.conv1(x))))
         right = self.relu(self.bn3(self.conv3(x)))
         right = self.bn5(self.conv5(self.bn4(self.conv4(right))))
-        return self.relu(F.channel_shuffle(torch.cat((left, right), dim=1), 2))
+        return self.relu(_shuffled(torch.cat((left, right), dim=1), 2))
 
 
 class ShuffleNetV2(nn.Module):
