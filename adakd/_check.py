@@ -140,7 +140,7 @@ def check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
 
 def check_float(name: str, value: Any) -> None:
     """Raise TypeError unless it is a dense tensor of floating-point numbers."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):  # and no union, of which the compiler of torch 2.4 knows nothing
         remedy = "call the loss once for each network, and add or average what comes back"
     else:
         remedy = "convert it with torch.as_tensor()"

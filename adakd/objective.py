@@ -280,7 +280,7 @@ class Objective(nn.Module):
         )
         if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
             index = index[rows.keep]
-        if rows.target is not None and not usual:
+        if rows.target is not None and not usual and not torch.compiler.is_compiling():
             rows = rows._replace(target=_ordinary(rows.target))
         if _are_plain(rows) and self._may_be_plain and self.chunk is None and not (usual and rows.keep is None):
             s, t = _ordinary(rows.student), _ordinary(rows.teacher)  # type: ignore[arg-type]
