@@ -260,3 +260,16 @@ def test_the_page_of_methods_says_of_the_published_formulas_what_the_record_has(
     assert not record["config"]["compiled"]
     for row in record["rows"]:
         assert all(ratio["low"] > 1 for ratio in row["peer_to_ours"].values()), row["method"]
+
+
+def test_and_of_the_compiled_ones():
+    record = json.loads((Path(__file__).parents[1] / "book/records/bench/peers-compiled.json").read_text())
+    assert record["status"] == "complete"
+    assert record["config"]["compiled"]
+    for row in record["rows"]:
+        small, large = (row["peer_to_ours"][shape] for shape in ("64x100", "256x1000"))
+        if row["method"] == "dist":
+            assert all(0.95 < ratio["median"] < ratio["high"] < 1 for ratio in (small, large))
+        else:
+            assert large["low"] > 1, row["method"]
+            assert small["median"] > 0.98, row["method"]
