@@ -15,7 +15,8 @@ RECORDS = Path(__file__).parents[1] / "book" / "records"
 FILES = sorted(RECORDS.rglob("*.json"))
 # Records of studies stand one a line.
 COLLECTIONS = sorted(RECORDS.rglob("*.jsonl"))
-WEIGHTS = sorted(RECORDS.rglob("*.safetensors"))
+ANSWERS = RECORDS / "answers"  # of a teacher: no weights (tests/test_teachers.py)
+WEIGHTS = sorted(path for path in RECORDS.rglob("*.safetensors") if path.parent != ANSWERS)
 CLASSES = {"gratings": 10, "cifar10": 10, "cifar100": 100, "sentences": 64}
 # What is measured on no network has no data, no history and no accuracy.
 OF_NO_RUN = {"data", "history", "result", "seed", "seconds"}
