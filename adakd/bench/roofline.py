@@ -64,7 +64,7 @@ def ceiling(device: torch.device, precision: Precision) -> Ceiling:
             if name in words:
                 return Ceiling(flops, bandwidth, "vendor")
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision.name]
-    side = 2048
+    side = _side(device, dtype)
     matrix = torch.randn(side, side, device=device).to(dtype)
     ways = [lambda: matrix @ matrix]
     if precision.name == "fp32":
@@ -77,6 +77,15 @@ def ceiling(device: torch.device, precision: Precision) -> Ceiling:
     product = min(seconds_of(way, device, 1) for way in ways for _ in range(7))
     copied = min(seconds_of(lambda: target.copy_(block), device, 1) for _ in range(7))
     return Ceiling(2 * side**3 / product, 2 * block.nbytes / copied, "measured")
+
+
+def _side(device: torch.device, dtype: torch.dtype) -> int:
+    """Rows of the square matrix to measure by: 2048, or fewer where a product takes long as it is, as of bf16 on a CPU without."""
+    for side in (256, 512, 1024):
+        matrix = torch.randn(side, side, device=device).to(dtype)
+        if seconds_of(lambda matrix=matrix: matrix @ matrix, device, 1) > 0.05:  # type: ignore[misc]
+            return side
+    return 2048
 
 
 def roofline_seconds(
