@@ -87,9 +87,8 @@ def _standardize_in_graph(logits: Tensor, ddof: int, eps: float) -> Tensor:
     both at once divides at every number.
     """
     values, tiny = logits.detach() / 2, torch.finfo(logits.dtype).tiny
-    reach = (
-        (values - values[..., :1]).abs().amax(dim=-1, keepdim=True)
-    )  # (B, 1); at least a quarter of the range
+    # (B, 1), at least a quarter of the range.
+    reach = (values - values[..., :1]).abs().amax(dim=-1, keepdim=True)
     constant = reach <= 4 * tiny**0.5
     usual = (reach > tiny**0.25) & (reach < tiny**-0.25)
     factor = torch.where(usual, 1.0, 1 / reach).masked_fill(constant, 0.0)

@@ -2,9 +2,9 @@
 
     python benchmarks/answers.py book/records/answers
 
-Of each of the 50 000 images, as it is, the 16 highest log-probabilities, and that of each other class, in 8 bits (`adakd.record_logits`), and beside the file
-a card: where the answers come from, their hash, and how far they are from the teacher's whole softmax at several
-temperatures, with the rest of the probability spread evenly and with nothing else. The same is measured of the 16 classes in
+Of each of the 50 000 images, as it is, the 16 highest log-probabilities, and that of each other class, in 8 bits
+(`adakd.record_logits`), and beside the file a card: where the answers come from, their hash, and how far they are from the
+teacher's whole softmax at several temperatures, with the rest of the probability spread evenly and with nothing else. The same is measured of the 16 classes in
 32 bits, so that the loss by rounding stands apart from that by leaving out.
 
 It needs CIFAR-100 (ADAKD_DATA) and takes a CPU a few minutes.

@@ -167,3 +167,14 @@ def test_a_part_that_is_set_later_is_known(traced):
     assert criterion.term.reading == "batch"
     criterion.temperature = made("ctkd").temperature
     assert criterion.term.reading == "state"
+
+
+def test_what_has_to_be_refused_is_refused_in_a_graph_too(traced):
+    student, teacher, target = sequences(shape=(10,), ignored=())
+    traced()
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        made("kd")(student[:, :1], teacher[:, :1], target * 0)
+    with pytest.raises(ValueError, match="the batch is empty"):
+        made("kd")(student[:0], teacher[:0], target[:0])
+    with pytest.raises(ValueError, match="epochs are counted from 1"):
+        made("kd")(student, teacher, target, epoch=0)

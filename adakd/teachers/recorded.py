@@ -168,9 +168,9 @@ class Recorded:
         if places == list(range(rows.shape[0])):
             return rows
         index = torch.tensor(places)
-        alone = {"scale"}  # of the file
+        of_file = {"scale"}
         return Rows(
-            {name: x if name in alone else x[index] for name, x in rows.tensors.items()},
+            {name: x if name in of_file else x[index] for name, x in rows.tensors.items()},
             rows.classes,
             rows.missing,
         )
@@ -281,9 +281,8 @@ class Rows:
             codes = self.tensors["codes"][place].double() / 255
             values, rest = (-self.tensors["scale"].double() * codes**2).split([self.width, 1], dim=-1)
             others = rest + math.log(max(self.classes - self.width, 1))
-            total = torch.cat([values, others], dim=-1).logsumexp(
-                -1, keepdim=True
-            )  # rounded, they are not quite 1
+            # Rounded, they do not quite add up to 1.
+            total = torch.cat([values, others], dim=-1).logsumexp(-1, keepdim=True)
             return values - total, rest - total
         values = self.tensors["values"][place].double()
         rest = (1 - values.exp().sum(-1, keepdim=True)) / max(self.classes - self.width, 1)
