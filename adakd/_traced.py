@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .signals import Batch
 from .temperature import Temperatures
 
 __all__ = ["traced_terms"]
@@ -36,7 +35,8 @@ def traced_terms(
         or student.dtype != teacher.dtype
         or not student.is_floating_point()
         or (epoch is not None and not epoch >= 1)
-        or not objective.cross_entropy.plain
+        or objective.cross_entropy.class_weights is not None
+        or objective.cross_entropy.label_smoothing
     ):
         return None
     ((name, term),) = objective.terms.items()
@@ -51,18 +51,17 @@ def traced_terms(
         if alone:  # whatever stands in rows that are left out, NaN too, must not reach a gradient
             student = torch.where(counted.unsqueeze(1), student, student.detach())
     with torch.autocast(student.device.type, enabled=False):
-        values, tau = term.evaluate(student, teacher, Batch(labels, None, epoch))
+        values, tau = term.of_rows(student, teacher, labels, None, epoch)
         if ignore_index is None or counted is None:
             ce, kd = F.cross_entropy(student, target), values.mean()
-        else:
+        elif alone:
             count = counted.sum().clamp(min=1)
             ce = F.cross_entropy(student, target, reduction="sum", ignore_index=ignore_index) / count
-            # Rows cannot be taken out of a graph, and so of no batch statistic: NaN, and no silently wrong number.
-            kd = (
-                torch.where(counted, values, 0.0).sum() / count
-                if alone
-                else torch.where(counted.all(), values.mean(), torch.nan)
-            )
+            kd = torch.where(counted, values, 0.0).sum() / count
+        else:
+            # Rows cannot be taken out of a graph, and so of no batch statistic: NaN, and no silently wrong number or gradient.
+            ce = F.cross_entropy(student, target, ignore_index=ignore_index)
+            kd = values.mean() * torch.where(counted.all(), 1.0, torch.nan)
         weight = objective.weights[name] * objective._warmup(name, epoch)
         total = torch.add(objective.ce_weight * ce, kd, alpha=weight)
     return total, ce, kd, tau

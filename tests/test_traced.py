@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_rows import NAMES, close, made, outcome, same, sequences
 
-from adakd import METHODS
+from adakd import KL, METHODS, Batch, Fixed, LogitTerm, Objective
 from adakd._traced import traced_terms
 from adakd.divergence.dist import _correlation
 from adakd.logits import log_softened, softened, standardize
@@ -54,6 +54,7 @@ def test_in_a_graph_rows_left_out_reach_nothing(name, traced):
     terms, grad, learned = outcome(one, student, teacher, target, epoch=3)
     if METHODS.get(name.partition("+")[0]) and one.reads_batch:
         assert terms.total.isnan()
+        assert grad[keep].isnan().all()  # an optimizer that sees no loss takes no wrong step either
         return
     if terms.temperature is not None:
         shown = [tau if tau.shape[0] == 1 else tau[keep] for tau in terms.temperature]
@@ -167,6 +168,43 @@ def test_a_part_that_is_set_later_is_known(traced):
     assert criterion.term.reading == "batch"
     criterion.temperature = made("ctkd").temperature
     assert criterion.term.reading == "state"
+
+
+def test_a_term_that_evaluates_in_its_own_way_is_asked_so_in_a_graph_too(traced):
+    class Half(LogitTerm):
+        def evaluate(self, student, teacher, batch):
+            values, tau = super().evaluate(student, teacher, batch)
+            return values / 2, tau
+
+    student, teacher, target = sequences(shape=(10,), ignored=())
+    term = Half(KL(), Fixed(4.0))
+    criterion = Objective({"kd": term}, {"kd": 2.0}, ce_weight=0.0)
+    whole = Objective({"kd": LogitTerm(KL(), Fixed(4.0))}, {"kd": 1.0}, ce_weight=0.0)
+    expected = whole(student, teacher, target).total
+    assert term.reading == "state"
+    close(criterion(student, teacher, target).total, expected)
+    traced()
+    close(criterion(student, teacher, target).total, expected)
+
+
+def test_a_standardization_set_later_is_the_one_in_use():
+    student, teacher, target = sequences(shape=(10,), ignored=())
+    term = LogitTerm(KL(), Fixed(2.0))
+    for kind in ("sample", True, False, "population"):
+        term.standardize = kind
+        fresh = LogitTerm(KL(), Fixed(2.0), kind)
+        close(*(t.evaluate(student, teacher, Batch(target))[0] for t in (term, fresh)))
+
+
+@pytest.mark.parametrize("tau", [1.0, 1e3, 1e5])
+def test_rows_that_hardly_vary_correlate_in_a_graph_as_they_do(tau, traced):
+    """The mean of a row of probabilities is taken to be 1 / K there: no less exact than a computed one."""
+    x = torch.randn(2, 6, 1000, generator=torch.Generator().manual_seed(0))
+    exact = _correlation(*(torch.softmax(a.double() / tau, dim=1) for a in x), dim=1)
+    q, p = (torch.softmax(a / tau, dim=1) for a in x)
+    error = (_correlation(q, p, dim=1) - exact).abs().max()
+    traced()
+    assert (_correlation(q, p, dim=1) - exact).abs().max() <= max(2 * error, 1e-6)
 
 
 def test_what_has_to_be_refused_is_refused_in_a_graph_too(traced):

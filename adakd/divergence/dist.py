@@ -64,13 +64,20 @@ def _in_graph(a: Tensor, b: Tensor, dim: int) -> Tensor:
 
 
 def _apart(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Deviations from the mean along an axis, the sum of their squares, and whether they are within rounding."""
-    count, mean = x.shape[dim], x.mean(dim=dim, keepdim=True)
+    """Deviations from the mean along an axis, the sum of their squares, and whether they are within rounding.
+
+    The mean of a row of probabilities is 1 / K, to the rounding that a computed one has as well; and a gradient along it is
+    what the softmax takes off anyway.
+    """
+    count = x.shape[dim]
+    mean = 1 / count if dim == 1 else x.mean(dim=dim, keepdim=True)
     x = x - mean
     squares = (x * x).sum(dim=dim)
     # Of equal numbers the deviations are the rounding of their mean, all the same: what these have in common comes off.
     varied = squares.detach() - x.detach().sum(dim=dim) ** 2 / count
-    return x, squares, varied <= count * (4 * torch.finfo(x.dtype).eps * mean.detach().squeeze(dim)) ** 2
+    if isinstance(mean, Tensor):
+        mean = mean.detach().squeeze(dim)
+    return x, squares, varied <= count * (4 * torch.finfo(x.dtype).eps * mean) ** 2
 
 
 def _plainly(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Callable[[], bool]]:

@@ -73,6 +73,8 @@ class LogitTerm(Term):
                 "leave the rule out"
             )
         self.reading: str
+        self._ddof: int | None  # of `standardize`, kept as numbers: None where rows stay as they are
+        self._eps: float
         self._told: set[str] = set()  # what was warned of, once each
         self._looks = _Spaced()
         self.divergence = divergence
@@ -86,6 +88,8 @@ class LogitTerm(Term):
             value = "population" if value is True else value
             if value is not False and value not in STANDARDIZATIONS:
                 raise ValueError(f"standardize: expected False, True, 'population' or 'sample', got {value!r}")
+            numbers = STANDARDIZATIONS.get(value, {"ddof": None, "eps": 0.0})
+            self.__dict__.update({f"_{key}": number for key, number in numbers.items()})
         super().__setattr__(name, value)
         if name in _PARTS:
             self.__dict__["reading"] = self._reading()
@@ -95,6 +99,8 @@ class LogitTerm(Term):
 
         `reads_batch` and `keeps_state` ask the parts, name by name; a compiled graph asks this, which is kept.
         """
+        if type(self).evaluate is not LogitTerm.evaluate:  # what that one reads is not known here
+            return "state"
         parts = [part for name in _PARTS if (part := getattr(self, name, None)) is not None]
         if any(getattr(part, "keeps_state", False) or list(part.parameters()) for part in parts):
             return "state"
@@ -123,23 +129,29 @@ class LogitTerm(Term):
 
     def standardized(self, logits: Tensor) -> Tensor:
         """Logits (N, K) as the temperature rule and the divergence see them."""
-        if isinstance(self.standardize, bool):  # False: True has become "population"
+        if self._ddof is None:
             return logits
-        return standardize(logits, **STANDARDIZATIONS[self.standardize])
+        return standardize(logits, ddof=self._ddof, eps=self._eps)
 
     def evaluate(self, student: Tensor, teacher: Tensor, batch: Batch) -> tuple[Tensor, Temperatures]:
         """Value of each row (N,), and the temperatures that the rule chose, (N, 1) or (1, 1)."""
+        return self.of_rows(student, teacher, *batch)
+
+    def of_rows(
+        self, student: Tensor, teacher: Tensor, target: Tensor | None, index: Tensor | None, epoch: int | None
+    ) -> tuple[Tensor, Temperatures]:
+        """`evaluate` of what a batch holds, one by one: a compiled step then looks up no `Batch` before every call."""
         if self.refine is not None:
-            student, teacher = self.refine(student, teacher, batch)
+            student, teacher = self.refine(student, teacher, Batch(target, index, epoch))
         if student.shape[-1] < 3:
             self._refuse_two_classes()
         z_student, z_teacher = self.standardized(student), self.standardized(teacher)
-        temperatures = self.temperature(z_student, z_teacher, batch.target, batch.epoch)
+        temperatures = self.temperature(z_student, z_teacher, target, epoch)
         if _check.may_read(student) and self._looks():
             self._warn(student, teacher, (z_student, z_teacher), temperatures)
-        value = self.divergence(z_student, z_teacher, batch.target, temperatures)
+        value = self.divergence(z_student, z_teacher, target, temperatures)
         if self.weight is not None:
-            value = value * self.weight(z_student, z_teacher, batch.target, temperatures)
+            value = value * self.weight(z_student, z_teacher, target, temperatures)
         return value, temperatures
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
