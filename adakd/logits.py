@@ -92,8 +92,9 @@ def _standardize_in_graph(logits: Tensor, ddof: int, eps: float) -> Tensor:
     constant = reach <= 4 * tiny**0.5
     usual = (reach > tiny**0.25) & (reach < tiny**-0.25)
     factor = torch.where(usual, 1.0, 1 / reach).masked_fill(constant, 0.0)
-    logits = logits * factor
-    logits = logits - logits.mean(dim=-1, keepdim=True)
+    # Of parts, which cannot overflow; and of the row as it came, so that one pass finds it and the reach.
+    mean = (logits * (1 / logits.shape[-1])).sum(dim=-1, keepdim=True)
+    logits = logits * factor - mean * factor
     variance = (logits * logits).sum(dim=-1, keepdim=True) / (logits.shape[-1] - ddof)
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
     sigma = variance.masked_fill(constant, 1.0).sqrt()

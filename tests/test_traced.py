@@ -119,8 +119,8 @@ def test_what_is_constant_correlates_with_nothing_in_a_graph_too(dim, classes, d
     generator = torch.Generator().manual_seed(0)
     q, p = (torch.randn(300, classes, generator=generator, dtype=dtype).softmax(dim=1) for _ in "qp")
     flat = slice(2, 5)
-    if dim == 1:
-        q[flat], p[1] = 1 / classes, 0.3
+    if dim == 1:  # a row of probabilities adds up to 1
+        q[flat], p[1] = 1 / classes, 1 / classes
     else:
         q[:, flat], p[:, 1] = 1 / classes, 0.3
     value, gradient = values_and_gradients(lambda q: _correlation(q, p, dim), q)
@@ -194,6 +194,20 @@ def test_a_standardization_set_later_is_the_one_in_use():
         term.standardize = kind
         fresh = LogitTerm(KL(), Fixed(2.0), kind)
         close(*(t.evaluate(student, teacher, Batch(target))[0] for t in (term, fresh)))
+
+
+@pytest.mark.parametrize("classes", [3, 10, 100, 1000, 50257])
+def test_equal_logits_correlate_with_nothing_in_a_graph(classes, traced):
+    """Their probabilities are 1 / K exactly, whatever the logits and the temperature are."""
+    x = torch.randn(4, classes, generator=torch.Generator().manual_seed(0))
+    x[1], x[2], x[3] = 0.1, -1e6 + 0.1, 0.0
+    traced()
+    for tau in (0.7, 4.0, 1e4):
+        p = softened(x, torch.tensor([[tau]]))
+        found, gradient = values_and_gradients(lambda q, p=p: _correlation(q, p, 1), p)
+        assert (found[1:] == 0).all()
+        assert (gradient[1:] == 0).all()
+        assert tau > 10 or found[0] > 0.9  # less than 1 by the 1e-8 of the released code
 
 
 @pytest.mark.parametrize("tau", [1.0, 1e3, 1e5])

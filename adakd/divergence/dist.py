@@ -66,18 +66,20 @@ def _in_graph(a: Tensor, b: Tensor, dim: int) -> Tensor:
 def _apart(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
     """Deviations from the mean along an axis, the sum of their squares, and whether they are within rounding.
 
-    The mean of a row of probabilities is 1 / K, to the rounding that a computed one has as well; and a gradient along it is
-    what the softmax takes off anyway.
+    The mean of a row of probabilities is 1 / K, to the rounding that a computed one has as well, and the gradient is the same
+    as through a computed one: the other row's deviations add up to 0. Equal probabilities of a softmax are 1 / K exactly.
     """
-    count = x.shape[dim]
-    mean = 1 / count if dim == 1 else x.mean(dim=dim, keepdim=True)
+    count, step = x.shape[dim], 4 * torch.finfo(x.dtype).eps
+    if dim == 1:
+        x = x - 1 / count
+        squares = (x * x).sum(dim=dim)
+        return x, squares, squares.detach() <= step**2 / count
+    mean = x.mean(dim=dim, keepdim=True)
     x = x - mean
     squares = (x * x).sum(dim=dim)
     # Of equal numbers the deviations are the rounding of their mean, all the same: what these have in common comes off.
     varied = squares.detach() - x.detach().sum(dim=dim) ** 2 / count
-    if isinstance(mean, Tensor):
-        mean = mean.detach().squeeze(dim)
-    return x, squares, varied <= count * (4 * torch.finfo(x.dtype).eps * mean) ** 2
+    return x, squares, varied <= count * (step * mean.detach().squeeze(dim)) ** 2
 
 
 def _plainly(a: Tensor, b: Tensor, dim: int) -> tuple[Tensor, Callable[[], bool]]:
