@@ -225,7 +225,7 @@ def softened(logits: Tensor, tau: Tensor) -> Tensor:
     if not torch.compiler.is_compiling():
         return torch.softmax(logits / tau, dim=-1)
     powers = ((logits - logits.detach().amax(dim=-1, keepdim=True)) / tau).exp()  # as in `log_softened`
-    return powers / powers.sum(dim=-1, keepdim=True)
+    return powers * (1 / powers.sum(dim=-1, keepdim=True))  # a row is divided once, and not its every number
 
 
 def pearson(a: Tensor, b: Tensor) -> Tensor:
