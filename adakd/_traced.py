@@ -35,15 +35,14 @@ def traced_terms(
         or student.dtype != teacher.dtype
         or not student.is_floating_point()
         or (epoch is not None and not epoch >= 1)
-        or objective.cross_entropy.class_weights is not None
-        or objective.cross_entropy.label_smoothing
+        or not objective.cross_entropy.plain
     ):
         return None
     ((name, term),) = objective.terms.items()
     if term.reading == "state":  # which rows that are left out would reach
         return None
     teacher, labels, counted, alone = teacher.detach(), target, None, term.reading == "nothing"
-    if student.dtype in (torch.float16, torch.bfloat16):
+    if student.dtype.itemsize < 4:
         student, teacher = student.float(), teacher.float()
     if ignore_index is not None:
         counted = target != ignore_index

@@ -52,7 +52,7 @@ class CrossEntropy(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
-        self.label_smoothing = float(label_smoothing)
+        self.plain: bool
         self.class_weights: Tensor | None
         if class_weights is not None:
             class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
@@ -60,7 +60,15 @@ class CrossEntropy(nn.Module):
                 raise ValueError(
                     f"class_weights: expected (K,) finite numbers of at least 0, got {class_weights}"
                 )
-        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("class_weights", None, persistent=False)
+        self.class_weights = class_weights
+        self.label_smoothing = float(label_smoothing)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "label_smoothing" or (name == "class_weights" and "plain" in self.__dict__):
+            # Whether it is the mean over rows of -log q(label): kept, for it is asked before every call of a compiled step.
+            self.__dict__["plain"] = self.class_weights is None and not self.label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Value of each row, and what each counts in the mean, both (N,)."""
@@ -75,11 +83,6 @@ class CrossEntropy(nn.Module):
         if weights is None or target.is_floating_point():  # torch divides by the rows there, weighted or not
             return values, torch.ones_like(values)
         return values, weights[target]
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is the mean over rows of -log q(label)."""
-        return self.class_weights is None and not self.label_smoothing
 
 
 class Objective(nn.Module):

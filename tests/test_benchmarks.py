@@ -267,9 +267,4 @@ def test_and_of_the_compiled_ones():
     assert record["status"] == "complete"
     assert record["config"]["compiled"]
     for row in record["rows"]:
-        small, large = (row["peer_to_ours"][shape] for shape in ("64x100", "256x1000"))
-        if row["method"] == "dist":
-            assert all(0.95 < ratio["median"] < ratio["high"] < 1 for ratio in (small, large))
-        else:
-            assert large["low"] > 1, row["method"]
-            assert small["median"] > 0.98, row["method"]
+        assert all(ratio["low"] > 1 for ratio in row["peer_to_ours"].values()), row["method"]

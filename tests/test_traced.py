@@ -133,6 +133,21 @@ def test_what_is_constant_correlates_with_nothing_in_a_graph_too(dim, classes, d
     assert (ours[1:5] == 0).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("lowest", [-20.0, -30.0, -50.0, -80.0, -300.0])
+def test_classes_of_next_to_no_probability_send_a_finite_gradient_in_a_graph(lowest, dtype, traced):
+    """The squares of their deviations, and more so the product of both, may be below the smallest number."""
+    x = torch.randn(2, 64, 10, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    x[..., 5:] += lowest
+    q, p = x.softmax(dim=-1)
+    value, gradient = values_and_gradients(lambda q: _correlation(q, p, 0), q)
+    traced()
+    ours, of_ours = values_and_gradients(lambda q: _correlation(q, p, 0), q)
+    torch.testing.assert_close(ours, value, rtol=1e-4, atol=1e-6)
+    assert of_ours.isfinite().all()
+    torch.testing.assert_close(of_ours, gradient, rtol=1e-3, atol=1e-6 * float(gradient.abs().max()))
+
+
 @pytest.mark.parametrize("tau", [0.01, 1.0, 4.0, 1e6])
 def test_softened_rows_are_the_same_in_a_graph(tau, traced):
     x = 10 * torch.randn(6, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -57,10 +57,10 @@ def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
 def _in_graph(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """The same where no value can be read: the norms, which are computed anyway, tell what is constant."""
     (a, squares_a, flat_a), (b, squares_b, flat_b) = _apart(a, dim), _apart(b, dim)
-    flat = flat_a | flat_b
-    # Replaced before the root, whose slope at 0 is infinite.
-    norms = squares_a.masked_fill(flat, 1.0).sqrt() * squares_b.masked_fill(flat, 1.0).sqrt()
-    return (a * b).sum(dim=dim) * (1 / (norms + EPS)).masked_fill(flat, 0.0)
+    # Infinite where one is constant: that divides the correlation to 0, and the gradient, without a mask to keep for it.
+    # And at least the smallest number: products of small squares may be 0, where the slope of the root is infinite.
+    squares = squares_a * squares_b + torch.finfo(a.dtype).tiny + torch.where(flat_a | flat_b, torch.inf, 0.0)
+    return (a * b).sum(dim=dim) / (squares.sqrt() + EPS)
 
 
 def _apart(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,9 +119,9 @@ class DIST(Divergence):
         p = softened(teacher, temperatures.teacher)
         several = q.shape[0] > 1
         most = self.beta + self.gamma if several else self.beta
-        value = torch.rsub(_correlation(q, p, dim=1), most, alpha=self.beta)  # (B,)
+        value = most - self.beta * _correlation(q, p, dim=1)  # (B,)
         if several:
-            value = torch.sub(value, _correlation(q, p, dim=0).mean(), alpha=self.gamma)
+            value = value - self.gamma * _correlation(q, p, dim=0).mean()
         return value * (temperatures.student * temperatures.teacher).squeeze(-1)
 
     def extra_repr(self) -> str:
