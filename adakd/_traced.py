@@ -2,7 +2,7 @@
 
 Whatever a compiled step has read of Python, an attribute or the name of a function, is looked up again before every call, to
 know that it still holds; for a small batch that is a twentieth of the loss. Checking and selecting rows as `Objective` does takes
-some 400 lines of such guards. Here stands what is left, some 240, for (N, K) logits of one format, N labels, and one logit term.
+some 400 lines of such guards. Here stands what is left, some 210, for (N, K) logits of one format, N labels, and one logit term.
 """
 
 from typing import Any
