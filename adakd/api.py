@@ -434,7 +434,7 @@ def cache_teacher(
         dtype: in which the logits are kept, "fp16" or "fp32".
 
     Raises:
-        ValueError: for unknown names, or a set too large for a cache.
+        ValueError: for unknown names, recorded logits, or a set too large for a cache.
         TeacherError, DataError, CacheError: as for `distill`.
     """
     request = Request(

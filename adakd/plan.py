@@ -21,7 +21,7 @@ from .models import MODELS, Network, network_of
 from .models.network import sha256_of_state
 from .runs import Job, Resources, RunConfig
 from .signals import Taps
-from .teachers import MissingTeacherError, Teacher, load_teacher, locate_teacher
+from .teachers import MissingTeacherError, Teacher, load_network, load_teacher, locate_teacher
 from .training.cache import DTYPES
 from .training.precision import choose_precision
 from .training.recipe import Recipe, get_recipe, steps_of, student_views
@@ -209,10 +209,14 @@ def _data(request: Request, resources: Resources) -> Dataset:
 
 
 def load_requested_teacher(request: Request, resources: Resources) -> Teacher:
-    """The live teacher of a request; never trains one."""
+    """The live teacher of a request; never trains one.
+
+    Raises:
+        ValueError: for recorded logits.
+    """
     found = _located(request, resources)
     data = _data(request, resources)
-    return load_teacher(request.named_teacher, found, data)
+    return load_network(request.named_teacher, found, data)
 
 
 def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:

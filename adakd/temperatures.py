@@ -18,7 +18,7 @@ from .divergence import KL
 from .logits import peak, standardize
 from .models._layout import channels_last
 from .runs import Run, open_run, refuse_other_data, resolve_device
-from .teachers import Teacher, load_teacher, locate_teacher
+from .teachers import load_network, locate_teacher
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.record import environment, now
@@ -335,11 +335,7 @@ def measure_temperatures(
     found = locate_teacher(teacher, teacher_weights, name, out)
     data = resolve_images(data, root, official, "measuring temperatures").to(device)
 
-    loaded = load_teacher(teacher, found, data)
-    if not isinstance(loaded, Teacher):
-        raise ValueError(
-            "teacher: expected a network, got recorded logits, which are of the training images alone"
-        )
+    loaded = load_network(teacher, found, data)
     networks, fields = {"teacher": loaded.model}, dict[str, Any](student=None)
     of_file = {"file": found.name} if isinstance(found, Path) else {}
     fields["teacher"] = _fields(found) if isinstance(found, Run) else {**loaded.identity, **of_file}

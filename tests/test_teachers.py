@@ -17,8 +17,10 @@ import adakd
 from adakd import Ensemble, Recorded
 from adakd.data import Tokens
 from adakd.models import create_model, seeded_model
+from adakd.study import Study, run_study
 from adakd.teachers.find import load_teacher, locate_teacher
 from adakd.teachers.recorded import RecordedTeacher, Rows
+from adakd.temperatures import measure_temperatures
 from adakd.training import load_weights
 
 NAME = "resnet8x0.5"
@@ -314,6 +316,26 @@ def test_a_file_of_logits_is_a_teacher_by_its_path(tiny_data, tmp_path):
         adakd.TeacherError, match=r"--teacher-weights.*Nor are these recorded logits: .*got weight"
     ):
         distilled(tmp_path / "weights.safetensors", tiny_data, tmp_path)
+
+
+def studied(teacher, data, out):
+    study = Study(("kd",), (0,), ways=("published",))
+    return run_study(study, out / "study", teacher, NAME, data, train_images=50, **SMALL)
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        studied,
+        lambda teacher, data, out: adakd.cache_teacher(teacher, data, out=out, device="cpu"),
+        lambda teacher, data, out: measure_temperatures(teacher, data=data, out=out, device="cpu"),
+    ],
+    ids=["study", "cache", "temperatures"],
+)
+def test_what_asks_the_network_itself_refuses_recorded_logits(asks, tiny_data, tmp_path):
+    np.save(tmp_path / "full.npy", recorded_logits(tiny_data)[1].numpy())
+    with pytest.raises(ValueError, match="teacher: expected a network, got recorded logits, which answer for"):
+        asks(tmp_path / "full.npy", tiny_data, tmp_path)
 
 
 # ---- a file of logits for text ----

@@ -34,7 +34,15 @@ from .ensemble import Ensemble
 from .recorded import Recorded
 from .source import CachedTeacher, LiveTeacher
 
-__all__ = ["MissingTeacherError", "Teacher", "TeacherError", "find_teacher", "load_teacher", "locate_teacher"]
+__all__ = [
+    "MissingTeacherError",
+    "Teacher",
+    "TeacherError",
+    "find_teacher",
+    "load_network",
+    "load_teacher",
+    "locate_teacher",
+]
 
 log = logging.getLogger("adakd")
 
@@ -246,6 +254,22 @@ def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: D
         "seed": found.record["seed"],
     }
     return Teacher(model, identity, {**identity, **about})
+
+
+def load_network(teacher: Any, found: Run | Path | nn.Module | Recorded, data: Dataset) -> Teacher:
+    """The teacher as `load_teacher` gives it, for what is asked of the network itself.
+
+    Raises:
+        ValueError: for recorded logits.
+        ValueError, TeacherError, WeightsError: as `load_teacher`.
+    """
+    if isinstance(found, Recorded):
+        raise ValueError(
+            "teacher: expected a network, got recorded logits, which answer for the training examples alone; give the "
+            "network that they are of, or the folder of its run"
+        )
+    loaded: Teacher = load_teacher(teacher, found, data)
+    return loaded
 
 
 def named_module(network: nn.Module) -> str:
