@@ -22,6 +22,7 @@ from archives import write_cifar
 from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
 from adakd.bench import bench_step
 from adakd.cli import _COMMANDS, _parser, main
+from adakd.cli.table import groups_of
 from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
 from adakd.models import create_model
@@ -309,6 +310,35 @@ def test_a_study_and_its_tables(adakd, runs, tmp_path):
     assert status == 0, err
     assert "**resnet8x0.5 on gratings, 40 images × 1 epochs**" in out
     assert "| ahead of kd | ahead of zkd |" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "added"),
+    [
+        ({"precision": "bf16"}, "precision bf16"),
+        ({"recipe": {"lr": 0.5}}, "lr 0.5"),
+        ({"teacher": {"model": "resnet20", "sha256": "0123456789"}}, "teacher resnet20, weights 01234567"),
+        ({"teacher": {"logits": "fp16 of fp32"}}, "logits fp16 of fp32"),
+        ({"data": {"sha256": "76543210ab"}}, "data 76543210"),
+    ],
+)
+def test_a_table_pairs_only_what_summarize_pairs(change, added):
+    config = {
+        **{"model": "resnet8", "method_options": {}, "precision": "fp32"},
+        "data": {"name": "gratings", "sha256": "89abcdef01"},
+        "recipe": {"name": "demo", "lr": 0.1, "train_images": 40, "epochs": 1},
+        "teacher": {"model": "resnet14", "sha256": "fedcba9876"},
+    }
+    other = {**config, **{k: {**config[k], **v} if isinstance(v, dict) else v for k, v in change.items()}}
+    configs = [("ce", {**config, "teacher": None}), ("kd", config), ("zkd", config), ("kd", other)]
+    records = [{"seed": 0, "config": {**one, "method": name}, "data": {}} for name, one in configs]
+    (title, group), (further, rest) = groups_of(records)
+    assert title.startswith("resnet8 on gratings, 40 images × 1 epochs, ")
+    assert further.endswith(f"epochs, {added}")
+    assert set(group) == {"kd", "zkd", "ce"}, "what had no teacher stands beside all that had one"
+    assert set(rest) == ({"kd", "ce"} if "teacher" in change else {"kd"})
+    with pytest.raises(ValueError, match="kd has seed 0 twice"):
+        groups_of([*records, records[1]])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """`adakd table`: what records say together."""
 
 import argparse
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from .output import say
 
 __all__ = ["add_parser", "run"]
 
+Group = dict[str, dict[int, Any]]  # by method, then by seed: a record
+
 
 def add_parser(commands: Any) -> None:
     parser = new_command(
@@ -27,7 +31,7 @@ def add_parser(commands: Any) -> None:
         run,
         help="show what records say: means, intervals, paired differences",
         description="Of a study's folder, a table for each of its three questions; of other records, a table for each "
-        "network, data set and recipe. Test accuracy after the last epoch; ± is half of a 95 % interval (Student's, "
+        "network, data set, recipe, precision and teacher. Test accuracy after the last epoch; ± is half of a 95 % interval (Student's, "
         "over seeds, from three seeds on); differences are paired by seed.",
     )
     parser.add_argument(
@@ -53,19 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
         for way in WAYS:
             title = f"{config['model']} on {config['data']['name']} at {way} weights ({folder})"
             tables.append((title, study.table(way, arguments.to), failed(study, way)))
-    groups: dict[str, dict[str, dict[int, Any]]] = {}
-    for record in read_records(*(place for place in arguments.records if place not in folders), complete=True):
-        config, recipe = record["config"], record["config"]["recipe"]
-        images = recipe["train_images"] or record["data"]["train_images"]
-        what = "passages" if "window" in record["data"] else "images"
-        title = f"{config['model']} on {config['data']['name']}, {images} {what} × {recipe['epochs']} epochs"
-        seeds = groups.setdefault(title, {}).setdefault(describe_method(record), {})
-        if record["seed"] in seeds:
-            raise ValueError(
-                f"{title}: {describe_method(record)} has seed {record['seed']} twice; name fewer files"
-            )
-        seeds[record["seed"]] = record
-    for title, runs in groups.items():
+    records = read_records(*(place for place in arguments.records if place not in folders), complete=True)
+    for title, runs in groups_of(records):
         lines = compare_records(runs, [name for name in arguments.to if name in runs])
         tables.append((title, sorted(lines, key=lambda line: line.rank), []))
     if not tables:
@@ -77,6 +70,66 @@ def run(arguments: argparse.Namespace) -> None:
             for title, lines, notes in tables
         )
     )
+
+
+def groups_of(records: Iterable[Any]) -> list[tuple[str, Group]]:
+    """Groups of records that may be compared, by `adakd.study.summarize`'s rule, each with a title of its own.
+
+    Raises:
+        ValueError: if a method has a seed twice.
+    """
+    alike: dict[str, dict[str, list[Any]]] = {}  # by all that runs must share but the teacher, then by that
+    for record in records:
+        config = record["config"]
+        shared, teacher = (
+            json.dumps([config[name] for name in names], sort_keys=True)
+            for names in (("model", "data", "recipe", "precision"), ("teacher",))
+        )
+        alike.setdefault(shared, {}).setdefault(teacher, []).append(record)
+    found = []
+    for by_teacher in alike.values():
+        untaught = by_teacher.pop("[null]", [])  # no teacher could make these others: they stand beside each
+        found += [[*taught, *untaught] for taught in by_teacher.values()] or [untaught]
+    titles = [_title(group[0]) for group in found]
+    groups = []
+    for title, group in zip(titles, found, strict=True):
+        named = [_facts(other[0]) for other, same in zip(found, titles, strict=True) if same == title]
+        facts = _facts(group[0])
+        # Of a recipe that an older version wrote, a setting may be missing.
+        differing = [name for name in facts if any(other.get(name) != facts[name] for other in named)]
+        groups.append((", ".join([title, *(f"{name} {facts[name]}" for name in differing)]), _by_seed(group)))
+    return groups
+
+
+def _title(record: Any) -> str:
+    config, recipe = record["config"], record["config"]["recipe"]
+    images = recipe["train_images"] or record["data"]["train_images"]
+    what = "passages" if "window" in record["data"] else "images"
+    return f"{config['model']} on {config['data']['name']}, {images} {what} × {recipe['epochs']} epochs"
+
+
+def _facts(record: Any) -> dict[str, Any]:
+    """What may differ between groups of one title, by the name that a title gives it."""
+    config = record["config"]
+    recipe = {"recipe" if name == "name" else name: value for name, value in config["recipe"].items()}
+    facts = {**recipe, "precision": config["precision"], "data": config["data"].get("sha256", "")[:8]}
+    if config["teacher"] is None:
+        return {**facts, "teacher": "none"}
+    teacher = {"logits": "live", **config["teacher"]}
+    named = {"teacher": teacher.pop("model", ""), "weights": teacher.pop("sha256", "")[:8]}
+    return {**facts, **named, **teacher}
+
+
+def _by_seed(records: Iterable[Any]) -> Group:
+    runs: Group = {}
+    for record in records:
+        seeds = runs.setdefault(describe_method(record), {})
+        if record["seed"] in seeds:
+            raise ValueError(
+                f"{_title(record)}: {describe_method(record)} has seed {record['seed']} twice; name fewer files"
+            )
+        seeds[record["seed"]] = record
+    return runs
 
 
 def failed(study: StudyResults, way: str) -> list[str]:
