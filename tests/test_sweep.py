@@ -374,6 +374,18 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(whole, tmp_path, capsys)
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("data", ["sentences", "pydoc"])
+def test_a_dry_run_of_text_leaves_the_estimate_out(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("adakd.sweep.run.load_data", adakd.load_data)
+    command = ["sweep", "--methods", "ce", "kd", "--data", data, "--out", str(tmp_path), "--dry-run"]
+    assert main([*command, "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert f"2 runs on {data}, 0 done, 2 left\n" in said
+    assert "hours and disk: estimated for cifar10, cifar100, gratings alone" in said
+    with pytest.raises(ValueError, match=f"data: expected 'cifar10', .* got '{data}'"):
+        estimate(read_grid({"methods": ["kd"], "data": data}))
+
+
 def test_options_go_before_what_the_file_says(tmp_path, capsys):
     command = ["sweep", str(GRIDS / "demo.toml"), "--out", str(tmp_path), "--dry-run", "--device", "cpu"]
     assert (

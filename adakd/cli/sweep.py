@@ -6,7 +6,7 @@ from typing import Any
 
 from ..bench import vendor_ceiling
 from ..sweep import Grid, SweepResults, estimate, read_grid, run_sweep
-from ..sweep.estimate import GPUS, hours, live, size
+from ..sweep.estimate import GPUS, SHAPES, hours, live, size
 from ..sweep.run import plan_sweep
 from ..sweep.table import format_cells
 from .options import (
@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="say how many runs there are and are done, and estimate hours and disk; run nothing",
+        help="say how many runs there are and are done, and estimate hours and disk (of images alone); run nothing",
     )
     parser.add_argument(
         "--gpus",
@@ -165,12 +165,16 @@ def _say_failures(results: SweepResults) -> int:
 def _say_plan(grid: Grid, arguments: argparse.Namespace, where: dict[str, Any]) -> None:
     cells = grid.cells()
     done, missing, models = plan_sweep(grid, arguments.out, arguments.records, **where)
-    left = estimate(grid, done, missing, gpus=arguments.gpus, models=models)
-    times = ", ".join(f"{gpu} {hours(left.hours[gpu])}" for gpu in arguments.gpus)
     teachers = f"{len(missing)} to be trained first ({', '.join(missing)})" if missing else "all there"
     how = "run along with each student" if live(grid) else f"their logits are kept in {grid.cache}"
+    found = f"{grid.name}: {len(cells)} runs on {grid.data}, {len(done)} done, {len(cells) - len(done)} left"
+    if grid.data not in SHAPES:
+        say(f"{found}\nteachers: {teachers}; {how}\nhours and disk: estimated for {', '.join(SHAPES)} alone")
+        return
+    left = estimate(grid, done, missing, gpus=arguments.gpus, models=models)
+    times = ", ".join(f"{gpu} {hours(left.hours[gpu])}" for gpu in arguments.gpus)
     say(
-        f"{grid.name}: {len(cells)} runs on {grid.data}, {len(done)} done, {left.runs} left ({left.steps} steps)\n"
+        f"{found} ({left.steps} steps)\n"
         f"teachers: {teachers}; {how}\n"
         f"GPU-hours, an estimate from the roofline (no training is faster): {times}\n"
         f"disk, an estimate: caches {size(left.caches)}, a checkpoint of up to {size(left.checkpoint)} for each run under way, "

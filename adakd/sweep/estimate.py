@@ -17,7 +17,7 @@ from ..training.cache import DTYPES, LARGEST
 from ..training.recipe import Recipe
 from .grid import Cell, Grid
 
-__all__ = ["GPUS", "Estimate", "Shape", "estimate", "hours", "size"]
+__all__ = ["GPUS", "SHAPES", "Estimate", "Shape", "estimate", "hours", "size"]
 
 GPUS = ("T4", "H100")
 _PER_PLACE = 5  # bytes of a cache beside the logits: a checksum, and the note that it is filled
@@ -146,8 +146,12 @@ def estimate(
         models: of teachers that are folders, the names of their networks.
 
     Raises:
-        ValueError: for an unknown GPU.
+        ValueError: for an unknown GPU, or data that are not of `SHAPES`, such as text.
     """
+    if grid.data not in SHAPES:
+        raise ValueError(
+            f"data: expected {', '.join(map(repr, SHAPES))}, of which there are estimates, got {grid.data!r}"
+        )
     shape, names = SHAPES[grid.data], dict(models or {})
     left = [cell for cell in grid.cells() if cell not in set(done)]
     runs_along = live(grid)
