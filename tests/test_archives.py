@@ -121,6 +121,16 @@ def array_of(shape, code=b"u1", raw=b"", order=b"|"):
 # Each tuple holds the one before three times: few bytes, and a hash that takes 3^200 steps.
 LAUGHS = b"\x80\x02)" + b"".join(b"q%ch%ch%c\x87" % (k, k, k) for k in range(200))
 COPY = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"  # of the text before it
+# One text or bytearray of 10 000 bytes as the content of many arrays.
+SHARED_TEXT = b"\x80\x05(X\x10\x27\x00\x00" + b"x" * 10_000 + b"q\x00"
+SHARED_BYTES = b"\x80\x05(\x96\x10\x27" + bytes(6) + b"x" * 10_000 + b"q\x00"
+TYPE = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+BUFFER = b"cnumpy.core.numeric\n_frombuffer\n(h\x00" + TYPE + b"M\x10\x27\x85U\x01CtR"
+STATE = (
+    b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01M\x10\x27\x85"
+    + TYPE
+    + b"\x89h\x00tb"
+)
 HOSTILE = {
     "system": (pickle.dumps(Calls(os.system, "touch was-here")), "system"),
     "open": (pickle.dumps(Calls(open, "was-here", "w")), "open"),
@@ -173,6 +183,11 @@ HOSTILE = {
         b"\x80\x02(X\x10\x27\x00\x00" + b"x" * 10_000 + b"q\x00" + 90 * COPY + b"l.",
         "more out of its bytes",
     ),
+    **{
+        f"copies of a {kind} by {way}": (shared + 90 * array + b"l.", "more out of its bytes")
+        for kind, shared in (("text", SHARED_TEXT), ("bytearray", SHARED_BYTES))
+        for way, array in (("buffer", BUFFER), ("state", STATE))
+    },
     "no operands": (b"\x80\x02R.", "IndexError"),
     "no mark": (b"\x80\x02t.", "IndexError"),
     "odd items": (b"\x80\x02}(U\x01au.", "shorter"),

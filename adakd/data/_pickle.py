@@ -223,8 +223,8 @@ class _Reader:
             state = stack.pop()
             if not isinstance(stack[-1], PickledArray | _DType):
                 raise ValueError(f"it sets the state of {shown(stack[-1])}")
-            if isinstance(stack[-1], PickledArray) and isinstance(state, tuple) and isinstance(state[-1], str):
-                self._spend(len(state[-1]))
+            if isinstance(stack[-1], PickledArray) and isinstance(state, tuple):
+                self._spend_copied(state[-1])
             stack[-1].set_state(state)
         else:
             raise ValueError(f"it uses the operation {name}, for which data have no use")
@@ -242,6 +242,11 @@ class _Reader:
         self.left -= size
         if self.left < 0:
             raise ValueError("it makes more out of its bytes than there are")
+
+    def _spend_copied(self, raw: Any) -> None:
+        """What an array's bytes cost: bytes are taken as they are, and of all else a copy is made."""
+        if isinstance(raw, str | bytearray):
+            self._spend(len(raw))
 
     def _name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in _KNOWN:
@@ -275,6 +280,7 @@ class _Reader:
             raw, dtype, shape, order = arguments
             if order not in ("C", "F"):
                 raise ValueError("it describes an array without an order")
+            self._spend_copied(raw)
             array = PickledArray()
             array.set_parts(raw, dtype, shape, order)
             return array
