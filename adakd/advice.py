@@ -143,22 +143,24 @@ class Advice:
             yield "your logits are within the range of that teacher's; networks, images and length may differ all the same"
 
     def plot(self) -> Any:
-        """The temperatures of all rules as one figure with a text alternative, an `adakd.explore.style.Picture`.
+        """The temperatures of all rules as one figure with a text alternative, a picture (``svg``, ``alt``).
 
         Raises:
             ImportError: without matplotlib, naming what to install.
         """
         try:
-            import matplotlib
-            from matplotlib import pyplot, ticker
+            from matplotlib import rc_context, ticker
+            from matplotlib.figure import Figure
         except ImportError as error:
             raise ImportError('a figure needs matplotlib: pip install "adakd[book]"') from error
-        from .explore.style import COLORS, picture, use_style
+        from ._style import COLORS, picture, style
 
         shown = sorted(self.temperatures, key=lambda row: row["standardized"]["q50"])
-        with matplotlib.rc_context():
-            use_style()
-            figure, ax = pyplot.subplots(figsize=(7.2, 0.3 * len(shown) + 1.2))
+        with rc_context(style()):
+            figure = Figure(
+                figsize=(7.2, 0.3 * len(shown) + 1.2)
+            )  # pyplot's would ask the caller's backend for a window
+            ax = figure.subplots()
             for y, row in enumerate(shown):
                 tau = row["standardized"]
                 color = COLORS["mark" if row["reads"] == "standardized" else "teacher"]

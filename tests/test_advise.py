@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -159,19 +160,18 @@ def test_advice_is_json_and_text():
     assert max(map(len, text.split("\n"))) <= 112
 
 
-def test_the_plot_has_every_rule_and_a_text_alternative():
-    pytest.importorskip("matplotlib")
-    import matplotlib
-
+def test_the_plot_has_every_rule_and_a_text_alternative(monkeypatch):
+    """It needs matplotlib alone, and leaves the caller's settings and backend."""
+    matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setitem(sys.modules, "adakd.explore", None)  # which needs anywidget
+    monkeypatch.setitem(matplotlib.rcParams, "backend", "pdf")
     before = dict(matplotlib.rcParams)
     advice = adakd.advise(*drawn())
     picture = advice.plot()
     for row in advice.temperatures:
         assert f">{row['method']}<" in picture.svg
     assert f"Temperature of {len(advice.temperatures)} rules" in repr(picture)
-    assert {k: v for k, v in matplotlib.rcParams.items() if k != "backend"} == {
-        k: v for k, v in before.items() if k != "backend"
-    }
+    assert dict(matplotlib.rcParams) == before
 
 
 # ---- teachers with a fault ----

@@ -1,6 +1,6 @@
 """Figures: live ones, with controls (anywidget), and the style of the still ones. Extra `book`.
 
-Nothing else in adakd imports this package.
+Nothing else in adakd imports this package: the still figures' style, which `adakd.advise` draws in too, is `adakd._style`.
 """
 
 from .gradient import GradientExplorer

@@ -1,116 +1,14 @@
-"""The style of the book's still figures, one for all chapters.
+"""The style of the book's still figures, which is that of all: `adakd._style`, and what the chapters need beside it."""
 
-Middle tones only: every hue has a contrast near 4:1 on white and on the dark theme's near-black, so one
-transparent SVG reads in both. The four hues differ in lightness order for no one, so no figure relies on colour
-alone: lines are labelled where they end, and differ in dash or marker.
-"""
-
-import io
-import re
 from typing import Any
+
+from .._style import COLORS, Picture, picture, use_style
 
 __all__ = ["COLORS", "Picture", "log_axis", "picture", "use_style"]
 
-COLORS = {
-    "ink": "#747a82",
-    "teacher": "#2a7fcb",  # blue
-    "student": "#cf6314",  # orange
-    "mark": "#9a63cc",  # violet: whatever the figure is about
-    "second": "#1f8a6d",  # green
-}
 
-_STYLE = {
-    "figure.figsize": (7.2, 3.2),
-    "figure.constrained_layout.use": True,
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same layout on every machine
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.formatter.use_mathtext": False,
-    "axes.unicode_minus": True,
-    "grid.linewidth": 0.6,
-    "grid.alpha": 0.3,
-    "lines.linewidth": 2.0,
-    "lines.solid_capstyle": "round",
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: selectable, searchable, small
-    "svg.hashsalt": "adakd",
-    "savefig.transparent": True,
-}
-
-# The reader's own sans serif; DejaVu, by which matplotlib measured, is the widest of them, so nothing overlaps.
-_FONTS = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Noto Sans', Arial, sans-serif"
-
-
-def use_style() -> None:
-    """Set matplotlib's defaults to the book's style."""
-    import matplotlib
-    from cycler import cycler
-
-    matplotlib.use("agg")
-    ink, hues = COLORS["ink"], [COLORS[name] for name in ("teacher", "student", "mark", "second")]
-    keys = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color")
-    style: dict[Any, Any] = {**_STYLE, **dict.fromkeys(keys, ink), "axes.prop_cycle": cycler(color=hues)}
-    matplotlib.rcParams.update(style)
-
-
-def log_axis(ax, label: str, *ticks: float) -> None:
+def log_axis(ax: Any, label: str, *ticks: float) -> None:
     """Make x logarithmic from the first tick to the last, with plain numbers at the ticks and nowhere else."""
     ax.set(xscale="log", xlim=(ticks[0], ticks[-1]), xlabel=label)
     ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
-
-
-class Picture:
-    """A finished figure: an SVG with a text alternative, the same bytes on every run."""
-
-    def __init__(self, svg: str, alt: str):
-        self.svg = svg
-        self.alt = alt
-
-    def __repr__(self) -> str:
-        return self.alt
-
-    def _repr_svg_(self) -> str:
-        return self.svg
-
-
-def _round(attribute: re.Match) -> str:
-    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", attribute[0])
-
-
-def picture(figure, alt: str) -> Picture:
-    """Close a matplotlib figure and return it as a `Picture`, to be the last line of a cell.
-
-    Args:
-        figure: a ``matplotlib.figure.Figure``.
-        alt: what the figure shows, in one or two sentences, for readers who do not see it.
-
-    Raises:
-        ValueError: if the text alternative is empty.
-    """
-    import matplotlib.pyplot as plt
-
-    if not alt.strip():
-        raise ValueError("alt: expected a sentence that says what the figure shows, got an empty text")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace("'DejaVu Sans'", _FONTS)
-    # Hundredths of a point: smaller files, and the same bytes where a CPU rounds the last digit otherwise.
-    svg = re.sub(r'(?<= )(?:d|x|y|points|transform)="[^"]*"', _round, svg)
-    title = alt.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    svg = re.sub(r"<svg[^>]*>", lambda tag: f"{tag[0]}\n <title>{title}</title>", svg, count=1)
-    return Picture(svg, alt)
