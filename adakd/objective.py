@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -385,13 +385,12 @@ class Objective(nn.Module):
         if _check.may_read(rows.student):
             check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
         count, size = len(rows.student), self.chunk or len(rows.student)
-        parts: dict[str, Tensor] = {}
-        ce_sum = counted = None
+        found: list[tuple[Tensor, Tensor, dict[str, Tensor]]] = []
         seen: list[Temperatures] = []
         teachers = rows.teacher.split(size) if rows.teacher is not None else [None] * math.ceil(count / size)
         targets = rows.target.split(size) if rows.target is not None else [None] * len(teachers)
         for student, teacher, target in zip(rows.student.split(size), teachers, targets, strict=True):
-            sums, temperatures = checkpoint(
+            ce, counted, sums, temperatures = checkpoint(
                 self._slice,
                 student,
                 teacher,
@@ -400,12 +399,13 @@ class Objective(nn.Module):
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
-            for name, value in sums.items():
-                parts[name] = parts[name] + value if name in parts else value
+            found.append((ce, counted, sums))
             if temperatures is not None:
                 seen.append(temperatures)
-        ce_sum, counted = parts.pop("ce"), parts.pop("counted")
-        ce = ce_sum / counted.clamp(min=torch.finfo(counted.dtype).tiny)
+        ce_sums, counts, sums_of_terms = zip(*found, strict=True)
+        counted = _sum(counts)
+        parts = {name: _sum([sums[name] for sums in sums_of_terms]) for name in sums_of_terms[0]}
+        ce = _sum(ce_sums) / counted.clamp(min=torch.finfo(counted.dtype).tiny)
         total, kd = self.ce_weight * ce, torch.zeros_like(ce)
         for name, term in self.terms.items():
             parts[name] = parts[name] / count
@@ -418,14 +418,15 @@ class Objective(nn.Module):
 
     def _slice(
         self, student: Tensor, teacher: Tensor | None, target: Tensor | None, epoch: int | None
-    ) -> tuple[dict[str, Tensor], Temperatures | None]:
-        """Sums over a slice of rows: of the cross entropy and what it is divided by, and of every term."""
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor], Temperatures | None]:
+        """Sums over a slice of rows: of the cross entropy, of what it is divided by, and of every term by its name."""
         s = _at_least_fp32(student)
-        sums = {"ce": s.new_zeros(()), "counted": s.new_zeros(())}
+        ce, counted = s.new_zeros(()), s.new_zeros(())
+        sums: dict[str, Tensor] = {}
         temperatures = None
         if target is not None:
             values, counts = self.cross_entropy(s, target)
-            sums = {"ce": values.sum(), "counted": counts.sum()}
+            ce, counted = values.sum(), counts.sum()
         batch = Batch(target, None, epoch)
         if teacher is not None:
             s_rows, t_rows = self._both(s, teacher)
@@ -436,7 +437,7 @@ class Objective(nn.Module):
                 else:
                     values = term(Signals(s_rows), Signals(t_rows), batch)
                 sums[name] = values.sum()
-        return sums, temperatures
+        return ce, counted, sums, temperatures
 
     def _nothing(self, student: Tensor) -> Terms:
         """Loss of a batch of which every row is ignored: 0, with a gradient of 0."""
@@ -600,6 +601,10 @@ def _kept(signals: Signals, keep: Tensor | None) -> Mapping[str, Tensor]:
     return {
         name: feature if is_parameter(name) else feature[keep] for name, feature in signals.features.items()
     }
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    return sum(values[1:], values[0])
 
 
 def _mean(values: Tensor, mask: Tensor, reads_batch: bool) -> Tensor:

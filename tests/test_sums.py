@@ -74,6 +74,17 @@ def batch():
     return student, teacher, torch.randint(5, (6,), generator=generator)
 
 
+@pytest.mark.parametrize("name", ["apart", "ce", "counted"])
+def test_slices_know_a_term_by_any_name(name):
+    whole, sliced = (
+        Objective({name: Apart(), "further": Apart(2.0)}, {name: 0.5, "further": 1.0}, chunk=chunk)
+        for chunk in (None, 4)
+    )
+    expected, found = whole(*batch()), sliced(*batch())
+    for value in ("total", "ce", "parts"):
+        torch.testing.assert_close(getattr(found, value), getattr(expected, value))
+
+
 def test_a_sum_is_the_sum_of_its_terms_each_at_its_own_weight(monkeypatch):
     # A term alone may be computed in one step, which rounds otherwise; the composition has the very numbers of the sum.
     monkeypatch.setattr("adakd.objective.plain_terms", lambda *_: None)
