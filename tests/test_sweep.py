@@ -314,6 +314,31 @@ def test_what_cannot_be_sent_is_said_before_a_process_starts():
         pool.submit(Task("a", print, (lambda: None,)))
 
 
+def test_a_process_in_the_place_of_one_that_died_takes_its_number(monkeypatch):
+    """By which it has a GPU: the next number is perhaps that of a GPU which another process has."""
+    started = []
+
+    class Started:
+        def __init__(self, command, *, env, pass_fds, **_):
+            self.number, self.held = env, os.dup(pass_fds[0])
+            started.append(self)
+
+        def wait(self, seconds=None):
+            return -signal.SIGKILL
+
+    monkeypatch.setattr("adakd.engine.local._environment", lambda number, workers: number)
+    monkeypatch.setattr("adakd.engine.local.subprocess.Popen", Started)
+    with Processes(2).open() as pool:
+        pool.submit(Task("a", print))
+        pool.submit(Task("b", print))
+        os.close(started[0].held)
+        pool.outcomes(10)  # finds it dead
+        pool.outcomes(0)  # and starts another
+    assert [process.number for process in started] == [0, 1, 0]
+    for process in started[1:]:
+        os.close(process.held)
+
+
 # ---- sweeps ----
 
 

@@ -122,6 +122,8 @@ class Processes(Engine):
 class _Worker:
     """A process with the connection to it, and what it is at."""
 
+    number: int
+    """Below the number of workers, and no other's at the time: it says which GPU the process has."""
     process: subprocess.Popen[bytes]
     connection: Connection
     task: Task | None = None
@@ -139,7 +141,6 @@ class _Pool(Pool):
 
     def __post_init__(self) -> None:
         self.mapped = MappedData(self.data) if self.data is not None else None
-        self.started = 0
 
     @property
     def free(self) -> int:  # type: ignore[override]
@@ -158,6 +159,8 @@ class _Pool(Pool):
 
     def _begin(self) -> _Worker:
         """A new process. It inherits one end of a connection, whose other end closes when this process dies."""
+        taken = {worker.number for worker in self.workers}
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
         ours, theirs = socket.socketpair()
         inherited = [theirs.fileno(), *([self.mapped.file] if self.mapped else [])]
         try:
@@ -165,13 +168,12 @@ class _Pool(Pool):
                 [sys.executable, "-m", "adakd.engine._worker", *map(str, inherited)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=inherited,
-                env=_environment(self.started, self.engine.workers),
+                env=_environment(number, self.engine.workers),
                 start_new_session=True,  # Ctrl-C is for this process, which passes it on
             )
         finally:
             theirs.close()
-        self.started += 1
-        worker = _Worker(process, Connection(ours.detach()))
+        worker = _Worker(number, process, Connection(ours.detach()))
         about = (self.mapped.about, self.mapped.layout) if self.mapped else None
         # What each says as it works, one's own process may say; of many at once it is too much.
         verbose = log.getEffectiveLevel() <= logging.DEBUG
