@@ -27,6 +27,7 @@ from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
 from adakd.models import create_model
 from adakd.study import read_study
+from adakd.sweep import Grid
 from adakd.training import save_weights
 
 ROOT = Path(__file__).parents[1]
@@ -290,6 +291,13 @@ def seen_runs(runs):
             and config["recipe"]["epochs"] == 1
         ):
             yield config["seed"], config["method"], path.parent
+
+
+def test_the_help_of_a_sweep_says_its_own_defaults(adakd):
+    out = " ".join(adakd("sweep", "--help")[1].split())
+    for said in ("gratings, embedded", "demo for gratings", "0)", "fp16)", "what the hardware does fastest"):
+        assert f"(default: the grid's, else {said}" in out
+    assert (Grid.seeds, Grid.data, Grid.cache) == ((0,), "gratings", "fp16")
 
 
 def test_a_study_and_its_tables(adakd, runs, tmp_path):

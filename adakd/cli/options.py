@@ -205,14 +205,15 @@ def new_command(
     return parser
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
+def add_data(parser: argparse.ArgumentParser, of_grid: bool = False) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--data",
         type=word,
-        default="gratings",
+        default=None if of_grid else "gratings",
         metavar="NAME",
-        help=f"{', '.join(DATASETS)}, text:PATH (default: gratings, embedded: nothing is downloaded)",
+        help=f"{', '.join(DATASETS)}{'' if of_grid else ', text:PATH'} (default: {_first(of_grid)}gratings, embedded: "
+        "nothing is downloaded)",
     )
     data.add_argument(
         "--root",
@@ -228,17 +229,26 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _first(of_grid: bool) -> str:
+    """What goes before a default where a grid's file may say something else."""
+    return "the grid's, else " if of_grid else ""
+
+
 def add_training(
-    parser: argparse.ArgumentParser, seeds: bool = False, default_seeds: Sequence[int] = (0, 1, 2)
+    parser: argparse.ArgumentParser,
+    seeds: bool = False,
+    default_seeds: Sequence[int] = (0, 1, 2),
+    of_grid: bool = False,
 ) -> None:
-    """Data, length, and how to run."""
-    add_data(parser)
+    """Data, length, and how to run; what a grid's file can say has no value of its own there."""
+    add_data(parser, of_grid)
     length = parser.add_argument_group("length")
     length.add_argument(
         "--recipe",
         type=word,
         metavar="NAME",
-        help=f"{', '.join(RECIPES)} (default: demo for gratings, quick for CIFAR, language for text; paper is 240 epochs)",
+        help=f"{', '.join(RECIPES)} (default: {_first(of_grid)}demo for gratings, quick for CIFAR, language for text; "
+        "paper is 240 epochs)",
     )
     length.add_argument(
         "--epochs",
@@ -280,9 +290,9 @@ def add_training(
             "--seeds",
             type=seed,
             nargs="+",
-            default=list(default_seeds),
+            default=None if of_grid else list(default_seeds),
             metavar="N",
-            help=f"(default: {' '.join(map(str, default_seeds))})",
+            help=f"(default: {_first(of_grid)}{' '.join(map(str, default_seeds))})",
         )
     else:
         run.add_argument("--seed", type=seed, default=0, metavar="N", help="(default: 0)")
@@ -291,7 +301,7 @@ def add_training(
     run.add_argument(
         "--verbose", action="store_true", help="say more: how the steps run, and what the cache held"
     )
-    add_device(run)
+    add_device(run, _first(of_grid) + _FASTEST)
 
 
 def add_out(group: Any, help: str = "results go under it (default: runs)") -> None:
@@ -341,17 +351,20 @@ def add_student(group: Any) -> None:
     )
 
 
-def add_cache(parser: argparse.ArgumentParser, also_off: bool = True) -> None:
+def add_cache(parser: argparse.ArgumentParser, also_off: bool = True, of_grid: bool = False) -> None:
     parser.add_argument(
         "--cache",
         choices=["fp16", "fp32", "off"] if also_off else ["fp16", "fp32"],
-        default="fp16",
-        help="the format in which the teacher's answers are kept (default: fp16)"
+        default=None if of_grid else "fp16",
+        help=f"the format in which the teacher's answers are kept (default: {_first(of_grid)}fp16)"
         + ("; off: it runs along with the student" if also_off else ""),
     )
 
 
-def add_device(group: Any, precision: str = "what the hardware does fastest, with the reason shown") -> None:
+_FASTEST = "what the hardware does fastest, with the reason shown"
+
+
+def add_device(group: Any, precision: str = _FASTEST) -> None:
     group.add_argument(
         "--device", type=word, default="auto", metavar="NAME", help="cuda, cpu or auto (default: auto)"
     )

@@ -57,11 +57,10 @@ def add_parser(commands: Any) -> None:
         "--teachers", nargs="+", type=word, metavar="NAME|FOLDER", help="trained first where they are missing"
     )
     models.add_argument("--students", nargs="+", type=word, metavar="NAME", help="each by every teacher")
-    add_training(parser, seeds=True)
-    add_cache(parser)
+    add_training(parser, seeds=True, default_seeds=Grid.seeds, of_grid=True)
+    add_cache(parser, of_grid=True)
     add_capture(parser)
     add_engine(parser)
-    parser.set_defaults(data=None, seeds=None, cache=None)
     parser.add_argument(
         "--records",
         type=path,
