@@ -438,6 +438,12 @@ def test_bench_compares_steps_by_features_with_kd(adakd, tmp_path, monkeypatch):
     assert "fitnet" in out
 
 
+@pytest.mark.parametrize(("what", "which"), [("losses", "on logits alone"), ("methods", "that are terms")])
+def test_bench_says_which_methods_it_measures(adakd, what, which):
+    assert not get_method("warmup-distill").on_logits, "a term that reads no features either"
+    assert f"(default: all {which})" in re.sub(r"\s+", " ", adakd("bench", what, "--help")[1])
+
+
 @pytest.mark.parametrize("what", ["losses", "step"])
 def test_bench_says_where_features_are_timed(adakd, what):
     method = "--methods" if what == "losses" else "--method"

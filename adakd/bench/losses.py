@@ -74,7 +74,7 @@ def bench_losses(
         median, lowest and highest over the rounds.
 
     Raises:
-        ValueError: for an unknown method, or one that reads features.
+        ValueError: for an unknown method, or one that is not on logits alone.
     """
     device = torch.device(device)
     on_logits = [name for name, row in METHODS.items() if row.on_logits]

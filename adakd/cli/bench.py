@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         description="Time forward and backward of each method's loss, as ratios to plain KD from one run.",
     )
     losses.add_argument(
-        "--methods", nargs="+", type=word, metavar="NAME", help="only these (default: all of `adakd methods`)"
+        "--methods", nargs="+", type=word, metavar="NAME", help="only these (default: all on logits alone)"
     )
     losses.add_argument(
         "--compiled", action="store_true", help="through torch.compile (each method compiles first)"
@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         type=word,
         metavar="NAME",
-        help="only these (default: all that read features)",
+        help="only these (default: all that are terms)",
     )
     methods.add_argument(
         "--rounds", type=integer("rounds", 1, MOST), default=10, metavar="N", help="(default: 10)"
