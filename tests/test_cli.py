@@ -22,6 +22,7 @@ from archives import write_cifar
 from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
 from adakd.bench import bench_step
 from adakd.cli import _COMMANDS, _parser, main
+from adakd.cli.options import engine_of
 from adakd.cli.table import groups_of
 from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
@@ -291,6 +292,34 @@ def seen_runs(runs):
             and config["recipe"]["epochs"] == 1
         ):
             yield config["seed"], config["method"], path.parent
+
+
+@pytest.mark.parametrize("option", ["--gpus-per-run", "--cpus-per-run"])
+@pytest.mark.parametrize("text", ["0", "0.00", "0e0", "-0", "0.25"])
+def test_what_a_run_takes_may_be_nothing(option, text):
+    arguments = _parser().parse_args(["sweep", "--engine", "ray", option, text])
+    engine = engine_of(arguments)
+    assert str(getattr(engine, option[2:].replace("-", "_"))) == str(abs(float(text)))
+    assert engine.cpus_per_run == (1 if option == "--gpus-per-run" else float(text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--engine", "ray", "--gpus-per-run", "-0.5"],
+            "gpus_per_run: expected a finite number of at least 0, got '-0.5'",
+        ),
+        (
+            ["--engine", "ray", "--cpus-per-run", "inf"],
+            "cpus_per_run: expected a finite number of at least 0, got 'inf'",
+        ),
+        (["--gpus-per-run", "1"], "--gpus-per-run, --cpus-per-run: are Ray's; say --engine ray"),
+        (["--cpus-per-run", "1"], "--gpus-per-run, --cpus-per-run: are Ray's; say --engine ray"),
+    ],
+)
+def test_what_a_run_cannot_take(adakd, arguments, message, tmp_path):
+    assert_one_line(adakd("sweep", "--methods", "ce", "--out", tmp_path, *arguments), message)
 
 
 def test_the_help_of_a_sweep_says_its_own_defaults(adakd):

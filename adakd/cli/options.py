@@ -86,14 +86,18 @@ def seed(text: str) -> int:
     return number
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {brief(text)}") from None
+
+
 def positive(name: str) -> Callable[[str], float]:
     """Reads a finite number above 0."""
 
     def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a number, got {brief(text)}") from None
+        number = _number(text)
         if not 0 < number < math.inf:
             raise OptionError(f"{name}: expected a finite number above 0, got {brief(text)}")
         return number
@@ -102,10 +106,13 @@ def positive(name: str) -> Callable[[str], float]:
 
 
 def share(name: str) -> Callable[[str], float]:
-    """Reads a number of at least 0."""
+    """Reads a finite number of at least 0."""
 
     def read(text: str) -> float:
-        return 0.0 if text.strip() in ("0", "0.0") else positive(name)(text)
+        number = _number(text)
+        if not 0 <= number < math.inf:
+            raise OptionError(f"{name}: expected a finite number of at least 0, got {brief(text)}")
+        return abs(number)  # of -0 too
 
     return read
 
@@ -400,9 +407,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="with Ray: 0.25 lets four runs share a GPU (default: 1 where there are GPUs)",
     )
-    engine.add_argument(
-        "--cpus-per-run", type=share("cpus_per_run"), default=1.0, metavar="X", help="with Ray (default: 1)"
-    )
+    engine.add_argument("--cpus-per-run", type=share("cpus_per_run"), metavar="X", help="with Ray (default: 1)")
     engine.add_argument(
         "--retries",
         type=integer("retries", 0, 1000),
@@ -430,12 +435,13 @@ def engine_of(arguments: argparse.Namespace) -> Engine:
         return Ray(
             arguments.address,
             arguments.workers,
-            arguments.cpus_per_run,
+            Ray.cpus_per_run if arguments.cpus_per_run is None else arguments.cpus_per_run,
             arguments.gpus_per_run,
             arguments.retries,
         )
-    if arguments.address is not None or arguments.gpus_per_run is not None:
-        raise OptionError("--address, --gpus-per-run: are Ray's; say --engine ray")
+    of_ray = (arguments.address, arguments.gpus_per_run, arguments.cpus_per_run)
+    if any(value is not None for value in of_ray):
+        raise OptionError("--address, --gpus-per-run, --cpus-per-run: are Ray's; say --engine ray")
     workers = arguments.workers or 1
     return Sequential() if workers == 1 else Processes(workers, arguments.retries)
 
