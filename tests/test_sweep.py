@@ -299,6 +299,9 @@ def test_an_error_of_the_owner_ends_the_loop():
         (Ray, {"workers": 0}),
         (Ray, {"gpus_per_run": -1}),
         (Ray, {"gpus_per_run": 1.5}),
+        (Ray, {"cpus_per_run": None}),
+        (Ray, {"cpus_per_run": 1024}),
+        (Ray, {"retries": None}),
     ],
 )
 def test_an_engine_refuses_numbers_that_are_none(engine, settings):

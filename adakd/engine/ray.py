@@ -52,13 +52,17 @@ class Ray(Engine):
     def __post_init__(self) -> None:
         for name, least in (("workers", 1), ("retries", 0)):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            if value is None and name == "workers":  # as many as there is room for
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
         for name in ("cpus_per_run", "gpus_per_run"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < 1024:
-                raise ValueError(f"{name}: expected a number of at least 0, got {value!r}")
-            if value is not None and value > 1 and value != int(value):
+            if value is None and name == "gpus_per_run":  # one, where there are any
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1024:
+                raise ValueError(f"{name}: expected a number from 0 to below 1024, got {value!r}")
+            if value > 1 and value != int(value):
                 raise ValueError(f"{name}: expected a whole number or one below 1, got {value!r}")
 
     def open(
