@@ -153,16 +153,19 @@ def check_float(name: str, value: Any) -> None:
         )
 
 
-def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> None:
+def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor, name: str = "student") -> None:
     """Raise unless student and teacher are (B, K) of one shape, K >= 2, B >= 1, and target is (B,), on one device.
 
     Types and shapes only: nothing here reads a value, so nothing waits for the device.
+
+    Args:
+        name: of the first, in a message.
 
     Raises:
         TypeError: for anything but tensors, and for logits that are not floating-point numbers.
         ValueError: for other shapes, labels of another type, or tensors on several devices.
     """
-    check_float("student_logits", student)
+    check_float(f"{name}_logits", student)
     if teacher is not None:
         check_float("teacher_logits", teacher)
     check_tensor(
@@ -170,14 +173,14 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor) -> Non
     )
     if student.ndim != 2:
         raise ValueError(
-            f"student logits: expected shape (batch, classes), got {tuple(student.shape)}; "
+            f"{name} logits: expected shape (batch, classes), got {tuple(student.shape)}; "
             "flatten other axes into the batch first"
         )
     batch, classes = student.shape
     if batch == 0:
-        raise ValueError("student logits: the batch is empty (shape (0, K)); skip empty batches")
+        raise ValueError(f"{name} logits: the batch is empty (shape (0, K)); skip empty batches")
     if classes < 2:
-        raise ValueError(f"student logits: expected at least 2 classes, got {classes}")
+        raise ValueError(f"{name} logits: expected at least 2 classes, got {classes}")
     if teacher is not None and teacher.shape != student.shape:
         if teacher.ndim == 2 and teacher.shape[1] != classes:
             raise ValueError(

@@ -194,7 +194,10 @@ def summarize_temperatures(
     Raises:
         ValueError: for shapes that do not belong together, an empty batch, logits that are not finite, or another order.
     """
-    check_logits(teacher if student is None else student, teacher, labels)
+    if student is None:
+        check_logits(teacher, None, labels, "teacher")
+    else:
+        check_logits(student, teacher, labels)
     check_finite(teacher=teacher, student=student)
     order = math.inf if order == "inf" else order
     teacher = teacher.detach().double()

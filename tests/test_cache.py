@@ -278,6 +278,8 @@ def test_cifar_fits_and_a_thousand_classes_of_a_million_images_do_not(data):
     assert fits(Many(50_000, 100), 162, "fp16")
     assert 50_000 * 162 * 100 * 2 == 1_620_000_000 < LARGEST
     assert not fits(Many(1_281_167, 1000), 162, "fp16")
+    with pytest.raises(ValueError, match="dtype: expected 'fp16' or 'fp32', got None"):
+        fits(Many(1, 10), 1, None)
 
 
 # ---- its bits do not depend on its history, and are known by their checksums ----

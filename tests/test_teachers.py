@@ -179,7 +179,7 @@ def written(folder, content):
     ("content", "message"),
     [
         (b"nothing", "cannot be read as logits"),
-        ({"values": torch.zeros(60, 3)}, "expected 'logits', or 'indices' and 'values', got values"),
+        ({"values": torch.zeros(60, 3)}, "or 'indices' and 'codes' and 'scale', got values"),
         (np.zeros((60, 9), np.float32), r"\(N, 10\) or \(N, V, 10\)"),
         (np.zeros((60, 10), np.int64), "expected floating-point logits"),
         (np.zeros((59, 10), np.float32), "expected logits of 60 training images"),

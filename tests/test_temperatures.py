@@ -286,8 +286,16 @@ def test_degenerate_logits_still_give_json(student):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"teacher": torch.zeros(3, 5, 1)}, "expected shape"),
-        ({"teacher": torch.zeros(0, 5), "labels": torch.zeros(0, dtype=torch.int64)}, "the batch is empty"),
+        (
+            {"teacher": torch.zeros(3, 5, 1)},
+            r"^teacher logits: expected shape \(batch, classes\), got \(3, 5, 1\)",
+        ),
+        ({"teacher": torch.zeros(3, 1)}, "^teacher logits: expected at least 2 classes"),
+        ({"student": torch.zeros(5)}, "^student logits: expected shape"),
+        (
+            {"teacher": torch.zeros(0, 5), "labels": torch.zeros(0, dtype=torch.int64)},
+            "^teacher logits: the batch is empty",
+        ),
         ({"student": torch.zeros(3, 6)}, "disagree on the number of classes: 5 and 6"),
         ({"student": torch.zeros(2, 5)}, "expected the student's shape"),
         ({"labels": torch.zeros(3)}, "expected 3 class labels"),

@@ -635,6 +635,7 @@ def test_recipes_have_both_roles_and_can_be_changed():
     ("arguments", "changes", "message"),
     [
         (("papre",), {}, "unknown recipe 'papre'. Did you mean 'paper'"),
+        (("demo", "pupil"), {}, "role: expected 'teacher' or 'student', got 'pupil'"),
         (("demo",), {"epoch": 3}, "unknown recipe setting 'epoch'. Did you mean 'epochs'"),
         (("demo",), {"epochs": 0}, "must be at least 1, got 0"),
         (("demo",), {"batch_size": 0}, "must be at least 1"),

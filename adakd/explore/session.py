@@ -64,7 +64,9 @@ def start_session(drive: bool = False) -> Session:
     """
     colab = "google.colab" in sys.modules
     if drive and not colab:
-        raise ValueError("drive=True is for Colab only; here runs are kept in the folder runs anyway")
+        raise ValueError(
+            "drive: expected False outside of Colab, got True; leave it out, and what trains on a GPU is kept in the folder runs"
+        )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     if drive:
         from google.colab import drive as google_drive

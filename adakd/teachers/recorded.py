@@ -89,11 +89,11 @@ class Recorded:
         except Exception as error:  # each reader has its own exceptions for damaged files
             raise ValueError(f"{self.path} cannot be read as logits ({first_sentence(error)})") from error
         names = set(tensors) - {"examples"}
-        wanted = [{"logits"}, {"indices", "values"}, {"indices", "codes", "scale"}]
-        if names not in [*wanted, *([{"indices"}] if self.missing == "sampled" else [])]:
-            raise ValueError(
-                f"{self.path}: expected 'logits', or 'indices' and 'values', got {', '.join(sorted(names)) or 'nothing'}"
-            )
+        wanted = [("logits",), ("indices", "values"), ("indices", "codes", "scale")]
+        wanted += [("indices",)] if self.missing == "sampled" else []
+        if names not in map(set, wanted):
+            expected = ", or ".join(" and ".join(map(repr, each)) for each in wanted)
+            raise ValueError(f"{self.path}: expected {expected}, got {', '.join(sorted(names)) or 'nothing'}")
         return tensors
 
     def rows(self, classes: int) -> "Rows":

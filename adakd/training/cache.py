@@ -315,7 +315,7 @@ def fits(data: Dataset, views: int, dtype: str) -> bool:
         ValueError: for an unknown format.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"cache: expected {', '.join(map(repr, DTYPES))} or None, got {dtype!r}")
+        raise ValueError(f"dtype: expected {' or '.join(map(repr, DTYPES))}, got {dtype!r}")
     return np.dtype(DTYPES[dtype]).itemsize * len(data.train) * views * math.prod(data.logits_shape) <= LARGEST
 
 

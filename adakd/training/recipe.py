@@ -195,8 +195,10 @@ def get_recipe(
             proportion.
 
     Raises:
-        ValueError: for an unknown name or setting.
+        ValueError: for an unknown name, role or setting.
     """
+    if role not in ("teacher", "student"):
+        raise ValueError(f"role: expected 'teacher' or 'student', got {role!r}")
     if isinstance(name, Recipe):
         recipe = name
     elif isinstance(name, str) and name in RECIPES:

@@ -70,7 +70,7 @@ def test_on_colab_runs_can_go_to_the_drive(colab):
 
 
 def test_a_drive_is_colabs_only():
-    with pytest.raises(ValueError, match="Colab only"):
+    with pytest.raises(ValueError, match="drive: expected False outside of Colab, got True"):
         start_session(drive=True)
 
 
