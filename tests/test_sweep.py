@@ -53,6 +53,16 @@ def test_a_grid_has_its_runs(name):
     assert len(cells) == len(set(cells)) == COUNTS[name]
 
 
+def test_a_setting_may_be_a_list():
+    """As milestones are one: a cell, which is known by its hash, holds them as a tuple."""
+    weights = [1.0] * 9 + [2.0]
+    grid = read_grid(
+        {"methods": [{"name": "kd", "class_weights": weights}], "overrides": [{"milestones": [1, 2]}]}
+    )
+    (cell,) = grid.cells()
+    assert (cell.options, cell.changes) == ((("class_weights", tuple(weights)),), (("milestones", (1, 2)),))
+
+
 def test_the_tables_with_five_seeds_are_a_thousand_runs():
     assert COUNTS["table1"] + COUNTS["table2"] == 1000
 
