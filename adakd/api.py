@@ -18,7 +18,7 @@ from torch import nn
 
 from . import engine as engines
 from ._progress import Bar
-from .data import Dataset, is_named, name_of, resolve_data
+from .data import Dataset, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
@@ -33,7 +33,17 @@ from .plan import (
     split_options,
     with_one_teacher,
 )
-from .runs import Job, Resources, Run, carry_out, loaded_model, open_run, refuse_other_data, resolve_device
+from .runs import (
+    Job,
+    Resources,
+    Run,
+    carry_out,
+    data_of_run,
+    loaded_model,
+    open_run,
+    refuse_other_data,
+    resolve_device,
+)
 from .teachers import CachedTeacher, LiveTeacher
 from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
@@ -601,23 +611,13 @@ def measurements(
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
-    data = (_data_of(run, root) if data is None else resolve_data(data, root)).to(device)
+    remedy = "evaluate(run, data=...), or --data text:PATH"
+    data = (data_of_run(run, root, remedy) if data is None else resolve_data(data, root)).to(device)
     refuse_other_data(run, data, "network")
     model = channels_last(run.model(network), device)
     parameters = sum(p.numel() for p in model.parameters())
     chosen = choose_precision(precision or record["config"]["precision"], device, parameters, data.reads)
     return measure_model(model, data, chosen)
-
-
-def _data_of(run: Run, root: str | os.PathLike[str] | None) -> Any:
-    """The data set of a run, by its name."""
-    record = run.record["data"]
-    if not is_named(record["name"]):
-        raise ValueError(
-            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: evaluate(run, data=...), "
-            "or --data text:PATH"
-        )
-    return resolve_data(record["name"], root, official=record["official"])
 
 
 def evaluate_weights(

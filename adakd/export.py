@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ._version import __version__
-from .data import ImageData, eval_batches, is_named, resolve_images
-from .runs import Run, open_run, refuse_other_data
+from .data import ImageData, eval_batches, resolve_images
+from .runs import Run, data_of_run, open_run, refuse_other_data
 from .signals import logits_of_output
 from .training.files import first_sentence, write_bytes
 
@@ -114,7 +114,8 @@ def export_network(
         trained = copy.deepcopy(network)
     else:
         run = network if isinstance(network, Run) else open_run(Path(network))
-        data = _data_of(run, data, root)
+        of_run = data_of_run(run, root, "export_network(run, file, data)") if data is None else data
+        data = resolve_images(of_run, root, run.record["data"]["official"], "export")
         refuse_other_data(run, data, "network")
         config = run.record["config"]
         about = {
@@ -127,17 +128,6 @@ def export_network(
         trained = run.model()
     trained = trained.eval().requires_grad_(False).to("cpu", torch.float32)
     return _written(trained, file, data.to("cpu"), normalize, about)
-
-
-def _data_of(run: Run, data: str | ImageData | None, root: str | os.PathLike | None) -> ImageData:
-    """The data set that was given, or that of a run, by its name."""
-    record = run.record["data"]
-    if data is None and not is_named(record["name"]):
-        raise ValueError(
-            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: "
-            "export_network(run, file, data)"
-        )
-    return resolve_images(record["name"] if data is None else data, root, record["official"], "export")
 
 
 def _written(

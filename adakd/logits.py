@@ -46,7 +46,7 @@ def _spread(logits: Tensor) -> tuple[Tensor, Tensor]:
 _FARTHEST = 1e4
 
 
-def _usual(logits: Tensor, ddof: int, eps: float) -> tuple[Tensor, Tensor] | None:
+def _usual(logits: Tensor, eps: float) -> tuple[Tensor, Tensor] | None:
     """Rows standardized by the population's deviation, and 1 over it; None where one is or may be constant or extreme in size.
 
     What tells is the mean and deviation that are computed anyway; where nothing can be read there is no telling.
@@ -68,7 +68,7 @@ def _usual(logits: Tensor, ddof: int, eps: float) -> tuple[Tensor, Tensor] | Non
 def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
     """Standardized rows where none is constant, and none extreme in size; None where one may be, or nothing can be read."""
     plain = ddof == 0 and eps == 0
-    found = _usual(logits if plain else logits.detach(), ddof, eps)
+    found = _usual(logits if plain else logits.detach(), eps)
     if found is None:
         return None
     z, rstd = found
@@ -120,7 +120,7 @@ class Standardized(NamedTuple):
 def standardized_usual(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Standardized | None:
     """Rows without gradient as by `standardize`; None where one is or may be constant or extreme in size."""
     classes = logits.shape[-1]
-    found = _usual(logits, ddof, eps)
+    found = _usual(logits, eps)
     if found is None:
         return None
     z, rstd = found

@@ -13,6 +13,7 @@ import adakd
 from adakd import ImageData, LogitObjective, create_model, evaluate
 from adakd.cli import main
 from adakd.data import Split, load_gratings
+from adakd.export import export_network
 from adakd.models import network_of
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
@@ -70,6 +71,11 @@ def test_own_network_and_own_data_in_three_lines(tmp_path):
         ValueError, match=r"data that have no name here \('mine'\); give them: evaluate\(run, data="
     ):
         evaluate(student.folder, network=MyCNN, device="cpu")
+    with pytest.raises(
+        ValueError,
+        match=r"data that have no name here \('mine'\); give them: export_network\(run, file, data\)",
+    ):
+        export_network(student, tmp_path / "file.pt2")
     with pytest.raises(ValueError, match=r"is not the one that .* was trained with"):
         evaluate(student.folder, data=data, network=lambda classes: MyCNN(classes, width=9), device="cpu")
 

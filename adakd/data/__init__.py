@@ -67,14 +67,14 @@ def usual(data: str | Dataset) -> Usual:
         ValueError: for an unknown name, with the nearest known ones.
     """
     if not isinstance(data, str):
-        return DATASETS[is_known(data.name)] if is_named(data.name) else data.usual
+        return DATASETS[family_of(data.name)] if is_named(data.name) else data.usual
     if data.startswith(_TEXT):
         return TokenData.usual
-    return DATASETS[is_known(data)]
+    return DATASETS[family_of(data)]
 
 
-def is_known(name: str) -> str:
-    """The name itself, or the one of which it is a kind, as "sentences" of "sentences-4".
+def family_of(name: str) -> str:
+    """The name of `DATASETS` under which a name is known: itself, or as "sentences" of "sentences-4".
 
     Raises:
         ValueError: for an unknown name, with the nearest known ones.
@@ -101,7 +101,7 @@ def name_of(data: str | Dataset) -> str:
         return data.name
     if data.startswith(_TEXT):
         return load_text(data.removeprefix(_TEXT)).name
-    is_known(data)
+    family_of(data)
     return data
 
 
@@ -163,7 +163,7 @@ def load_data(
     """
     if name.startswith(_TEXT):
         return load_text(name.removeprefix(_TEXT))
-    if is_known(name) == "sentences":
+    if family_of(name) == "sentences":
         found = _SENTENCES.fullmatch(name)
         return load_sentences(int(found[1])) if found else load_sentences()
     if name == "gratings":

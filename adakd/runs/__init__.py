@@ -2,7 +2,7 @@
 
 from .config import Resources, RunConfig, resolve_device
 from .folder import BusyError
-from .run import Job, Run, Teaching, carry_out, loaded_model, open_run, refuse_other_data
+from .run import Job, Run, Teaching, carry_out, data_of_run, loaded_model, open_run, refuse_other_data
 
 __all__ = [
     "BusyError",
@@ -12,6 +12,7 @@ __all__ = [
     "RunConfig",
     "Teaching",
     "carry_out",
+    "data_of_run",
     "loaded_model",
     "open_run",
     "refuse_other_data",

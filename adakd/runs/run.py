@@ -15,7 +15,7 @@ from torch import nn
 
 from .._check import printable
 from .._progress import Bar
-from ..data import Dataset
+from ..data import Dataset, is_named, resolve_data
 from ..models import Network, network_of
 from ..models.network import architecture_of, is_model
 from ..signals import Taps
@@ -113,9 +113,7 @@ class Run:
     def loaded(self, network: Network) -> nn.Module:
         """This network with the run's weights."""
         data, sha256 = self.record["data"], self.record.get("weights_sha256")
-        model = network.build(data["classes"], data.get("channels", 3))
-        name = f"{network.name} ({data['classes']} classes)"
-        return load_weights(model, self.folder / WEIGHTS, sha256=sha256, name=name)
+        return loaded_model(network, data["classes"], data.get("channels", 3), self.folder / WEIGHTS, sha256)
 
     def __repr__(self) -> str:
         config = self.record["config"]
@@ -149,6 +147,21 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     if problem := contradiction(record):
         raise ValueError(f"{folder / RECORD} is damaged ({printable(problem)}); {remedy}")
     return Run(folder, record)
+
+
+def data_of_run(run: Run, root: str | os.PathLike[str] | None, remedy: str) -> Dataset:
+    """The data set of a run, by its name.
+
+    Raises:
+        ValueError: where it has none, with the remedy.
+        DataError: if it cannot be had.
+    """
+    record = run.record["data"]
+    if not is_named(record["name"]):
+        raise ValueError(
+            f"{run.folder} is of data that have no name here ({record['name']!r}); give them: {remedy}"
+        )
+    return resolve_data(record["name"], root, record["official"])
 
 
 def refuse_other_data(run: Run, data: Dataset, role: str) -> None:
@@ -466,12 +479,6 @@ def _processes(trainer: Trainer) -> dict[str, Any]:
         return {}
     norms = {"batch_norm": "over all processes"} if trainer.normalizes else {}
     return {"world": {"processes": trainer.world.size, **norms}}
-
-
-def _validation_result(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    if recipe.validation_images is None:
-        return {}
-    return {"validation": last["validation_accuracy"], "validation_images": recipe.validation_images}
 
 
 def _further(last: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
