@@ -68,13 +68,13 @@ class Deployed(nn.Module):
 
 
 def export_network(
-    network: str | os.PathLike | Run | nn.Module,
-    file: str | os.PathLike,
+    network: str | os.PathLike[str] | Run | nn.Module,
+    file: str | os.PathLike[str],
     data: str | ImageData | None = None,
     *,
     normalize: bool = True,
     name: str | None = None,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     official: bool = True,
 ) -> Exported:
     """Write a trained network for other programs, in fp32, for any batch size and images of the data's size.

@@ -7,7 +7,6 @@ takes time to be launched; how many students fit into that time until their work
 
 import argparse
 import copy
-import statistics
 from pathlib import Path
 
 import torch
@@ -165,7 +164,6 @@ def main():
     ]
     for row in counted:
         print(row, flush=True)
-    assert statistics.median([row["kernels"] for row in counted]) > 0
     if arguments.json:
         record = {
             "schema": 1,

@@ -25,8 +25,8 @@ settings.register_profile("search", max_examples=int(os.environ.get("HYPOTHESIS_
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
-# Whatever needs one of these waits for a training, or for a build of the book.
-SLOW_FIXTURES = {"demo", "book", "good", "refused"}
+# Whatever needs one of these waits for a training, or for a build of the book or the package.
+SLOW_FIXTURES = {"demo", "book", "built", "good", "refused"}
 
 
 # All of the library computes with torch 2.4, the lowest that pyproject.toml takes. Its compiler cannot follow a changed

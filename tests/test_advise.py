@@ -313,7 +313,7 @@ def test_command(files, capsys):
     assert json.loads((files / "advice.json").read_text()) == expected.to_dict()
 
 
-def test_command_writes_a_figure(files, capsys):
+def test_command_writes_a_figure(files):
     pytest.importorskip("matplotlib")
     assert main(["advise", f"{files}/teacher.npy", "--plot", f"{files}/tau.svg"]) == 0
     assert (files / "tau.svg").read_text(encoding="utf-8").startswith("<svg")

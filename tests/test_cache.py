@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_written_is_told(data, tmp_path):
         cache_of(data, tmp_path, Views(data, seed=0))
 
 
-def test_cifar_fits_and_a_thousand_classes_of_a_million_images_do_not(data):
+def test_cifar_fits_and_a_thousand_classes_of_a_million_images_do_not():
     class Many:
         def __init__(self, images, classes):
             self.train, self.logits_shape = range(images), (classes,)

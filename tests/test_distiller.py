@@ -574,7 +574,7 @@ def test_several_teachers_are_tapped_by_their_numbers(wide_pair, batch):
     torch.testing.assert_close(distiller(*batch).parts["hint"], expected)
 
 
-def test_what_is_deployed_is_the_student_or_what_a_term_makes_of_it(wide_pair, batch):
+def test_what_is_deployed_is_the_student_or_what_a_term_makes_of_it(wide_pair):
     distiller = adakd.Distiller(*wide_pair, "kd")
     assert distiller.deploy() is wide_pair[0]
 

@@ -191,7 +191,7 @@ def test_recorded_logits_have_no_features(tiny_data, tmp_path):
         distilled("at", adakd.Recorded(tmp_path / "logits.npy"), tiny_data, tmp_path)
 
 
-def test_by_command(tmp_path, capsys, tiny_data, monkeypatch):
+def test_by_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ["--epochs", "1", "--train-images", "40", "--quiet", "--device", "cpu"]
     teacher = adakd.train_teacher(STUDENT, out=tmp_path / "runs", epochs=1, progress=False, device="cpu")

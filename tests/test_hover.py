@@ -14,7 +14,7 @@ ENTRIES = re.findall(r"^(\S[^\n`{]*)\n  (.+)$", GLOSSARY, re.MULTILINE)
 # What the main path uses and a reader with calculus alone may lack: each is a glossary entry.
 NEEDED = """
     branch point · calibration · condition number · correlation · cross entropy · cumulant · distillation · divergence
-    eigenvalue · entropy · expected calibration error · length of the gradient · Jacobian · Kullback–Leibler divergence · logits
+    eigenvalue · entropy · expected calibration error · gradient norm · Jacobian · Kullback–Leibler divergence · logits
     matched weight · maximum logit · nat · paired difference · pole · power series · radius of convergence · recipe
     record · Samuelson's inequality · seed · simultaneous · skewness · soft label · softmax · standard error
     standardize · Taylor softmax · temperature · two-sided condition · variance under p · view

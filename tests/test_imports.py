@@ -112,10 +112,14 @@ ROOMS = [
     "functional",
     "signals",
     "stages",
-    "teachers",
     "terms",
     "refine",
     "weight",
+    "study",
+    "distiller",
+    "expression",
+    "explore",
+    "cli",
 ]
 
 

@@ -184,6 +184,12 @@ def test_the_sdist_holds_what_its_tests_need(built):
         "MANIFEST.in",
         "pyproject.toml",
         "requirements.txt",
+        ".ci",
+        ".devcontainer",
+        ".github",
+        ".pre-commit-config.yaml",
+        "biome.json",
+        "package.json",
     }
     assert top <= {path.name for path in unpacked.iterdir()}
 

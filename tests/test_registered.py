@@ -251,7 +251,7 @@ def test_a_deployed_network_of_a_nameless_teacher(tiny_data, tiny_teacher, tmp_p
     assert measured(opened.model(run.model()), tiny_data) == run.accuracy
 
 
-def test_a_deployed_network_is_measured_where_training_stands(tiny_data, tiny_teacher):
+def test_a_deployed_network_is_measured_where_training_stands(tiny_data):
     """It shares its parts with student and connector, and leaves their modes as they are."""
     student, teacher = (adakd.create_model(name, 10) for name in (NAME, "resnet8"))
     teacher.eval().requires_grad_(False)

@@ -348,7 +348,7 @@ def test_damage_in_the_middle_is_told(tmp_path):
         read_records(tmp_path / "c")
 
 
-def test_compact_keeps_what_identifies_a_run(made, tiny_teacher):
+def test_compact_keeps_what_identifies_a_run(tiny_teacher):
     record = tiny_teacher.record
     small = compact(record)
     assert small["config"] == record["config"]

@@ -383,7 +383,7 @@ def test_a_cache_says_what_the_live_teacher_says(teacher, small, tmp_path):
         torch.testing.assert_close(tensor, weights(cached)[name], rtol=1e-3, atol=1e-4)
 
 
-def test_pushes_of_rows_are_those_of_flat_rows(small):
+def test_pushes_of_rows_are_those_of_flat_rows():
     torch.manual_seed(0)
     s, t, y = torch.randn(3, 4, 7), torch.randn(3, 4, 7), torch.randint(7, (3, 4))
     criterion = adakd.create_method("kd")

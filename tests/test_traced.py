@@ -164,7 +164,7 @@ def test_softened_rows_are_the_same_in_a_graph(tau, traced):
 
 
 @pytest.mark.parametrize("name", ["kd", "zkd+mlt", "dist", "dkd", "dtkd"])
-def test_a_compiled_loss_takes_that_way(name, traced):
+def test_a_compiled_loss_is_one_graph_of_the_same_numbers(name):
     """The real compiler, without its code generation: one graph, of the same numbers."""
     rows = sequences(shape=(10,), ignored=())
     expected = outcome(made(name), *rows, epoch=3)
@@ -176,7 +176,7 @@ def test_a_compiled_loss_takes_that_way(name, traced):
     close(twice.total - twice.ce * one.ce_weight, 2 * (expected[0].total - expected[0].ce * one.ce_weight))
 
 
-def test_a_part_that_is_set_later_is_known(traced):
+def test_a_part_that_is_set_later_is_known():
     criterion = made("kd")
     assert criterion.term.reading == "nothing"
     criterion.divergence = made("dist").divergence

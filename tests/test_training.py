@@ -425,7 +425,7 @@ def test_a_learned_temperature_that_the_divergence_does_not_read(tiny_data, tiny
     assert not list(tmp_path.rglob("checkpoint.pt"))
 
 
-def test_a_continued_run_names_its_sessions(student, tiny_data, tiny_teacher):
+def test_a_continued_run_names_its_sessions(student):
     assert len(student.record["sessions"]) == 1
     assert student.record["sessions"][0]["commit"] == student.record["commit"]
 
@@ -912,7 +912,7 @@ def test_a_missing_teacher_is_noticed_before_data_are_looked_for(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_teachers_that_are_none(tiny_data, tiny_teacher, tmp_path):
+def test_teachers_that_are_none(tiny_data, tmp_path):
     (tmp_path / "file.pth").write_bytes(b"")
     for teacher, message in (
         ("resnet18", "unknown model 'resnet18'. Did you mean 'resnet8'.*nor is it a folder"),

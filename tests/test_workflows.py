@@ -47,6 +47,7 @@ def test_every_python_that_the_project_promises_is_tested():
         "python"
     ]
     assert versions[0] == lowest
+    assert versions == re.findall(r'Python :: (3\.\d+)"', project)
 
 
 def test_forms_and_containers_are_what_their_readers_take():

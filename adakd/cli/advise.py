@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         run,
         help="which temperature and weight recorded logits ask for",
         description="How soft recorded logits are, the temperature of every rule on them, the weights at which all methods "
-        "pull equally hard, what is wrong with them, and the settings that the study's records support. Files are .npy or "
+        "have the same gradient norm, what is wrong with them, and the settings that the study's records support. Files are .npy or "
         ".safetensors with the one name logits, or labels; nothing in them is run.",
     )
     parser.add_argument(
@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         type=word,
         default="zkd",
         metavar="METHOD",
-        help="as hard as which at its published weight the others shall pull (default: zkd)",
+        help="the method whose gradient norm, at its published weight, the others are matched to (default: zkd)",
     )
     parser.add_argument(
         "--plot",

@@ -31,8 +31,8 @@ def add_parser(commands: Any) -> None:
         "study",
         run,
         help="compare methods at published, matched and chosen weights, over seeds",
-        description="Each method over the same seeds three times: at its published weights; at weights by which all push "
-        "equally hard at the start; at the best of a few weights by validation images that no run trains on. Records go "
+        description="Each method over the same seeds three times: at its published weights; at weights at which all have "
+        "the same gradient norm at the start; at the best of a few weights by validation images that no run trains on. Records go "
         "into a folder, and what stands there is not repeated: stop it, repeat the command, or start it several times "
         "at once. A run that diverges is noted there, and the others go on. `adakd table FOLDER` shows what is there.",
     )

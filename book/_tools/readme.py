@@ -41,7 +41,7 @@ def table(records):
         images = recipe["train_images"] or record["data"]["train_images"]
         options = "".join(f", {key}={value:g}" for key, value in config["method_options"].items())
         taught = f"{config['method']}{options}" if teacher else "labels alone (ce)"
-        length = f"{images:,} × {recipe['epochs']}".replace(",", " ")
+        length = f"{spaced(images)} × {recipe['epochs']}"
         role = "teacher" if record["kind"] == "teacher" else "student"
         groups[record["data"]["name"], role == "student", config["model"], taught, length].append(record)
     lines = [
