@@ -46,7 +46,19 @@ def test_what_is_needed_is_pinned_within_its_bounds():
 
 def left_by_others(folder, names):
     """What builds and runs leave in a tree; a folder `runs` of theirs, and not the package's own."""
-    left = shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info", "__pycache__")(folder, names)
+    patterns = (
+        ".git",
+        ".venv*",
+        ".*_cache",
+        ".hypothesis",
+        "node_modules",
+        "_build",
+        "build",
+        "dist",
+        "*.egg-info",
+        "__pycache__",
+    )
+    left = shutil.ignore_patterns(*patterns)(folder, names)
     return left if Path(folder).name == "adakd" else {*left, *({"runs"} & set(names))}
 
 
