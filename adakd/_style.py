@@ -2,7 +2,7 @@
 one is drawn.
 
 Middle tones only: every hue has a contrast near 4:1 on white and on the dark theme's near-black, so one
-transparent SVG reads in both. The four hues differ in lightness order for no one, so no figure relies on colour
+transparent SVG reads in both. No reader can tell the four hues apart by their lightness, so no figure relies on colour
 alone: lines are labelled where they end, and differ in dash or marker.
 """
 

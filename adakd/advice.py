@@ -30,7 +30,7 @@ PERCENT = (5, 25, 50, 75, 95)
 MOST_ROWS = 20_000  # whose temperatures are computed; more change no quantile that is shown
 BATCH = 512  # rows of a gradient norm, as many as the study measured it on
 INSTEAD = "kd"  # the reference where no standardized method can be one
-LARGEST = 1e30  # of a logit; half of float32's range, as masks go
+LARGEST = 1e30  # of a logit; beyond it stands a mask
 SPREAD = 0.3  # of a row of a student that is not given: about that of an untrained resnet8
 FIXED = ("kd", "zkd")  # the rows whose fixed temperatures are shown beside the rules
 
@@ -458,7 +458,8 @@ def advise(
         TypeError: for anything but floating-point tensors, and integer labels.
         ValueError: for shapes that do not belong together, NaN or infinity, labels out of range, an unknown reference.
 
-    A class that is minus infinity in every row is left out, with a warning; so are constant rows.
+    A class that is minus infinity in every row is left out, with a warning, and so are constant rows, with one where they are
+    more than 1 %.
 
     >>> import torch, adakd
     >>> rows = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))

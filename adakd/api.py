@@ -92,7 +92,8 @@ def train_teacher(
     Repeating a call continues it where it was interrupted, or opens it where it is finished.
 
     Args:
-        model: a name of `adakd.models.MODELS`; the data set's usual teacher when left out.
+        model: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
+            set's usual teacher when left out.
         data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
         recipe: "paper", "quick", "demo" or "language"; the data set's usual one when left out.
         seed: of weights, order and views.
@@ -158,11 +159,12 @@ def distill(
     it is finished.
 
     Args:
-        teacher: a `Run`, the folder of one, a file of recorded logits (`Recorded`), or a model's name: then its finished run
+        teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's name: then its finished run
             under `out` is used (on the embedded set it is trained first where there is none). The data set's usual teacher
             when left out.
-        student: a name of `adakd.models.MODELS`; the data set's usual student when left out.
-        method: a name of `adakd.METHODS` or ``<row>+<rule>``.
+        student: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
+            set's usual student when left out.
+        method: a name of `adakd.METHODS`, ``<row>+<rule>``, or an `Objective`.
         data: "gratings", "cifar10", "cifar100", "sentences", … (`adakd.load_data`), an `ImageData`, or a `TokenData`.
         recipe: "paper", "quick", "demo" or "language"; the data set's usual one when left out.
         seed: of weights, transfer set, order and views.

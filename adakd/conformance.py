@@ -134,7 +134,7 @@ def check(
 
     The loss is called as ``loss(student, teacher, target)`` with logits (B, K) and labels (B,), in float64 and below, and
     returns the distillation term alone: a scalar, the mean over the batch, unweighted and without the cross entropy.
-    Where it takes a temperature (a keyword ``tau``, ``temperature`` or ``T``), it is also looked at as that grows.
+    Where it takes a temperature (a keyword ``tau``, ``temperature``, ``temp`` or ``T``), it is also looked at as that grows.
 
     Checked are: values and gradients of several shapes; central differences; the teacher's gradient; what the loss does
     not depend on (a number added to all logits of a row, a factor, the order of the classes, the order of the rows);

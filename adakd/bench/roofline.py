@@ -80,7 +80,7 @@ def ceiling(device: torch.device, precision: Precision) -> Ceiling:
 
 
 def _side(device: torch.device, dtype: torch.dtype) -> int:
-    """Rows of the square matrix to measure by: 2048, or fewer where a product takes long as it is, as of bf16 on a CPU without."""
+    """Rows of the square matrix to measure by: 2048, or fewer where that takes long, as bf16 does on a CPU that has none."""
     for side in (256, 512, 1024):
         matrix = torch.randn(side, side, device=device).to(dtype)
         # The shorter of two: the first product of a process may have to wait for its threads.

@@ -176,6 +176,8 @@ def load_data(
 def eval_batches(
     data: Dataset, batch_size: int = 500, *, first: int = 0, every: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and labels of the test split, in order: of images normalized (B, C, H, W), unaugmented, and (B,); from a batch
-    on, every so many."""
+    """Inputs and labels of the test split, in order: of images normalized (B, C, H, W), unaugmented, and (B,).
+
+    Those of the batches from `first` on, one in `every`.
+    """
     return data.test_batches(batch_size, first=first, every=every)

@@ -126,7 +126,7 @@ class Dataset(Protocol):
     def test_batches(
         self, batch_size: int = 500, *, first: int = 0, every: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs and labels of the test split, each example in one view, in order; from a batch on, every so many."""
+        """Inputs and labels of the test split, each example in one view, in order: of batches, those from `first` on, one in `every`."""
 
     def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         """What is measured of a network on the test split: ``accuracy`` in percent, and more where the data allow it."""

@@ -249,7 +249,7 @@ class ImageData:
     def test_batches(
         self, batch_size: int = 500, *, first: int = 0, every: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order; from a batch on, every so many."""
+        """Normalized test images (B, C, H, W), unaugmented, and labels (B,), in order: of batches, those from `first` on, one in `every`."""
         scale, shift = normalization(self)
         for images, labels in zip(
             self.test.images.split(batch_size)[first::every],

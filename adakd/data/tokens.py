@@ -206,7 +206,7 @@ class TokenData:
     def test_batches(
         self, batch_size: int = 500, *, first: int = 0, every: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first window (B, T) of every test passage, in order, and what follows (B, T); from a batch on, every so many."""
+        """The first window (B, T) of every test passage, in order, and what follows (B, T): of batches, those from `first` on, one in `every`."""
         for passages in self.test.passages.split(batch_size)[first::every]:
             yield passages[:, : self.window], passages[:, 1 : self.window + 1]
 

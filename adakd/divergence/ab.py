@@ -11,7 +11,7 @@ from .base import Divergence
 
 __all__ = ["AB", "power_excess"]
 
-_TERMS = 11  # of the series below, whose first neglected term is 1e-13 of the first at the edge
+_TERMS = 11  # of the series below, whose first neglected term is 4e-20 of the first at the edge
 _NEAR = 0.1
 
 

@@ -34,7 +34,7 @@ BATCH = 32
 _TEACHER_WIDTH, _TEACHER_STEPS, _TEACHER_BATCH, _TEACHER_LR = 24, 500, 64, 0.1
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 _TEACHER, _STUDENT = 0, 1
-# Streams of `hashed`; the library's own data and rules have others.
+# Streams of `hashed`; the weights take one a layer, from theirs on.
 _POINTS, _RADII, _ORDER, _WEIGHTS = 16, 17, 18, 20
 
 

@@ -166,7 +166,7 @@ def options_of(name: str) -> set[str]:
 
 
 def fill_options(name: str, options: Mapping[str, Any], **known: Any) -> dict[str, Any]:
-    """Options of a method, and of what a run knows of itself whatever the method takes and nobody has given.
+    """Options of a method, filled up with what a run knows of itself where the method takes it and nobody gave it.
 
     Args:
         name: of the method.

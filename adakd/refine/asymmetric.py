@@ -19,8 +19,9 @@ class Asymmetric(Refinement):
 
     ATS has two temperatures for one row, a higher one for the label, :math:`\tau_1 = a \tau`, and a lower one for
     the other classes, :math:`\tau_2 = \tau`, so that the probabilities of wrong classes differ by more. A temperature
-    rule of this library says one number a side; a refinement, with :math:`\tau_2` as that number, is the same. The student's rows stay. With a = 1 nothing happens; a label's logit below 0 rises for a > 1,
-    as in the paper, which is why it is not invariant to a shift of the teacher's logits.
+    rule of this library gives one number a side; a refinement, with :math:`\tau_2` as that number, is the same. The
+    student's rows stay. With a = 1 nothing happens; a label's logit below 0 rises for a > 1, as in the paper, which is
+    why it is not invariant to a shift of the teacher's logits.
 
     Args:
         label_ratio: :math:`a = \tau_1/\tau_2` > 0; 2 in the released scripts (4 and 2, the student at 1).

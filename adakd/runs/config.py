@@ -75,7 +75,10 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Resources:
-    """Where and how runs are carried out; none of it changes what comes of them."""
+    """Where and how runs are carried out.
+
+    Of all this only `cache` changes what comes of them, by the rounding of its format, which a run's identity names.
+    """
 
     out: str | os.PathLike[str] = "runs"
     """Folder under which each run gets its own."""

@@ -48,9 +48,10 @@ class Recorded:
       twice, and the share of the draws is its probability: without bias in the mean over files (``values`` may be left
       out).
 
-    In the place of ``values`` there may be ``codes`` in 8 bits, k + 1 of them, :math:`\log p = -\text{scale}\,(c/255)^2`, which is
-    fine where p is large; the last is that of each other class, which no sum of rounded numbers would tell. A file with ``examples``, a hash of the pixels of each image that it has a row for, finds the rows of your images
-    whatever their order, and of a part of them.
+    In the place of ``values`` there may be ``codes`` in 8 bits, k + 1 of them, :math:`\log p = -\text{scale}\,(c/255)^2`,
+    which is fine where p is large; the last is that of each other class, which no sum of rounded numbers would tell. A file
+    with ``examples``, a hash of the pixels of each image that it has a row for, finds the rows of your images whatever their
+    order, and of a part of them.
 
     A class without probability gets the log-probability -60. Where rows are standardized that number would decide
     everything: take "uniform" or all classes there. Only the rows of a step are spread over all classes at a time, so that

@@ -13,7 +13,7 @@ from .base import TemperatureRule, Temperatures
 __all__ = ["Policy", "describe", "gaussian_noise"]
 
 FEATURES = 6
-_NOISE = 4  # a stream of `hashed` of its own; the views have 1 to 3
+_NOISE = 4  # a stream of `hashed` that no view has
 
 
 def describe(student: Tensor, teacher: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ __all__ = [
     "with_checksum",
 ]
 
-LARGEST = 64 * 2**20  # bytes: a record of 240 epochs has 40 000
+LARGEST = 64 * 2**20  # bytes: a record of 240 epochs has some 70 000
 DEEPEST = 64  # a record is 6 deep
 NUMBER = (int, float)
 CHECKSUM = "checksum"

@@ -1,4 +1,4 @@
-"""The teacher's temperature over the student's, which makes of a loss times both one times the teacher's squared (NormKD)."""
+"""The teacher's temperature over the student's, which turns a loss scaled by both into one scaled by the teacher's squared (NormKD)."""
 
 from torch import Tensor
 
