@@ -159,9 +159,9 @@ def distill(
     it is finished.
 
     Args:
-        teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's name: then its finished run
-            under `out` is used (on the embedded set it is trained first where there is none). The data set's usual teacher
-            when left out.
+        teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's
+            name: then its finished run under `out` is used (on the embedded set it is trained first where there is none).
+            The data set's usual teacher when left out.
         student: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
             set's usual student when left out.
         method: a name of `adakd.METHODS`, ``<row>+<rule>``, or an `Objective`.

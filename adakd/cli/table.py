@@ -31,8 +31,8 @@ def add_parser(commands: Any) -> None:
         run,
         help="show what records say: means, intervals, paired differences",
         description="Of a study's folder, a table for each of its three questions; of other records, a table for each "
-        "network, data set, recipe, precision and teacher. Test accuracy after the last epoch; ± is half of a 95 % interval (Student's, "
-        "over seeds, from three seeds on); differences are paired by seed.",
+        "network, data set, recipe, precision and teacher. Test accuracy after the last epoch; ± is half of a 95 % interval "
+        "(Student's, over seeds, from three seeds on); differences are paired by seed.",
     )
     parser.add_argument(
         "records", nargs="+", type=path, metavar="PATH", help="folders or files of records (.json, .jsonl)"
