@@ -246,7 +246,7 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
 def median(values: Tensor) -> Tensor:
     """Median of all values, the mean of the two middle ones where they are even in number. Returns a scalar.
 
-    What ``values.quantile(0.5)`` gives, which refuses more than 2^24 values.
+    What ``values.quantile(0.5)`` gives, which before torch 2.14 refuses more than 2^24 values.
     """
     ordered = values.flatten().sort().values
     last = len(ordered) - 1

@@ -845,11 +845,8 @@ def test_median_is_torchs_quantile(count):
 
 
 @pytest.mark.slow
-def test_median_takes_more_than_torchs_quantile_does():
-    values = torch.arange(2**24 + 2, dtype=torch.float32)
-    with pytest.raises(RuntimeError, match="too large"):
-        values.quantile(0.5)
-    assert median(values) == 2**23
+def test_median_takes_more_than_the_quantile_of_older_torch_does():
+    assert median(torch.arange(2**24 + 2, dtype=torch.float32)) == 2**23
 
 
 @pytest.mark.parametrize("method", ["dts", "zkd+dts", "meta", "itkd"])
