@@ -437,6 +437,18 @@ def test_the_playground_on_the_landing_page_shares_its_setting(browser, site):
         assert visit.problems == []
 
 
+@pytest.mark.parametrize("name", ["notebooks/00_playground", "book/intro"])
+def test_the_panel_of_the_tour_stays_in_sight(browser, site, name):
+    with Visit(browser, f"{site}/{name}.html#tour=3") as visit:
+        panel = visit.page.locator(".ak-tour")
+        panel.wait_for()
+        visit.page.evaluate("document.querySelector('.ak-playground').scrollIntoView()")
+        box = panel.bounding_box()
+        assert box["y"] > 0
+        assert box["y"] + box["height"] <= visit.page.viewport_size["height"] + 1
+        assert visit.problems == []
+
+
 @pytest.mark.parametrize("name", live_pages())
 def test_live_figures_start_without_a_server(browser, book, name):
     with Visit(browser, (book / f"{name}.html").as_uri()) as visit:
