@@ -333,6 +333,8 @@ def test_a_class_beside_the_tensors_is_named_with_what_to_do(tmp_path):
     expected = r"holds argparse.Namespace, which is refused.*safe_globals\(\[argparse.Namespace\]\)"
     with pytest.raises(WeightsError, match=expected):
         load_weights(fresh(), tmp_path / "w.pth")
+    if not hasattr(torch.serialization, "safe_globals"):  # torch 2.4, where the message names the other way
+        return
     with torch.serialization.safe_globals([argparse.Namespace]):
         assert same(load_weights(fresh(), tmp_path / "w.pth"), model())
 

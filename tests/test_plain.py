@@ -201,4 +201,7 @@ def test_a_step_calls_few_operations(name, most):
         criterion(student, teacher, target)
     with Operations() as operations:
         criterion(student, teacher, target).total.backward()
-    assert len(operations.seen) <= most, collections.Counter(operations.seen)
+    seen = operations.seen
+    if torch.__version__.startswith("2.4."):  # whose autograd detaches what it saves once more
+        seen = [operation for operation in seen if "detach" not in operation]
+    assert len(seen) <= most, collections.Counter(seen)

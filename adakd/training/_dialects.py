@@ -15,6 +15,12 @@ __all__ = ["first_names", "fitted", "refused_class", "state_in", "tensor_problem
 WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "student", "network", "weights")
 # DataParallel, torch.compile, Lightning, and our own `Distiller` put these before every name, and each other's too.
 _PREFIX = re.compile(r"(?:(?:module|_orig_mod|model|net|network|student)\.)*")
+# Of torch 2.4 only for the whole process.
+_ALLOWING = (
+    "load it inside `with torch.serialization.safe_globals([{}]):`"
+    if hasattr(torch.serialization, "safe_globals")
+    else "call `torch.serialization.add_safe_globals([{}])` first"
+)
 _COUNTER = "num_batches_tracked"  # of batch norm; older torch and some exporters do without
 
 
@@ -143,5 +149,5 @@ def refused_class(error: Exception) -> str | None:
     example = "argparse.Namespace" if name == f"{argparse.Namespace.__module__}.Namespace" else name
     return (
         f"beside the tensors it holds {name}, which is refused. Where you trust the file: save the tensors alone "
-        f"(torch.save of its state_dict), or load it inside `with torch.serialization.safe_globals([{example}]):`"
+        f"(torch.save of its state_dict), or {_ALLOWING.format(example)}"
     )
