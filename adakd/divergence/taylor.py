@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..temperature import Temperatures
 from .base import Divergence
+from .kl import kl_of_rows
 
 __all__ = ["TaylorKL", "log_taylor"]
 
@@ -60,8 +61,7 @@ class TaylorKL(Divergence):
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         log_q = self._log_softmax(student / temperatures.student)  # (B, K)
         log_p = self._log_softmax(teacher / temperatures.teacher)
-        kl = (log_p.exp() * (log_p - log_q)).sum(dim=-1)  # (B,)
-        return kl * (temperatures.student * temperatures.teacher).squeeze(-1)
+        return kl_of_rows(log_q, log_p) * (temperatures.student * temperatures.teacher).squeeze(-1)
 
     def extra_repr(self) -> str:
         return f"order={self.order}"

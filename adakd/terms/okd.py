@@ -1,9 +1,9 @@
 """Online modules of a teacher: a small part of it that is trained beside the student (after Rao et al. 2024)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..divergence.kl import kl_of_rows
 from ..signals import Batch, Signals, Taps
 from ._features import feature, refuse_unbuilt
 from .base import Term
@@ -70,7 +70,9 @@ class OKD(Term):
         assert batch.target is not None  # reads_target
         moved = self.moved(teacher)
         log_p, log_q = (F.log_softmax(logits / self.tau, dim=1) for logits in (moved, student.logits))
-        value = self.tau**2 * (_kl(log_p.detach(), log_q) + self.follow * _kl(log_q.detach(), log_p))
+        value = self.tau**2 * (
+            kl_of_rows(log_q, log_p.detach()) + self.follow * kl_of_rows(log_p, log_q.detach())
+        )
         return value + self.hold * F.cross_entropy(moved, batch.target, reduction="none")
 
     def moved(self, teacher: Signals) -> Tensor:
@@ -81,8 +83,3 @@ class OKD(Term):
 
     def extra_repr(self) -> str:
         return f"rank={self.rank}, tau={self.tau:g}, follow={self.follow:g}, hold={self.hold:g}"
-
-
-def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p ‖ q) of each row (N,)."""
-    return (torch.exp(log_p) * (log_p - log_q)).sum(dim=1)

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..divergence.kl import kl_of_rows
 from ..signals import Batch, Signals
 from .base import Term
 
@@ -60,7 +61,7 @@ class WarmupDistill(Term):
         if batch.epoch is not None and batch.epoch <= self.align_epochs:
             return self.preference(s, t)
         log_p, log_q = F.log_softmax(t / self.tau, dim=1), F.log_softmax(s / self.tau, dim=1)
-        return self.tau**2 * (log_p.exp() * (log_p - log_q)).sum(dim=1)
+        return self.tau**2 * kl_of_rows(log_q, log_p)
 
     def preference(self, s: Tensor, t: Tensor) -> Tensor:
         """Value of each row (N,) in the warm-up: 0 where the teacher lets the student's answer stand."""
