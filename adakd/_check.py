@@ -21,6 +21,7 @@ __all__ = [
     "check_labels",
     "check_logits",
     "check_name",
+    "check_probabilities",
     "check_tensor",
     "label_ends",
     "may_read",
@@ -231,6 +232,23 @@ def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) 
             if ignore_index is None
             else f"give them the label {ignore_index}, which is left out, or say yours with ignore_index="
         )
+    )
+
+
+def check_probabilities(target: Tensor) -> None:
+    """Raise ValueError naming the first row (N, K) that is no distribution, to a hundredth, where values may be read."""
+    if not may_read(target):
+        return
+    target = target.detach()
+    wrong = ~((target >= 0).all(dim=-1) & ((target.sum(dim=-1) - 1).abs() <= 0.01))
+    if not value_of(wrong.any()):  # also None: inside `torch.vmap`
+        return
+    row = int(wrong.nonzero()[0])
+    low, total = target[row].amin().item(), target[row].sum().item()
+    raise ValueError(
+        f"target: expected probabilities, at least 0 with a sum of 1 in each row, got a row with a least value of {low:g} and "
+        f"a sum of {total:g} (row {row}; {int(wrong.sum())} of {len(target)} rows are wrong); divide each row by its sum, or "
+        "pass integer labels"
     )
 
 

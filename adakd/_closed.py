@@ -18,6 +18,7 @@ and of KL, where they have a gradient, for the temperatures, with :math:`D` the 
           \tau^s \Big(D - \sum_k p_k \Big(\log\frac{p_k}{q_k} - D\Big) \frac{t_k}{\tau^t}\Big)
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -142,6 +143,8 @@ def _correlated(q: Tensor, p: Tensor, dim: int) -> tuple[Tensor, Tensor] | None:
 def _dist(
     divergence: DIST, s: Tensor, t: Tensor, target: Tensor, tau: Temperatures, learns: bool
 ) -> Compared | None:
+    if not math.isfinite((s.sum() + t.sum()).item()):  # a softmax hides minus infinity
+        return None
     q, p = torch.softmax(s / tau.student, dim=1), torch.softmax(t / tau.teacher, dim=1)
     rows, columns = _correlated(q, p, 1), _correlated(q, p, 0)
     if rows is None or columns is None or len(q) == 1:

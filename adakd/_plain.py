@@ -78,6 +78,8 @@ def plain_terms(
     """
     if not _check.may_read(student) or transformed() or (ignore_index is not None and ignore_index >= 0):
         return None
+    if student.shape[1] < 3:  # which not every part takes
+        return None
     term = _usual_term(objective)
     if term is None:
         return None
@@ -101,7 +103,7 @@ def plain_terms(
     z_s, z_t, rows = s, t, None
     if kind is not False:
         rows, of_teacher = (standardized_usual(x, **STANDARDIZATIONS[kind]) for x in (s, t))
-        if rows is None or of_teacher is None or s.shape[1] < 3:
+        if rows is None or of_teacher is None:
             return None
         z_s, z_t = rows.z, of_teacher.z
     learns = type(rule) is DTKD

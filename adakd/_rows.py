@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from . import _check
-from ._check import FLOATS, check_device, check_float, check_labels, check_tensor, label_ends
+from ._check import (
+    FLOATS,
+    check_device,
+    check_float,
+    check_labels,
+    check_probabilities,
+    check_tensor,
+    label_ends,
+)
 
 __all__ = ["Rows", "are_usual", "check_kinds", "check_shapes", "select_rows"]
 
@@ -51,7 +59,7 @@ def select_rows(
     Shapes and types fit (`check_shapes`).
 
     Raises:
-        ValueError: for labels out of range, where values may be read.
+        ValueError: for labels out of range and rows that are no probabilities, where values may be read.
     """
     soft = target is not None and target.is_floating_point()
     keep: Tensor | None = None
@@ -88,6 +96,8 @@ def select_rows(
             target = target.reshape(-1, classes) if soft else target.reshape(-1)
     if target is not None and not soft and len(target) and not (ends and ends[0] >= 0 and ends[1] < classes):
         check_labels(target, classes, ignore_index)
+    if target is not None and soft:
+        check_probabilities(target)
     return Rows(student, teacher, target, keep, mask)
 
 
@@ -172,6 +182,8 @@ def _check_teacher(student: Tensor, teacher: Tensor, pad_vocab: str | None) -> N
             "they must be trained on the same labels. Vocabularies that differ by padding at their end: "
             "pad_vocab='truncate'"
         )
+    if teacher.shape[-1] < 2:
+        raise ValueError(f"teacher logits: expected at least 2 classes, got {teacher.shape[-1]}")
 
 
 def _check_target(student: Tensor, target: Tensor | None) -> None:

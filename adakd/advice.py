@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ._check import check_finite, check_float, check_labels, check_tensor
-from .divergence import Divergence
 from .logits import STANDARDIZATIONS, peak, standardize
 from .methods import METHODS, create_method, get_method
 from .methods.registry import fill_options
@@ -330,9 +329,7 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
         criterion = create_method(name, **fill_options(name, {}, num_classes=teacher.shape[1]))
         reads_target = any(term.reads_target for term in criterion.terms.values())
         parts = [part for term in criterion.terms.values() for part in term.parts]  # a warm-up changes no part
-        if teacher.shape[1] == 2 and (
-            row.standardize or any(part.standardizes for part in parts if isinstance(part, Divergence))
-        ):
+        if teacher.shape[1] < max(term.least_classes for term in criterion.terms.values()):
             continue
         if all(map(_unchanging, parts)) and not (reads_target and labels is None):
             with warnings.catch_warnings():  # what a loss warns of is a fault with a name here

@@ -470,7 +470,8 @@ class TrainerDistiller(_Pair):
 
     def _rows(self, labels: Tensor) -> tuple[slice, Tensor]:
         """Positions whose logits count, and their labels."""
-        if labels.is_floating_point() or labels.ndim == 1:
+        soft = labels.is_floating_point()  # with an axis of classes
+        if labels.ndim < (3 if soft else 2):
             return slice(None), labels
         if self.shift is None:
             raise ValueError(
@@ -490,7 +491,7 @@ class TrainerDistiller(_Pair):
         """Logits of the student, and the loss where labels are given.
 
         Args:
-            labels: (B,) or (B, T), -100 where there is none.
+            labels: (B,) or (B, T), -100 where there is none; or probabilities (B, K) or (B, T, K).
             num_items_in_batch: labels in the whole step; the loss is then the sum over the rows of this part, divided by
                 it. None for the mean over the rows.
             index: (B,) positions of the examples in the training set, for terms with a memory of it: a column "index" of
@@ -529,4 +530,4 @@ class TrainerDistiller(_Pair):
 
 def _count(target: Tensor) -> Tensor | int:
     """Rows that count, as the loss is their mean."""
-    return len(target) if target.is_floating_point() else (target != _IGNORED).sum()
+    return target.shape[:-1].numel() if target.is_floating_point() else (target != _IGNORED).sum()

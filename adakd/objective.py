@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, check_finite, value_of
+from ._check import NotFiniteError, check_finite, check_labels, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from ._traced import traced_terms
@@ -151,14 +151,8 @@ class Objective(nn.Module):
         self.pad_vocab = pad_vocab
         self.built = not self.builds
         """Whether `build` has been called, or no term needs it."""
-        whole = [
-            name for name, term in terms.items() if term.reads_batch or term.keeps_state or term.taps != Taps()
-        ]
-        if chunk is not None and whole:
-            raise ValueError(
-                f"chunk: {', '.join(whole)} needs the whole batch in one call and cannot be computed in slices; leave "
-                "chunk out, or choose a method that reads each row alone"
-            )
+        if chunk is not None:
+            self._refuse_slices()
 
     # ---- what a loop wants to know ----
 
@@ -303,15 +297,39 @@ class Objective(nn.Module):
         count = rows.student.shape[0]
         if not count:
             return self._nothing(rows.student)
+        if rows.teacher is not None and rows.teacher.shape[1] != rows.student.shape[1]:
+            rows = self._shared_classes(rows)
         if self.chunk is not None and count > self.chunk:
+            self._refuse_slices()
             return self._in_slices(rows, batch)
         return self._whole(rows, batch, student, teacher)
+
+    def _shared_classes(self, rows: Rows) -> Rows:
+        """Rows without the teacher's classes beyond the student's, which no loss reads (`pad_vocab`)."""
+        assert rows.teacher is not None
+        teacher = rows.teacher[:, : rows.student.shape[1]]
+        if rows.target is not None and any(term.reads_target for term in self.terms.values()):
+            check_labels(rows.target, teacher.shape[1])  # a term finds no label among the student's own padding
+        return rows._replace(teacher=teacher)
 
     def _rows_stand_alone(self) -> bool:
         """Whether no row is compared with another."""
         return not any(
             term.reads_batch or term.keeps_state or not term.per_sample for term in self.terms.values()
         )
+
+    def _refuse_slices(self) -> None:
+        """Raise ValueError if a term cannot be computed in slices; a part may have been changed since the construction."""
+        whole = [
+            name
+            for name, term in self.terms.items()
+            if term.reads_batch or term.keeps_state or not term.per_sample or term.taps != Taps()
+        ]
+        if whole:
+            raise ValueError(
+                f"chunk: {', '.join(whole)} needs the whole batch in one call and cannot be computed in slices; leave "
+                "chunk out, or choose a method that reads each row alone"
+            )
 
     def _check_call(self, logits: Tensor, teacher: Signals | None, target: Tensor | None) -> None:
         if self.needs_teacher and teacher is None:
@@ -347,9 +365,10 @@ class Objective(nn.Module):
                 if isinstance(term, LogitTerm):
                     values, temperatures = term.evaluate(s_rows, t_rows, batch)
                 else:
-                    of_student = Signals(s_rows, _kept(student, rows.keep))
-                    of_teacher = Signals(t_rows, {} if teacher is None else _kept(teacher, rows.keep))
+                    of_student = Signals(s_rows, _kept(student, rows))
+                    of_teacher = Signals(t_rows, {} if teacher is None else _kept(teacher, rows))
                     values = term(of_student, of_teacher, batch)
+                    _check_values(name, values, len(s_rows))
                 parts[name] = values.mean() if rows.mask is None else _mean(values, rows.mask, term.reads_batch)
                 weight = self.weights[name] * self._warmup(name, batch.epoch)
                 total = torch.add(total, parts[name], alpha=weight)
@@ -389,12 +408,11 @@ class Objective(nn.Module):
         seen: list[Temperatures] = []
         teachers = rows.teacher.split(size) if rows.teacher is not None else [None] * math.ceil(count / size)
         targets = rows.target.split(size) if rows.target is not None else [None] * len(teachers)
-        for student, teacher, target in zip(rows.student.split(size), teachers, targets, strict=True):
+        masks = rows.mask.split(size) if rows.mask is not None else [None] * len(teachers)
+        for one in zip(rows.student.split(size), teachers, targets, masks, strict=True):
             ce, counted, sums, temperatures = checkpoint(
                 self._slice,
-                student,
-                teacher,
-                target,
+                *one,
                 batch.epoch,
                 use_reentrant=False,
                 preserve_rng_state=False,
@@ -408,7 +426,7 @@ class Objective(nn.Module):
         ce = _sum(ce_sums) / counted.clamp(min=torch.finfo(counted.dtype).tiny)
         total, kd = self.ce_weight * ce, torch.zeros_like(ce)
         for name, term in self.terms.items():
-            parts[name] = parts[name] / count
+            parts[name] = parts[name] / (count if rows.mask is None else rows.mask.sum().clamp(min=1))
             total = total + self.weights[name] * self._warmup(name, batch.epoch) * parts[name]
             if isinstance(term, LogitTerm) or len(self.terms) == 1:
                 kd = parts[name]
@@ -417,7 +435,12 @@ class Objective(nn.Module):
         return self._result(Terms(total, ce, kd, _joined(seen)), parts)
 
     def _slice(
-        self, student: Tensor, teacher: Tensor | None, target: Tensor | None, epoch: int | None
+        self,
+        student: Tensor,
+        teacher: Tensor | None,
+        target: Tensor | None,
+        mask: Tensor | None,
+        epoch: int | None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Temperatures | None]:
         """Sums over a slice of rows: of the cross entropy, of what it is divided by, and of every term by its name."""
         s = _at_least_fp32(student)
@@ -426,6 +449,8 @@ class Objective(nn.Module):
         temperatures = None
         if target is not None:
             values, counts = self.cross_entropy(s, target)
+            if mask is not None:
+                values, counts = (torch.where(mask, x, 0.0) for x in (values, counts))
             ce, counted = values.sum(), counts.sum()
         batch = Batch(target, None, epoch)
         if teacher is not None:
@@ -436,7 +461,12 @@ class Objective(nn.Module):
                     temperatures = Temperatures(*(tau.expand(len(s), 1) for tau in chosen))
                 else:
                     values = term(Signals(s_rows), Signals(t_rows), batch)
-                sums[name] = values.sum()
+                if values.shape != (len(s_rows),):
+                    raise ValueError(
+                        f"chunk: expected one value for each of {len(s_rows)} rows from {name}, got shape "
+                        f"{tuple(values.shape)}; leave chunk out, or set per_sample = False where it is one for all rows"
+                    )
+                sums[name] = (values if mask is None else torch.where(mask, values, 0.0)).sum()
         return ce, counted, sums, temperatures
 
     def _nothing(self, student: Tensor) -> Terms:
@@ -594,13 +624,31 @@ def _signals(outputs: Any) -> Signals:
     return outputs if isinstance(outputs, Signals) else Signals(outputs)
 
 
-def _kept(signals: Signals, keep: Tensor | None) -> Mapping[str, Tensor]:
-    """Features of the rows that are left, where a row is an image; of sequences they stay as they are."""
-    if keep is None or keep.ndim > 1:
+def _kept(signals: Signals, rows: Rows) -> Mapping[str, Tensor]:
+    """Features of the rows that are left, where a row is an image; of sequences they stay as they are.
+
+    Where rows are marked and not taken out, the features of those that do not count are 0: NaN in them must not reach a
+    gradient.
+    """
+    if signals.logits.ndim > 2 or (rows.keep is None and rows.mask is None):
         return signals.features
-    return {
-        name: feature if is_parameter(name) else feature[keep] for name, feature in signals.features.items()
-    }
+    found = {}
+    for name, feature in signals.features.items():
+        if is_parameter(name):
+            found[name] = feature
+        elif rows.keep is not None:
+            found[name] = feature[rows.keep]
+        elif rows.mask is not None:
+            found[name] = torch.where(rows.mask.view(-1, *[1] * (feature.ndim - 1)), feature, 0.0)
+    return found
+
+
+def _check_values(name: str, values: Tensor, count: int) -> None:
+    if values.ndim and values.shape != (count,):
+        raise ValueError(
+            f"{name}: expected one value for each of {count} rows, or one for all, got shape {tuple(values.shape)}; "
+            "sum over the classes, as by .sum(dim=-1)"
+        )
 
 
 def _sum(values: Sequence[Tensor]) -> Tensor:

@@ -58,7 +58,8 @@ def logits_of_output(output: Any, which: Which = None) -> Tensor:
 
     Raises:
         TypeError: if none are found.
-        ValueError: for a tuple with several tensors of shape (B, ·) and no word which; for a part that is not there.
+        ValueError: for a tuple with several tensors of shape (B, ·), or none of it and several of (B, T, ·), and no word
+            which; for a part that is not there.
     """
     if which is not None:
         return _chosen(output, which)
@@ -72,18 +73,30 @@ def logits_of_output(output: Any, which: Which = None) -> Tensor:
     if isinstance(output, (tuple, list)) and output:
         tables = [(i, x) for i, x in enumerate(output) if isinstance(x, Tensor) and x.ndim == 2]
         if len(tables) > 1:
-            shapes = ", ".join(f"{i}: {tuple(x.shape)}" for i, x in tables)
-            raise ValueError(
-                f"the network returned several tensors of shape (batch, ·), at {shapes}, any of which could be logits; "
-                f"say which, as by Distiller(..., logits={tables[-1][0]})"
-            )
+            _refuse_several("(batch, ·)", tables)
         if tables:
             return tables[0][1]
         if isinstance(output[0], Tensor):
+            rows = output[0].shape[:-1]
+            alike = [
+                (i, x)
+                for i, x in enumerate(output)
+                if isinstance(x, Tensor) and x.ndim > 2 and x.shape[:-1] == rows
+            ]
+            if len(alike) > 1:
+                _refuse_several("(batch, length, ·)", alike)
             return output[0]
     raise TypeError(
         "expected the network to return logits: a tensor, an object or dict with 'logits', or a tuple that "
         f"starts with them; got {type(output).__name__}; say where they are by Distiller(..., logits=)"
+    )
+
+
+def _refuse_several(shape: str, candidates: list[tuple[int, Tensor]]) -> None:
+    shapes = ", ".join(f"{i}: {tuple(x.shape)}" for i, x in candidates)
+    raise ValueError(
+        f"the network returned several tensors of shape {shape}, at {shapes}, any of which could be logits; "
+        f"say which, as by Distiller(..., logits={candidates[-1][0]})"
     )
 
 

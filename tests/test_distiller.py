@@ -359,11 +359,57 @@ def test_mixed_labels(pair, batch):
 def test_unlabelled_images(pair, batch):
     student, teacher = pair
     distiller = adakd.Distiller(student, teacher, "zkd+mlt", ce_weight=0)
-    assert distiller(batch[0]).total == distiller(*batch).total > 0
+    without, with_labels = distiller(batch[0]).total, distiller(*batch).total
+    torch.testing.assert_close(without, with_labels)  # one in closed form, one by autograd
+    assert without > 0
     with pytest.raises(ValueError, match="target: got None, but the cross entropy has a weight"):
         adakd.Distiller(student, teacher, "zkd+mlt")(batch[0])
     with pytest.raises(ValueError, match="target: got None, but a term reads the labels"):
         adakd.Distiller(student, teacher, "dkd", ce_weight=0).eval()(batch[0])
+
+
+class Hidden(nn.Module):
+    """Returns what is before its logits, too, as networks for sequences do."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.body, self.head = nn.Linear(6, width), nn.Linear(width, 5)
+
+    def forward(self, x):
+        hidden = self.body(x)
+        return hidden, self.head(hidden)
+
+
+def test_of_several_sequences_none_is_taken_for_logits():
+    x, y = torch.randn(2, 4, 6), torch.zeros(2, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"\(batch, length, ·\), at 0: \(2, 4, 7\), 1: \(2, 4, 5\).*logits=1"):
+        adakd.Distiller(Hidden(3), Hidden(7), "kd").eval()(x, y)
+    distiller = adakd.Distiller(Hidden(3), Hidden(7), "kd", logits=1).eval()
+    distiller(x, y).total.backward()
+    assert distiller.student.head.weight.grad.abs().sum() > 0
+
+
+def test_soft_labels_are_shifted_as_labels_are():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(5, 5)
+
+        def forward(self, input_ids):
+            return {"logits": self.table(input_ids)}
+
+    torch.manual_seed(0)
+    ids = torch.randint(5, (3, 6))
+    distiller = adakd.TrainerDistiller(Reader(), Reader(), "kd", shift=True).eval()
+    hard, soft = (
+        distiller(input_ids=ids, labels=labels)["loss"]
+        for labels in (ids, nn.functional.one_hot(ids, 5).float())
+    )
+    torch.testing.assert_close(soft, hard)
+    share = distiller(input_ids=ids, labels=nn.functional.one_hot(ids, 5).float(), num_items_in_batch=30)[
+        "loss"
+    ]
+    torch.testing.assert_close(share, soft * 15 / 30)
 
 
 @pytest.mark.parametrize("ignored", [-100, 255])

@@ -327,10 +327,9 @@ def test_dkd_is_finite_where_the_mask_is_not_deep_enough():
     assert student.grad.isfinite().all()
 
 
-def standardizes(method):
-    criterion = create_method(method)
-    divergence = criterion.divergence
-    return divergence is not None and (criterion.standardize is not False or divergence.standardizes)
+def needs_three_classes(method):
+    term = create_method(method).term
+    return term is not None and term.least_classes == 3
 
 
 # ---- extremes ----------------------------------------------------------------------------------------------------
@@ -342,7 +341,7 @@ def standardizes(method):
 def test_finite_for_every_number_of_classes(method, classes, batch):
     student, teacher, target = gaussian(batch, classes, dtype=torch.float32)
     student.requires_grad_()
-    if classes == 2 and standardizes(method):
+    if classes == 2 and needs_three_classes(method):
         return  # refused, see below
     terms = create_method(method)(student, teacher, target)
     terms.total.backward()
@@ -562,6 +561,17 @@ def test_non_finite_logits_are_refused_with_their_row(method, who, value):
         create_method(method)(student, teacher, target)
 
 
+@pytest.mark.parametrize("method", WITH_TEACHER)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_class_masked_in_one_row_of_both_is_refused(method, dtype):
+    """A softmax makes 0 of it, and the loss would be finite."""
+    student, teacher, target = gaussian(16, 5, dtype=dtype)
+    target[0] = 1
+    student[0, 4] = teacher[0, 4] = -math.inf
+    with pytest.raises(ValueError, match="student_logits: 1 of 16 rows hold .*minus infinity masks a class"):
+        create_method(method)(student, teacher, target)
+
+
 def test_a_loss_beyond_the_format_is_refused_although_the_logits_are_finite():
     student, teacher, target = gaussian(4, 10, scale=1e38, dtype=torch.float32)
     with pytest.raises(ValueError, match="although all logits are finite"):
@@ -605,20 +615,32 @@ def test_two_classes_leave_nothing_to_the_others(batch):
 # ---- two classes, constants, masks, floors -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [name for name in ON_LOGITS if standardizes(name)])
+@pytest.mark.parametrize("method", [name for name in ON_LOGITS if needs_three_classes(name)])
 def test_two_classes_are_refused_where_rows_are_standardized(method):
     """Each row would be (1, -1) or (-1, 1), whatever the networks say."""
     student, teacher = torch.tensor([[3.0, -3.0]]), torch.tensor([[0.5, -0.1]])
     with pytest.raises(
-        ValueError, match=r"at least 3 classes where logits are standardized, got 2.*'kd' or 'dkd'"
+        ValueError, match=r"at least 3 classes where rows are standardized or normalized, got 2.*'kd' or 'dkd'"
     ):
         create_method(method)(student, teacher, torch.tensor([0]))
 
 
-@pytest.mark.parametrize("method", ["kd", "dkd", "kd+mlt-abs", "dtkd", "mlkd"])
+def test_rows_of_dist_are_refused_with_two_classes():
+    """Two probabilities of a row correlate with 1 or -1. The samples of a class still compare."""
+    student, teacher, target = gaussian(5, 2)
+    with pytest.raises(ValueError, match="at least 3 classes"):
+        create_method("dist", gamma=0.0)(student, teacher, target)
+    assert kd_gradient(create_method("dist"), student, teacher, target).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "method", [name for name in ON_LOGITS if name != "ce" and not needs_three_classes(name)]
+)
 def test_two_classes_teach_on_the_logits_themselves(method):
-    student, teacher = torch.tensor([[3.0, -3.0]]), torch.tensor([[0.5, -0.1]])
-    assert kd_gradient(create_method(method), student, teacher, torch.tensor([0])).abs().max() > 1e-2
+    """Where both networks choose the same class, too."""
+    student = torch.tensor([[3.0, -3.0], [0.4, 0.1], [-1.0, 2.0]])
+    teacher = torch.tensor([[0.5, -0.1], [2.0, 0.2], [0.1, 0.3]])
+    assert kd_gradient(create_method(method), student, teacher, torch.tensor([0, 1, 1])).abs().max() > 1e-3
 
 
 def test_columns_of_one_sample_are_left_out():
@@ -649,7 +671,7 @@ def test_standardizing_takes_any_finite_scale(scale, kind):
 
 
 @pytest.mark.parametrize("mask", [-1e3, -1e4, -1e9])
-@pytest.mark.parametrize("method", ["zkd", "zkd+mlt", "zdkd+mlt-abs"])
+@pytest.mark.parametrize("method", ["zkd", "zkd+mlt", "zdkd+mlt-abs", "correlation", "zmlkd"])
 def test_a_mask_that_holds_all_of_the_spread_is_said_once(method, mask):
     student, teacher, target = gaussian(6, 10, dtype=torch.float32)
     student[:, 3] = teacher[:, 3] = mask

@@ -203,6 +203,23 @@ def test_probabilities_are_targets():
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.nan, "a least value of nan"),
+        (7.0, "a least value of 7 and a sum of 49"),
+        (-1.0, "a least value of -1"),
+        (1 / CLASSES + 0.01, "a sum of 1.07"),
+    ],
+)
+def test_probabilities_are_looked_at(wrong, message):
+    student, teacher, _ = sequences()
+    target = torch.softmax(teacher, -1)
+    target[1, 2] = wrong
+    with pytest.raises(ValueError, match=f"expected probabilities, .* {message} .*row 7; 1 of 10 rows"):
+        made("kd")(student, teacher, target)
+
+
 @pytest.mark.parametrize("name", ["dkd", "dts", "meta"])
 def test_a_method_that_needs_a_label_refuses_probabilities(name):
     student, teacher, _ = sequences()
@@ -290,6 +307,30 @@ def test_vocabularies_of_other_sizes_are_cut_only_when_told():
         made("kd", pad_vocab="cut")
 
 
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_what_is_cut_off_is_not_looked_at(chunk):
+    student, teacher, target = sequences()
+    masked = torch.cat([teacher, torch.full((2, 5, 2), -torch.inf, dtype=torch.float64)], dim=-1)
+    cut = outcome(made("zdkd+mlt", pad_vocab="truncate", chunk=chunk), student, masked, target)
+    same(cut, outcome(made("zdkd+mlt"), student, teacher, target))
+
+
+@pytest.mark.parametrize("name", ["dkd", "rld", "kd+meta"])
+def test_a_label_in_the_students_padding_is_refused_where_a_term_reads_it(name):
+    student, teacher, target = sequences()
+    broad = torch.cat([student, torch.zeros(2, 5, 2, dtype=torch.float64)], dim=-1)
+    target[0, 0] = CLASSES + 1
+    assert made("kd", pad_vocab="truncate")(broad, teacher, target).total.isfinite()
+    with pytest.raises(ValueError, match=f"expected labels from 0 to {CLASSES - 1}, got {CLASSES + 1}"):
+        create_method(name, pad_vocab="truncate").double()(broad, teacher, target)
+
+
+def test_a_vocabulary_has_two_classes():
+    student, teacher, target = sequences()
+    with pytest.raises(ValueError, match="teacher logits: expected at least 2 classes, got 1"):
+        made("kd", pad_vocab="truncate")(student, teacher[..., :1], target)
+
+
 @pytest.mark.parametrize("name", ["kd", "zdkd+mlt", "ctkd", "zkd+mlt-two-sided"])
 def test_compiled_in_one_graph_ignored_rows_count_for_nothing(name):
     student, teacher, target = sequences()
@@ -322,6 +363,25 @@ def test_on_an_accelerator_nothing_waits_where_rows_stand_for_themselves(name, m
     close(grad, expected[1])
     for a, b in zip(learned, expected[2], strict=True):
         assert a is b is None or torch.allclose(a, b, rtol=1e-12)
+    if name in SLICED:
+        same((*outcome(made(name, chunk=3), *wild, rows[2], epoch=3)[:2], learned), (terms, grad, learned))
+
+
+@pytest.mark.parametrize("name", ["kd", "zdkd+mlt", "ctkd"])
+def test_slices_leave_out_the_same_rows_where_none_can_be_taken_out(name):
+    """In a compiled graph, with leading axes and class weights; and inside vmap."""
+    rows, options = sequences(), {"class_weights": [1.0, 2.0, 0.5, 1.0, 3.0, 1.0, 1.0], "chunk": 4}
+    torch.compiler.reset()
+    compiled = torch.compile(made(name, **options), backend="eager")
+    (terms, grad, _), (theirs, their_grad, _) = (
+        outcome(criterion, *rows, epoch=3) for criterion in (compiled, made(name, **options))
+    )
+    close(terms.total, theirs.total)
+    close(grad, their_grad)
+    criterion = made(name, chunk=2)
+    mapped = torch.vmap(lambda *batch: criterion(*batch, epoch=3).total)(*rows)
+    for i, value in enumerate(mapped):
+        close(value, made(name)(*(x[i] for x in rows), epoch=3).total)
 
 
 # ---- sums of terms ----
@@ -392,6 +452,116 @@ def test_a_parameter_among_the_features_has_no_rows_to_leave_out():
     terms = Objective({"weight": Weight()}, {"weight": 1.0})(outputs, teacher(images), target)
     expected = (outputs.features["2"][target != -100] @ student[3].weight.T).square().mean()
     close(terms.parts["weight"], expected)
+
+
+@pytest.mark.parametrize("name", ["at", "catkd", "fitnet", "rkd"])
+def test_on_an_accelerator_features_of_ignored_rows_reach_no_gradient(name, monkeypatch):
+    """NaN in them, too. What compares rows takes them out, wherever it runs."""
+    generator = torch.Generator().manual_seed(0)
+
+    def outputs(wild=False):
+        generator.manual_seed(0)
+        names = dict.fromkeys(name for taps in made(name).taps for name in taps)
+        found = {}
+        for tap in names:
+            if tap.endswith(":weight"):
+                found[tap] = torch.randn(CLASSES, 6, generator=generator, dtype=torch.float64)
+                continue
+            size = () if tap == "pooled" else (4, 4)
+            x = torch.randn(5, 6, *size, generator=generator, dtype=torch.float64)
+            if wild:
+                x[2] = torch.nan
+            found[tap] = x.requires_grad_()
+        logits = torch.randn(5, CLASSES, generator=generator, dtype=torch.float64)
+        return Signals(logits.requires_grad_(), found)
+
+    target = torch.tensor([0, 1, -100, 3, 4])
+    criterion = create_method(name)
+    criterion.build(outputs(), outputs(), 8)
+    criterion = criterion.double()
+    expected = outputs()
+    total = criterion(expected, outputs(), target, index=torch.arange(5)).total
+    total.backward()
+    monkeypatch.setattr("adakd._check.may_read", lambda tensor: False)
+    student = outputs(wild=True)
+    other = criterion(student, outputs(), target, index=torch.arange(5)).total
+    close(other, total)
+    other.backward()
+    for key, feature in student.features.items():
+        close(feature.grad, expected.features[key].grad) if feature.requires_grad else None
+
+
+class Broad(adakd.KL):
+    """Keeps the axis of the classes."""
+
+    def forward(self, *given):
+        return super().forward(*given).unsqueeze(1)
+
+
+class Whole(adakd.KL):
+    """One value for all rows."""
+
+    def forward(self, *given):
+        return super().forward(*given).mean()
+
+
+class Chosen(adakd.TemperatureRule):
+    def __init__(self, tau):
+        super().__init__()
+        self.tau = tau
+
+    def forward(self, student, teacher, target=None, epoch=None):
+        return adakd.Temperatures(self.tau, self.tau)
+
+
+class Column(Term):
+    def forward(self, student, teacher, batch):
+        return student.logits.square().sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "message"),
+    [
+        (
+            LogitObjective(Broad()),
+            r"Broad: expected one value for each of 7 rows, or one for all, got shape \(7, 1\)",
+        ),
+        (LogitObjective(Broad(), weight=adakd.weight.TeacherScale()), r"Broad: expected .* got shape \(7, 7\)"),
+        (
+            LogitObjective(adakd.KL(), Chosen(torch.ones(7))),
+            r"Chosen: expected temperatures of shape \(7, 1\), or",
+        ),
+        (
+            LogitObjective(adakd.KL(), Chosen(torch.ones(3, 1))),
+            r"Chosen: expected temperatures of shape \(7, 1\), or",
+        ),
+        (
+            LogitObjective(adakd.KL(), Chosen(-torch.ones(7, 1))),
+            "Chosen: expected temperatures above 0, got -1 for row 0",
+        ),
+        (
+            Objective({"x": Column()}, {"x": 1.0}),
+            r"x: expected one value for each of 7 rows.* got shape \(7, 1\)",
+        ),
+        (
+            Objective({"x": Column()}, {"x": 1.0}, chunk=2),
+            r"chunk: expected one value for each of 2 rows from x",
+        ),
+        (LogitObjective(Whole(), chunk=2), r"chunk: expected one value for each of 2 rows from kd"),
+    ],
+)
+def test_parts_from_outside_give_one_value_a_row(criterion, message):
+    """A row as a column would be compared with every other row, and nothing would show it."""
+    student, teacher, _ = sequences(shape=(7,), ignored=())
+    with pytest.raises(ValueError, match=message):
+        criterion(student, teacher, torch.arange(7))
+
+
+def test_slices_ask_again_what_a_part_reads():
+    criterion = made("kd", chunk=2)
+    criterion.divergence = adakd.DIST()
+    with pytest.raises(ValueError, match="chunk: kd needs the whole batch in one call"):
+        criterion(*sequences())
 
 
 def test_a_sum_refuses_what_does_not_add_up():

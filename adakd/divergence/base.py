@@ -23,6 +23,9 @@ class Divergence(nn.Module):
     standardizes = False
     """Whether rows are standardized here, whatever the objective does; of two classes nothing is then left."""
 
+    least_classes = 2
+    """3 where rows are not standardized here and yet nothing is left of two classes."""
+
     reads_target = False
     """Whether class labels are needed (probabilities are not enough)."""
 

@@ -113,6 +113,7 @@ class DIST(Divergence):
         self.beta = float(beta)
         self.gamma = float(gamma)
         self.reads_batch = self.gamma != 0
+        self.least_classes = 3 if self.gamma == 0 else 2  # two probabilities of a row correlate with 1 or -1
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
         q = softened(student, temperatures.student)  # (B, K)

@@ -105,6 +105,8 @@ class AdaptiveTTM(TemperatureRule):
     Source: arXiv 2608.29099; no code of it is known to us.
     """
 
+    least_classes = 3  # the student's takes its place
+
     def __init__(self, minimum: float = 0.1, maximum: float = 100.0):
         super().__init__()
         check_bounds(minimum, maximum)

@@ -32,6 +32,9 @@ class TemperatureRule(nn.Module):
     keeps_state = False
     """Whether a call in training mode changes buffers: the rows of a step must then come in one call."""
 
+    least_classes = 2
+    """3 where a row divided by its temperature has lost its own scale, so that of two classes nothing is left."""
+
     reads_target = False
     """Whether class labels are needed while training (probabilities are not enough)."""
 

@@ -36,6 +36,8 @@ class NormKD(TemperatureRule):
     Differs from the paper: rows of equal logits, where its code divides 0 by 0.
     """
 
+    least_classes = 3
+
     def __init__(self, tau: float = 2.0):
         super().__init__()
         check_positive(tau=tau)

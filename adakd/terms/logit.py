@@ -127,6 +127,13 @@ class LogitTerm(Term):
     def reads_epoch(self) -> bool:  # type: ignore[override]  # of its parts
         return self.temperature.reads_epoch or (self.refine is not None and self.refine.reads_epoch)
 
+    @property
+    def least_classes(self) -> int:
+        """3 where of two classes nothing of the teacher would be left in the loss, else 2."""
+        if self.standardize is not False or self.divergence.standardizes:
+            return 3
+        return max(self.divergence.least_classes, self.temperature.least_classes)
+
     def standardized(self, logits: Tensor) -> Tensor:
         """Logits (N, K) as the temperature rule and the divergence see them."""
         if self._ddof is None:
@@ -147,11 +154,17 @@ class LogitTerm(Term):
             self._refuse_two_classes()
         z_student, z_teacher = self.standardized(student), self.standardized(teacher)
         temperatures = self.temperature(z_student, z_teacher, target, epoch)
+        rows = student.shape[0]
+        for tau in temperatures:
+            if tau.ndim != 2 or tau.shape[1] != 1 or tau.shape[0] not in (1, rows):
+                self._refuse_temperatures(tau, rows)
         if _check.may_read(student) and self._looks():
             self._warn(student, teacher, (z_student, z_teacher), temperatures)
         value = self.divergence(z_student, z_teacher, target, temperatures)
         if self.weight is not None:
             value = value * self.weight(z_student, z_teacher, target, temperatures)
+        if value.ndim and value.shape != (rows,):
+            self._refuse_value(value, rows)
         return value, temperatures
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
@@ -161,22 +174,48 @@ class LogitTerm(Term):
     def _warn(
         self, student: Tensor, teacher: Tensor, z: tuple[Tensor, Tensor], temperatures: Temperatures
     ) -> None:
-        """Of logits of which the teacher can teach next to nothing; once each. What is looked for stays as it is over batches."""
+        """Of logits of which the teacher can teach next to nothing; once each. What is looked for stays as it is over batches.
+
+        Raises:
+            ValueError: for temperatures that are not above 0.
+        """
         if "temperature" not in self._told:
             self._tell("temperature", self.temperature.complaint(*z, temperatures))
-        if self.standardize is not False and "classes" not in self._told:
-            self._tell("classes", _two_values(student, teacher, z[1]))
+        self._refuse_negative(temperatures)
+        standardizes = self.standardize is not False or self.divergence.standardizes
+        if standardizes and "classes" not in self._told:
+            self._tell("classes", _two_values(student, teacher))
 
     def _tell(self, what: str, text: str | None) -> None:
         if text:
             self._told.add(what)
             warnings.warn(text, stacklevel=8)
 
+    def _refuse_temperatures(self, tau: Tensor, rows: int) -> None:
+        raise ValueError(
+            f"{type(self.temperature).__name__}: expected temperatures of shape ({rows}, 1), or (1, 1) for all rows, got "
+            f"{tuple(tau.shape)}; keep the axis of the classes, as by keepdim=True"
+        )
+
+    def _refuse_negative(self, temperatures: Temperatures) -> None:
+        for tau in temperatures:
+            if read((tau > 0).all()) is False:
+                raise ValueError(
+                    f"{type(self.temperature).__name__}: expected temperatures above 0, got {tau.amin():g} for row "
+                    f"{int(tau.argmin())}; bound them from below, as by .clamp(min=...)"
+                )
+
+    def _refuse_value(self, value: Tensor, rows: int) -> None:
+        raise ValueError(
+            f"{type(self.divergence).__name__}: expected one value for each of {rows} rows, or one for all, got shape "
+            f"{tuple(value.shape)} (with the sample weight, if there is one); sum over the classes, as by .sum(dim=-1)"
+        )
+
     def _refuse_two_classes(self) -> None:
-        if self.standardize is False and not self.divergence.standardizes:
+        if self.least_classes == 2:
             return
         raise ValueError(
-            "student_logits: expected at least 3 classes where logits are standardized, got 2; every row would be "
+            "student_logits: expected at least 3 classes where rows are standardized or normalized, got 2; every row would be "
             "(1, -1) or (-1, 1) and the teacher would teach nothing: use a method on the logits themselves, such as "
             "'kd' or 'dkd'"
         )
@@ -196,16 +235,16 @@ class _Spaced:
         return self.calls & (self.calls - 1) == 0
 
 
-def _two_values(student: Tensor, teacher: Tensor, z_teacher: Tensor) -> str | None:
+def _two_values(student: Tensor, teacher: Tensor) -> str | None:
     """What to say if in every row of both the same few classes hold all of the spread, as masked classes do.
 
     Every standardized row then has two values, low for the masked classes and high for the others, and nothing is left
     of the networks' logits of the others.
     """
-    first, last = z_teacher[0] > 0, z_teacher[-1] > 0
+    first, last = (row > row.mean() for row in (teacher[0], teacher[-1]))
     if not read((first == last).all()):  # as in nearly every batch
         return None
-    high = z_teacher > 0  # the classes above the teacher's mean
+    high = teacher > teacher.mean(dim=1, keepdim=True)
     if not read((high == first).all()):
         return None
     if not 1 < int(high[0].sum()) < high.shape[1]:  # one class against all others is a label, and no mask

@@ -108,8 +108,10 @@ def extremes(classes, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_finite_value_and_gradient_at_the_extremes(name, standardized, dtype):
     for divergence in (KL(), DKD()):
-        for classes in (3 if standardized else 2, 10, 1000):  # of two, nothing is left to standardize
+        for classes in (2, 3, 10, 1000):
             rule = make(name, classes)
+            if classes < (3 if standardized else rule.least_classes):  # of two, nothing is left to standardize
+                continue
             objective = LogitObjective(divergence, rule, standardize=standardized)
             for case, student, teacher in extremes(classes, dtype):
                 where = f"{case}, {classes} classes, {type(divergence).__name__}"
