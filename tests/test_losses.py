@@ -244,6 +244,16 @@ def test_gradient_is_tau_times_the_difference_of_probabilities(batch, tau):
     torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-9)
 
 
+def test_the_gradient_at_a_high_temperature_is_no_rounding():
+    """Of the value nothing is left there: it is a difference of order 1/τ² of numbers of order 1/τ."""
+    student, teacher, target = gaussian(16, 100)
+    expected, found = (
+        kd_gradient(create_method("kd", tau=1e4), *(x.to(dtype) for x in (student, teacher)), target)
+        for dtype in (torch.float64, torch.float32)
+    )
+    assert (found - expected).norm() < 0.01 * expected.norm()
+
+
 def test_tau_squared_keeps_the_size_of_the_gradient():
     """Towards (s - t) / K, instead of vanishing like 1 / tau^2: why Hinton's factor is there."""
     student, teacher, target = gaussian(8, 10)
