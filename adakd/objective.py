@@ -275,6 +275,8 @@ class Objective(nn.Module):
             ignore_index=ignore_index,
             may_mask=self._rows_stand_alone,
         )
+        if rows.keep is not None:
+            self._refuse_gaps(ignore_index)
         if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
             index = index[rows.keep]
         if rows.target is not None and not usual and not torch.compiler.is_compiling():
@@ -330,6 +332,15 @@ class Objective(nn.Module):
                 f"chunk: {', '.join(whole)} needs the whole batch in one call and cannot be computed in slices; leave "
                 "chunk out, or choose a method that reads each row alone"
             )
+
+    def _refuse_gaps(self, ignore_index: int | None) -> None:
+        """Raise ValueError if a term pairs rows by their places, of which some are left out."""
+        for name, term in self.terms.items():
+            if isinstance(term, LogitTerm) and term.divergence.pairs_rows:
+                raise ValueError(
+                    f"target: {name} pairs the views of an image by their rows, and rows with the label {ignore_index} would be "
+                    "left out; leave out both views of such images, in logits and labels alike, before the loss"
+                )
 
     def _check_call(self, logits: Tensor, teacher: Signals | None, target: Tensor | None) -> None:
         if self.needs_teacher and teacher is None:

@@ -557,6 +557,15 @@ def test_parts_from_outside_give_one_value_a_row(criterion, message):
         criterion(student, teacher, torch.arange(7))
 
 
+def test_two_views_of_an_image_stay_beside_each_other():
+    student, teacher, target = sequences(shape=(8,), ignored=(1, 2))
+    with pytest.raises(
+        ValueError, match="kd pairs the views of an image by their rows, and rows with the label -100"
+    ):
+        made("mlkd", views=2)(student, teacher, target)
+    assert made("mlkd", views=2)(student, teacher, target.clamp(min=0)).total.isfinite()
+
+
 def test_slices_ask_again_what_a_part_reads():
     criterion = made("kd", chunk=2)
     criterion.divergence = adakd.DIST()

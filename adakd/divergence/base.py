@@ -20,6 +20,9 @@ class Divergence(nn.Module):
     reads_batch = False
     """Whether a sample's value depends on the other samples of its batch, and so on how gradients are accumulated."""
 
+    pairs_rows = False
+    """Whether a row belongs to another by its place in the batch, so that no row may be left out."""
+
     standardizes = False
     """Whether rows are standardized here, whatever the objective does; of two classes nothing is then left."""
 

@@ -82,6 +82,7 @@ class MLKD(Divergence):
                 f"kl_standardize: expected False, 'population' or 'sample', got {kl_standardize!r}"
             )
         self.views = views
+        self.pairs_rows = views == 2
         self.kl_standardize = kl_standardize
         self.standardizes = kl_standardize is not False
         self.kl = KL()
