@@ -526,7 +526,7 @@ class Column(Term):
             LogitObjective(Broad()),
             r"Broad: expected one value for each of 7 rows, or one for all, got shape \(7, 1\)",
         ),
-        (LogitObjective(Broad(), weight=adakd.weight.TeacherScale()), r"Broad: expected .* got shape \(7, 7\)"),
+        (LogitObjective(Broad(), weight=adakd.weight.Confidence()), r"Broad: expected .* got shape \(7, 7\)"),
         (
             LogitObjective(adakd.KL(), Chosen(torch.ones(7))),
             r"Chosen: expected temperatures of shape \(7, 1\), or",
