@@ -14,6 +14,7 @@ from . import _check
 from ._check import NotFiniteError, check_finite, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
+from ._seed import seeded
 from ._traced import traced_terms
 from .divergence import Divergence
 from .refine import Refinement
@@ -207,8 +208,7 @@ class Objective(nn.Module):
 
         Their random numbers follow `seed`; the caller's random state stays as it is.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             for term in self.terms.values():
                 term.build(student, teacher, train_images)
         self.built = True

@@ -478,6 +478,14 @@ def hinted():
     return adakd.Objective({"hint": Hint(), "kd": adakd.LogitTerm(adakd.KL())}, {"hint": 2.0, "kd": 0.5})
 
 
+def test_connectors_leave_the_random_state_of_cuda(wide_pair, batch, monkeypatch):
+    seeded = []
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, seeded.append)
+    adakd.Distiller(*wide_pair, hinted()).double().build(batch[0][:2].double(), 40)
+    assert seeded == []
+
+
 def test_connectors_are_parameters_of_the_distiller(wide_pair, batch):
     student, teacher = wide_pair
     student.train()

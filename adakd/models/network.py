@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .._check import brief, near_names
+from .._seed import seeded
 from .imagenet_resnet import IMAGENET_RESNETS
 from .language import LANGUAGE_MODELS
 from .mobilenet import MOBILENETS
@@ -139,8 +140,7 @@ class Network:
         """The network with fresh weights that depend on the seed alone; a module as it is, copied."""
         if isinstance(self.source, nn.Module):
             return copy.deepcopy(self.source)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             if self.source is not None:
                 return _made(self.source, num_classes, in_channels)
             return create_model(self.name, num_classes, in_channels)
