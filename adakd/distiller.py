@@ -172,7 +172,15 @@ class _Pair(nn.Module):
 
         Returns:
             The distiller itself.
+
+        Raises:
+            RuntimeError: if the method's connectors or memories are there already.
         """
+        if self.criterion.builds and self.criterion.built:
+            raise RuntimeError(
+                "build: this method's connectors and memories are made already, and others in their place would be none of an "
+                "optimizer's that exists; build once, or make a new method and a new Distiller"
+            )
         inputs, named = _call(example)
         modes = {module: module.training for module in self.student.modules()}
         self.student.eval()

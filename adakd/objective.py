@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, check_finite, value_of
+from ._check import NotFiniteError, brief, check_finite, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from ._seed import seeded
@@ -51,6 +51,8 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, class_weights: Any = None, label_smoothing: float = 0.0):
         super().__init__()
+        if not isinstance(label_smoothing, numbers.Real):
+            raise TypeError(f"label_smoothing: expected a number in [0, 1), got {brief(label_smoothing)}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
         self.plain: bool
@@ -109,7 +111,9 @@ class Objective(nn.Module):
             have, from the first on (vocabularies padded to different sizes).
 
     Raises:
-        ValueError: for a negative or non-finite weight, a term without a weight, or an option out of range.
+        TypeError: for terms or weights that are no mappings, and for a term that is none.
+        ValueError: for a negative or non-finite weight, a term without a weight, a name that a module cannot have, or an
+            option out of range.
     """
 
     terms: Mapping[str, Term]
@@ -127,6 +131,7 @@ class Objective(nn.Module):
         pad_vocab: str | None = None,
     ):
         super().__init__()
+        _check_terms(terms, weights)
         if set(terms) != set(weights):
             raise ValueError(f"weights: expected one for each of {sorted(terms)}, got {sorted(weights)}")
         if not isinstance(warmup_epochs, Mapping):
@@ -564,9 +569,34 @@ def rename_old_parameters(state: dict[str, Any], prefix: str = "", *_: Any) -> N
 
 
 def check_weight(name: str, value: float) -> None:
-    """Raise ValueError unless a weight or a warm-up is a finite number of at least 0."""
+    """Raise unless a weight or a warm-up is a finite number of at least 0: TypeError for no number, ValueError for others."""
+    if not isinstance(value, numbers.Real | Tensor):
+        raise TypeError(f"{name}: expected a finite number of at least 0, got {brief(value)}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+
+
+# What a ModuleDict has of its own, and would take a term of that name for.
+_TAKEN = frozenset(dir(nn.ModuleDict()))
+
+
+def _check_terms(terms: Any, weights: Any) -> None:
+    """Raise TypeError unless these are terms and numbers by name, and ValueError for names that no module can have."""
+    for name, given in (("terms", terms), ("weights", weights)):
+        if not isinstance(given, Mapping | nn.ModuleDict):
+            raise TypeError(f"{name}: expected a dict with an entry for each term by its name, got {brief(given)}")
+    for name, term in terms.items():
+        if not isinstance(name, str):
+            raise TypeError(f"terms: expected names that are texts, got {brief(name)}")
+        if not name or "." in name or name in _TAKEN:
+            raise ValueError(
+                f"terms: {brief(name)} cannot be the name of a term: expected a text without a dot that is no attribute of "
+                "torch.nn.ModuleDict, under which state_dict() keeps its tensors; choose another"
+            )
+        if not isinstance(term, Term):
+            wraps = isinstance(term, Divergence)
+            remedy = "adakd.LogitTerm(divergence) makes one of it" if wraps else "terms are subclasses of adakd.Term"
+            raise TypeError(f"terms: {name!r}: expected a Term, got {type(term).__qualname__}; {remedy}")
 
 
 def _composes(kind: type) -> bool:

@@ -524,6 +524,17 @@ def test_connectors_are_asked_for_before_the_first_step(wide_pair, batch):
     assert distiller({"x": batch[0]}, batch[1]).total.isfinite()
 
 
+def test_connectors_are_made_once(wide_pair, batch):
+    """Others in their place would be none of the optimizer's that was made in between."""
+    distiller = adakd.Distiller(*wide_pair, hinted()).build(batch[0][:2])
+    connector = distiller.criterion.terms["hint"].connector
+    with pytest.raises(RuntimeError, match="build: this method's connectors and memories are made already"):
+        distiller.build(batch[0][:2])
+    assert distiller.criterion.terms["hint"].connector is connector
+    plain = adakd.Distiller(*wide_pair, "kd")
+    plain.build(batch[0][:2]).build(batch[0][:2])  # has none
+
+
 def test_the_same_seed_makes_the_same_connectors(batch):
     made = [
         adakd.Distiller(TwoInputs(8), TwoInputs(32), hinted()).build(batch[0][:2], seed=seed)
