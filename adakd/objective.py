@@ -584,7 +584,9 @@ def _check_terms(terms: Any, weights: Any) -> None:
     """Raise TypeError unless these are terms and numbers by name, and ValueError for names that no module can have."""
     for name, given in (("terms", terms), ("weights", weights)):
         if not isinstance(given, Mapping | nn.ModuleDict):
-            raise TypeError(f"{name}: expected a dict with an entry for each term by its name, got {brief(given)}")
+            raise TypeError(
+                f"{name}: expected a dict with an entry for each term by its name, got {brief(given)}"
+            )
     for name, term in terms.items():
         if not isinstance(name, str):
             raise TypeError(f"terms: expected names that are texts, got {brief(name)}")
@@ -595,7 +597,9 @@ def _check_terms(terms: Any, weights: Any) -> None:
             )
         if not isinstance(term, Term):
             wraps = isinstance(term, Divergence)
-            remedy = "adakd.LogitTerm(divergence) makes one of it" if wraps else "terms are subclasses of adakd.Term"
+            remedy = (
+                "adakd.LogitTerm(divergence) makes one of it" if wraps else "terms are subclasses of adakd.Term"
+            )
             raise TypeError(f"terms: {name!r}: expected a Term, got {type(term).__qualname__}; {remedy}")
 
 

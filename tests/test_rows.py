@@ -411,8 +411,16 @@ def test_a_sum_refuses_what_does_not_add_up():
 @pytest.mark.parametrize(
     ("terms", "error", "message"),
     [
-        ({"a": adakd.KL()}, TypeError, r"'a': expected a Term, got KL; adakd\.LogitTerm\(divergence\) makes one"),
-        ({"a": adakd.Fixed(4.0)}, TypeError, r"expected a Term, got Fixed; terms are subclasses of adakd\.Term"),
+        (
+            {"a": adakd.KL()},
+            TypeError,
+            r"'a': expected a Term, got KL; adakd\.LogitTerm\(divergence\) makes one",
+        ),
+        (
+            {"a": adakd.Fixed(4.0)},
+            TypeError,
+            r"expected a Term, got Fixed; terms are subclasses of adakd\.Term",
+        ),
         ({"keys": LogitTerm(adakd.KL())}, ValueError, "'keys' cannot be the name of a term"),
         ({"a.b": LogitTerm(adakd.KL())}, ValueError, "'a.b' cannot be the name of a term: .* without a dot"),
         ({"": LogitTerm(adakd.KL())}, ValueError, "'' cannot be the name of a term"),
