@@ -34,7 +34,8 @@ class CRD(Term):
     The images drawn are a pure function of seed, epoch and position: independent of the order and of the batch, so that
     a resumed run goes on exactly. An image is never its own negative, nor (from its second epoch on, when its label has
     been seen) one of the same class. Without an epoch the draws are those of epoch 0. Under `DistributedDataParallel` give
-    it ``broadcast_buffers=False``: each process then remembers the images that it sees itself.
+    it ``broadcast_buffers=False``: each process then remembers the images that it sees itself. (Otherwise the first
+    process's memory is put over the others', which a warning says.) Gradients are averaged, so that weights stay the same.
 
     Args:
         width: of the embeddings.
@@ -45,6 +46,7 @@ class CRD(Term):
     Shapes: features ``pooled`` (N, C); logits are not read. Returns (N,), in nats.
 
     Raises:
+        TypeError, ValueError: for positions that are not (N,) integers below the size of the training set.
         ValueError: for an option out of range, a training set of one image, or a batch without positions.
 
     Source: Tian et al. 2020 (arXiv 1910.10699) and their released code.
@@ -61,6 +63,7 @@ class CRD(Term):
     reads_target = True
     reads_epoch = True
     keeps_state = True
+    own_memory = True
 
     memory_student: Tensor
     memory_teacher: Tensor
@@ -99,9 +102,10 @@ class CRD(Term):
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
         refuse_unbuilt(self, "partition")
-        index, target = position(batch, self), batch.target
+        of_student, target = feature(student, "pooled", "student").flatten(1), batch.target
+        index = position(batch, self, len(of_student), len(self.labels))
         assert target is not None  # reads_target
-        v = unit(self.embed_student(feature(student, "pooled", "student").flatten(1)))
+        v = unit(self.embed_student(of_student))
         w = unit(self.embed_teacher(feature(teacher, "pooled", "teacher").flatten(1).detach()))
         counts = self.counts(self.draw(index, batch.epoch))
         counts = counts * (self.labels != target.unsqueeze(1))

@@ -74,7 +74,7 @@ class SSD(Term):
         refuse_unbuilt(self, "embed")
         s = self.embed(feature(student, "pooled", "student").flatten(1))  # (N, C)
         t = feature(teacher, "pooled", "teacher").flatten(1).detach()
-        passes = t.unsqueeze(1) * self.kept(position(batch, self), batch.epoch, t.shape[1])  # (N, M, C)
+        passes = t.unsqueeze(1) * self.kept(position(batch, self, len(t)), batch.epoch, t.shape[1])  # (N, M, C)
         weight = self.attention(s, passes)
         target = torch.einsum("nm,nmc->nc", weight, passes)
         return (s - target).square().mean(dim=1)
