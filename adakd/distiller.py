@@ -226,7 +226,8 @@ class _Pair(nn.Module):
             if around is not None and around.broadcast_buffers and own and around.process_group.size() > 1:
                 warnings.warn(
                     f"{', '.join(own)}: the memory of the first process is put over the others' before every step, which "
-                    "forget what they saw; give DistributedDataParallel broadcast_buffers=False",
+                    "forget what they saw; give DistributedDataParallel broadcast_buffers=False (in newer versions "
+                    "forward_sync_buffers=False)",
                     stacklevel=4,
                 )
             if around is not None and not around.broadcast_buffers and len(own) < len(keeping):
