@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import operator
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -17,11 +18,13 @@ __all__ = [
     "brief",
     "check_device",
     "check_finite",
+    "check_finite_options",
     "check_float",
     "check_labels",
     "check_logits",
     "check_name",
     "check_tensor",
+    "check_whole",
     "label_ends",
     "may_read",
     "near_names",
@@ -90,6 +93,39 @@ def check_name(kind: str, name: str) -> None:
             f'{kind}: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, '
             f"got {brief(name)}"
         )
+
+
+def check_finite_options(**options: Any) -> None:
+    """Raise ValueError naming the first option that is NaN or infinite, and TypeError for one that is no number.
+
+    >>> check_finite_options(alpha=1.0, beta=math.inf)
+    Traceback (most recent call last):
+    ValueError: beta: expected a finite number, got inf
+    """
+    for name, value in options.items():
+        try:
+            finite = math.isfinite(value)
+        except TypeError:
+            raise TypeError(f"{name}: expected a finite number, got {brief(value)}") from None
+        if not finite:
+            raise ValueError(f"{name}: expected a finite number, got {value!r}")
+
+
+def check_whole(least: int | None = None, **options: Any) -> None:
+    """Raise ValueError naming the first option that is no integer, or below the least.
+
+    >>> check_whole(1, width=128, negatives=math.nan)
+    Traceback (most recent call last):
+    ValueError: negatives: expected a whole number of at least 1, got nan
+    """
+    for name, value in options.items():
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or isinstance(value, bool) or (least is not None and number < least):
+            bound = "" if least is None else f" of at least {least}"
+            raise ValueError(f"{name}: expected a whole number{bound}, got {brief(value)}")
 
 
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:

@@ -65,7 +65,7 @@ class CrossEntropy(nn.Module):
                 )
         self.register_buffer("class_weights", None, persistent=False)
         self.class_weights = class_weights
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing: float = float(label_smoothing)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

@@ -204,7 +204,9 @@ def summarize_temperatures(
     check_labels(labels.masked_fill(~counted, 0).cpu(), teacher.shape[1], _IGNORED)
     if not counted.all():
         if not counted.any():
-            raise ValueError(f"labels: every row has the label {_IGNORED}, which is left out; give some a label")
+            raise ValueError(
+                f"labels: every row has the label {_IGNORED}, which is left out; give some a label"
+            )
         teacher, labels = teacher[counted], labels[counted]
         student = None if student is None else student[counted]
     check_finite(teacher=teacher, student=student)

@@ -295,7 +295,6 @@ def test_no_row_with_a_label():
         summarize_temperatures(torch.randn(2, 5), torch.tensor([-100, -100]))
 
 
-
 @pytest.mark.parametrize(
     "student", [None, "same", "constant"], ids=["alone", "its own student", "constant student"]
 )

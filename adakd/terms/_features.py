@@ -61,7 +61,12 @@ def position(batch: Batch, term: nn.Module, rows: int, images: int | None = None
         raise ValueError(
             f"index: {name} needs the positions of the batch's {rows} images, shape ({rows},), got {tuple(index.shape)}"
         )
-    if images is not None and may_read(index) and (ends := label_ends(index)) and not 0 <= ends[0] <= ends[1] < images:
+    if (
+        images is not None
+        and may_read(index)
+        and (ends := label_ends(index))
+        and not 0 <= ends[0] <= ends[1] < images
+    ):
         bad = ends[0] if ends[0] < 0 else ends[1]
         raise ValueError(
             f"index: expected positions from 0 to {images - 1} in the training set of {images} images, got {bad}; "

@@ -189,9 +189,17 @@ def test_what_is_missing_is_said():
 @pytest.mark.parametrize(
     ("index", "error", "message"),
     [
-        (torch.tensor([0, 1, 2, 3, 4, 20]), ValueError, "index: expected positions from 0 to 19 .* got 20; build"),
+        (
+            torch.tensor([0, 1, 2, 3, 4, 20]),
+            ValueError,
+            "index: expected positions from 0 to 19 .* got 20; build",
+        ),
         (torch.tensor([0, 1, 2, 3, 4, -1]), ValueError, "index: expected positions from 0 to 19 .* got -1"),
-        (torch.arange(6, dtype=torch.int32), TypeError, r"torch.int64 of shape \(B,\), got torch.int32; call .long"),
+        (
+            torch.arange(6, dtype=torch.int32),
+            TypeError,
+            r"torch.int64 of shape \(B,\), got torch.int32; call .long",
+        ),
         (torch.arange(5), ValueError, r"of the batch's 6 images, shape \(6,\), got \(5,\)"),
         (torch.arange(6)[:, None], ValueError, r"shape \(6,\), got \(6, 1\)"),
         ([0, 1, 2, 3, 4, 5], TypeError, "got list"),
