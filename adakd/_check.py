@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_logits",
     "check_name",
     "check_tensor",
+    "check_trains",
     "check_whole",
     "label_ends",
     "may_read",
@@ -134,6 +135,15 @@ def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] 
     near = difflib.get_close_matches(str(name)[:60].lower(), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(known if shown is None else shown)}"
+
+
+def check_trains(network: nn.Module, remedy: str = "call requires_grad_(True) of what is to learn") -> None:
+    """Raise ValueError if a network that is to be trained has parameters, and all of them are frozen."""
+    parameters = list(network.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError(
+            f"student: expected a network to be trained, got one whose parameters are all frozen; {remedy}"
+        )
 
 
 def may_read(tensor: Tensor) -> bool:

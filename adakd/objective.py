@@ -58,7 +58,12 @@ class CrossEntropy(nn.Module):
         self.plain: bool
         self.class_weights: Tensor | None
         if class_weights is not None:
-            class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            try:
+                class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(
+                    f"class_weights: expected (K,) finite numbers of at least 0, got {brief(class_weights)}"
+                ) from None
             if class_weights.ndim != 1 or not (class_weights.isfinite() & (class_weights >= 0)).all():
                 raise ValueError(
                     f"class_weights: expected (K,) finite numbers of at least 0, got {class_weights}"

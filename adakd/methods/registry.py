@@ -45,8 +45,11 @@ def get_method(name: str) -> Method:
     """The row of that name, or the combination that it spells: ``<row>+<rule>``, ``<term>+<method>``.
 
     Raises:
+        TypeError: for anything but a name.
         ValueError: for an unknown name, with the nearest known ones; for a sum of rows that are none.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"method: expected a name of adakd.METHODS, such as 'zkd+mlt', got {brief(name)}")
     if name in METHODS:
         return METHODS[name]
     row_name, plus, rest = name.partition("+")
@@ -108,7 +111,8 @@ def _check_option(method: str, name: str, value: Any, annotation: Any) -> None:
     elif isinstance(value, numbers.Real):
         fits = float in kinds
     else:
-        fits = not isinstance(value, list | tuple | dict | set | bytes | complex)
+        several = math.prod(getattr(value, "shape", ())) != 1  # a tensor or an array
+        fits = not (isinstance(value, list | tuple | dict | set | bytes | complex) or several)
     if not fits:
         expected = " or ".join(text for kind, text in _KINDS.items() if kind in kinds)
         raise ValueError(f"{method}: {name}: expected {expected}, got {brief(value)}")
