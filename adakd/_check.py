@@ -2,13 +2,14 @@
 
 import difflib
 import math
+import operator
 import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 __all__ = [
@@ -17,12 +18,15 @@ __all__ = [
     "brief",
     "check_device",
     "check_finite",
+    "check_finite_options",
     "check_float",
     "check_labels",
     "check_logits",
     "check_name",
     "check_probabilities",
     "check_tensor",
+    "check_trains",
+    "check_whole",
     "label_ends",
     "may_read",
     "near_names",
@@ -93,12 +97,54 @@ def check_name(kind: str, name: str) -> None:
         )
 
 
+def check_finite_options(**options: Any) -> None:
+    """Raise ValueError naming the first option that is NaN or infinite, and TypeError for one that is no number.
+
+    >>> check_finite_options(alpha=1.0, beta=math.inf)
+    Traceback (most recent call last):
+    ValueError: beta: expected a finite number, got inf
+    """
+    for name, value in options.items():
+        try:
+            finite = math.isfinite(value)
+        except TypeError:
+            raise TypeError(f"{name}: expected a finite number, got {brief(value)}") from None
+        if not finite:
+            raise ValueError(f"{name}: expected a finite number, got {value!r}")
+
+
+def check_whole(least: int | None = None, **options: Any) -> None:
+    """Raise ValueError naming the first option that is no integer, or below the least.
+
+    >>> check_whole(1, width=128, negatives=math.nan)
+    Traceback (most recent call last):
+    ValueError: negatives: expected a whole number of at least 1, got nan
+    """
+    for name, value in options.items():
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or isinstance(value, bool) or (least is not None and number < least):
+            bound = "" if least is None else f" of at least {least}"
+            raise ValueError(f"{name}: expected a whole number{bound}, got {brief(value)}")
+
+
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
     """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name)[:60].lower(), known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(known if shown is None else shown)}"
+
+
+def check_trains(network: nn.Module, remedy: str = "call requires_grad_(True) of what is to learn") -> None:
+    """Raise ValueError if a network that is to be trained has parameters, and all of them are frozen."""
+    parameters = list(network.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        raise ValueError(
+            f"student: expected a network to be trained, got one whose parameters are all frozen; {remedy}"
+        )
 
 
 def may_read(tensor: Tensor) -> bool:

@@ -7,7 +7,7 @@ These are keyword faces: what they do is in `adakd.plan` (what is asked for), `a
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,19 @@ import torch
 from torch import nn
 
 from . import engine as engines
+from ._check import brief
 from ._progress import Bar
 from .data import Dataset, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
     Request,
+    check_arguments,
     checked_seed,
     ensure_teacher,
     load_requested_teacher,
     named_method,
+    plain_options,
     plan_student,
     plan_teacher,
     refuse_other_kind,
@@ -45,6 +48,7 @@ from .runs import (
     resolve_device,
 )
 from .teachers import CachedTeacher, LiveTeacher
+from .teachers.source import fp32_of
 from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
@@ -119,6 +123,9 @@ def train_teacher(
         DataError: if the data cannot be had.
         Interrupted: when `should_stop` returns True, after saving.
     """
+    check_arguments(
+        data=data, out=out, device=device, root=root, progress=progress, should_stop=should_stop, world=world
+    )
     request = Request(
         data, model, recipe=recipe, changes=recipe_changes, seed=seed, precision=precision, on_epoch=on_epoch
     )
@@ -161,7 +168,7 @@ def distill(
     Args:
         teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's
             name: then its finished run under `out` is used (on the embedded set it is trained first where there is none).
-            The data set's usual teacher when left out.
+            The data set's usual teacher when left out. Of a half or double module that reads images, a copy in fp32 is asked.
         student: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
             set's usual student when left out.
         method: a name of `adakd.METHODS`, ``<row>+<rule>``, or an `Objective`.
@@ -191,17 +198,21 @@ def distill(
         The finished `Run`.
 
     Raises:
-        ValueError: for unknown names, or a teacher with another number of classes.
+        TypeError: for an argument of another kind, naming it; for a network whose state is more than tensors.
+        ValueError: for unknown names, a teacher with another number of classes, or a student that is frozen.
         TeacherError: if the teacher is not trained yet.
         DataError: if the data cannot be had.
         CacheError: if the cache cannot be written, or does not say what the teacher says.
         Interrupted: when `should_stop` returns True, after saving.
     """
+    check_arguments(
+        data=data, out=out, device=device, root=root, progress=progress, should_stop=should_stop, world=world
+    )
     request = Request(
         data,
         student,
         method,
-        method_options or {},
+        {} if method_options is None else method_options,
         recipe,
         recipe_changes,
         seed,
@@ -265,7 +276,18 @@ def compare(
         ValueError: for unknown names, no method, no seed, or a seed or method given twice.
         Exception: what `distill` raises; all that can be known of any run before the first one trains.
     """
-    seeds = list(seeds)
+    check_arguments(
+        seeds=seeds,
+        data=data,
+        root=root,
+        device=device,
+        should_stop=should_stop,
+        on_epoch=on_epoch,
+        on_failure=on_failure,
+        engine=engine,
+        out=options.get("out", "runs"),
+    )
+    seeds = [checked_seed(seed) for seed in seeds]
     chosen = _chosen(methods, seeds)
     changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
     request, resources = split_options(options)
@@ -303,15 +325,28 @@ def _chosen(
     """Methods with their options; refused where they make no comparison."""
     if isinstance(methods, str):
         raise ValueError(f"methods: expected a sequence of names, got the text {methods!r}")
+    if not isinstance(methods, Iterable):
+        raise TypeError(
+            f"methods: expected a sequence of names, or of pairs (name, options), got {brief(methods)}"
+        )
     chosen = [
-        (method, {}) if isinstance(method, str | nn.Module) else (method[0], dict(method[1]))
-        for method in methods
+        (method, {}) if isinstance(method, str | nn.Module) else _with_options(method) for method in methods
     ]
     if not chosen or not seeds:
         raise ValueError("compare: expected at least one method and one seed")
-    if any(chosen.count(one) > 1 for one in chosen) or len(set(seeds)) < len(seeds):
+    known = [(method, plain_options(settings)) for method, settings in chosen]
+    if any(known.count(one) > 1 for one in known) or len(set(seeds)) < len(seeds):
         raise ValueError(f"compare: a method or a seed is given twice: {methods}, {seeds}")
     return chosen
+
+
+def _with_options(pair: Any) -> tuple[Any, dict[str, Any]]:
+    """A method with its options, of a pair."""
+    if not isinstance(pair, Sequence) or len(pair) != 2 or not isinstance(pair[1], Mapping):
+        raise TypeError(
+            f"methods: expected names, or pairs of a name and a dict of options, such as ('kd', {{'tau': 2.0}}), got {brief(pair)}"
+        )
+    return pair[0], dict(pair[1])
 
 
 class _Comparison:
@@ -449,6 +484,7 @@ def cache_teacher(
         ValueError: for unknown names, recorded logits, or a set too large for a cache.
         TeacherError, DataError, CacheError: as for `distill`.
     """
+    check_arguments(seeds=seeds, data=data, out=out, device=device, root=root, progress=progress)
     request = Request(
         data,
         recipe=recipe,
@@ -505,7 +541,8 @@ def fit(
         checkpoint: file to continue from and to save to: after every epoch, every two minutes, and when asked to stop.
         config: what identifies the run; a checkpoint of another config is refused.
         precision: number format of forward and backward.
-        teacher: a network, evaluated live on the very views the student sees; or a `ViewCache` that holds what it
+        teacher: a network, evaluated live on the very views the student sees (in fp32, where it is of another format and
+            reads images); or a `ViewCache` that holds what it
             says of all of them.
         capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
             operation at a time.
@@ -530,7 +567,14 @@ def fit(
         ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
             logits of a step.
     """
-    views = student_views(data, recipe, seed)
+    check_arguments(on_epoch=on_epoch, should_stop=should_stop, world=world)
+    if not isinstance(recipe, Recipe):
+        raise TypeError(
+            f"recipe: expected an adakd.Recipe, such as get_recipe('demo') gives, got {brief(recipe)}"
+        )
+    views = student_views(data, recipe, checked_seed(seed))
+    if isinstance(teacher, nn.Module) and data.reads == "images":
+        teacher = fp32_of(teacher)
     network = teacher if isinstance(teacher, nn.Module) else None
     trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
     source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
@@ -610,6 +654,7 @@ def measurements(
     ``accuracy`` in percent; of text ``nats`` a token, and ``kl_to_truth`` where the source is known (`TokenData.measure`).
     Arguments and errors are those of `evaluate`.
     """
+    check_arguments(run=run, device=device, root=root, **({} if data is None else {"data": data}))
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
@@ -647,6 +692,7 @@ def evaluate_weights(
         ValueError: for unknown names.
         DataError, WeightsError: if data or weights are missing or damaged, or the weights are of another network.
     """
+    check_arguments(weights=weights, data=data, device=device, root=root)
     chosen_network = network_of(model)
     name_of(data)
     device = resolve_device(device)

@@ -136,7 +136,7 @@ def check(
     returns the distillation term alone: a scalar, the mean over the batch, unweighted and without the cross entropy.
     Where it takes a temperature (a keyword ``tau``, ``temperature``, ``temp`` or ``T``), it is also looked at as that grows.
 
-    Checked are: values and gradients of several shapes; central differences; the teacher's gradient; what the loss does
+    Checked are: the inputs, which it must leave as they are; values and gradients of several shapes; central differences; the teacher's gradient; what the loss does
     not depend on (a number added to all logits of a row, a factor, the order of the classes, the order of the rows);
     the reduction over the batch; masked rows; τ → ∞; and saturated logits, constant rows and half precision, which must
     leave it finite. What the method itself does not hold, it does not ask of the loss.
@@ -203,17 +203,24 @@ def _term_of(objective: LogitObjective) -> Loss:
     return term
 
 
+def _copies(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A leaf of the student's logits, and what a loss is given: the logits of both as a network would, and the labels."""
+    leaf = case.student.detach().clone().requires_grad_()
+    # No leaf itself: one that is changed in place would raise, and be no more than that.
+    return leaf, leaf.clone(), case.teacher.clone(), case.target.clone()
+
+
 def _evaluate(loss: Loss, case: Case) -> tuple[Tensor, Tensor]:
-    """Value, and gradient with respect to the student's logits."""
-    student = case.student.detach().clone().requires_grad_()
-    value = loss(student, case.teacher, case.target)
+    """Value, and gradient with respect to the student's logits. The loss has copies, which it may change."""
+    leaf, *given = _copies(case)
+    value = loss(*given)
     if not isinstance(value, Tensor) or value.numel() != 1:
         shape = tuple(value.shape) if isinstance(value, Tensor) else brief(value)
         raise ValueError(f"loss: expected a scalar, the mean over the batch, got {shape}")
     gradient = None
     if value.requires_grad:
-        (gradient,) = torch.autograd.grad(value, student, allow_unused=True)
-    return value.detach().reshape(()), torch.zeros_like(student) if gradient is None else gradient
+        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
+    return value.detach().reshape(()), torch.zeros_like(leaf) if gradient is None else gradient
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:
@@ -254,6 +261,7 @@ class _Checks:
 
     def findings(self) -> Iterator[Finding]:
         checks: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
+            ("inputs", self.inputs),
             ("golden value", self.golden),
             ("values", self.values),
             ("gradients", self.gradients),
@@ -273,6 +281,27 @@ class _Checks:
                 yield Finding(name, False, f"raised {type(error).__name__}: {brief(str(error))}")
 
     # ---- values and gradients ----
+
+    def inputs(self) -> tuple[bool, str]:
+        given = dict(
+            zip(("student's logits", "teacher's logits", "labels"), _copies(self.case)[1:], strict=True)
+        )
+        before = [tensor.detach().clone() for tensor in given.values()]
+        try:
+            self.loss(*given.values())
+        except Exception as error:  # what it raises the other checks say
+            raise _NotHeldError from error
+        changed = [
+            name
+            for (name, tensor), kept in zip(given.items(), before, strict=True)
+            if not torch.equal(tensor, kept)
+        ]
+        if not changed:
+            raise _NotHeldError  # nothing is to be said of it
+        return False, (
+            f"the loss changes the {' and the '.join(changed)} in place, and whoever reads them next reads other numbers; "
+            "compute on new tensors (x / tau for x.div_(tau), clone() before a mask)"
+        )
 
     def golden(self) -> tuple[bool, str]:
         values = _golden_values()
@@ -327,10 +356,10 @@ class _Checks:
         return abs(along - slope) <= 1e-6 * max(abs(along), abs(slope)) + 1e-9, along, slope
 
     def of_teacher(self) -> tuple[bool, str]:
-        teacher = self.case.teacher.clone().requires_grad_()
-        student = self.case.student.clone().requires_grad_()
-        value = self.loss(student, teacher, self.case.target)
-        (gradient,) = torch.autograd.grad(value, teacher, allow_unused=True)
+        _, student, teacher, target = _copies(self.case)
+        leaf = teacher.requires_grad_()
+        value = self.loss(student, leaf.clone(), target)
+        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
         if gradient is None or not gradient.count_nonzero():
             return True, "none"
         return True, "there is one: compute the teacher's logits under torch.no_grad(), or detach them"
@@ -387,7 +416,7 @@ class _Checks:
         name = next((name for name in _TAU_NAMES if name in takes), None)
         if name is None or get_method(self.name).rule != "fixed":
             raise _NotHeldError
-        hot, hotter = (self.loss(*self.case, **{name: tau}).item() for tau in (_HOT, _HOTTER))
+        hot, hotter = (self.loss(*_copies(self.case)[1:], **{name: tau}).item() for tau in (_HOT, _HOTTER))
         expected = self.reference(self.case, tau=_HOT)(*self.case).item()
         if abs(hot - expected) <= 1e-3 * abs(expected):
             return True, f"tends to {hot:.6g}"

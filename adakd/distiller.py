@@ -172,7 +172,15 @@ class _Pair(nn.Module):
 
         Returns:
             The distiller itself.
+
+        Raises:
+            RuntimeError: if the method's connectors or memories are there already.
         """
+        if self.criterion.builds and self.criterion.built:
+            raise RuntimeError(
+                "build: this method's connectors and memories are made already, and others in their place would be none of an "
+                "optimizer's that exists; build once, or make a new method and a new Distiller"
+            )
         inputs, named = _call(example)
         modes = {module: module.training for module in self.student.modules()}
         self.student.eval()
@@ -211,9 +219,18 @@ class _Pair(nn.Module):
                 "the student has been frozen since this Distiller was made, perhaps as the teacher of another one; "
                 "pass copy.deepcopy(network) there, and call student.requires_grad_(True) here"
             )
-        if self.training and any(term.keeps_state for term in self.criterion.terms.values()):
+        keeping = [term for term in self.criterion.terms.values() if term.keeps_state] if self.training else []
+        if keeping:
             around = getattr(DistributedDataParallel, "_active_ddp_module", None)
-            if around is not None and not around.broadcast_buffers:
+            own = [type(term).__name__ for term in keeping if term.own_memory]
+            if around is not None and around.broadcast_buffers and own and around.process_group.size() > 1:
+                warnings.warn(
+                    f"{', '.join(own)}: the memory of the first process is put over the others' before every step, which "
+                    "forget what they saw; give DistributedDataParallel broadcast_buffers=False (in newer versions "
+                    "forward_sync_buffers=False)",
+                    stacklevel=4,
+                )
+            if around is not None and not around.broadcast_buffers and len(own) < len(keeping):
                 raise RuntimeError(
                     "this method keeps a state, which would drift apart between the processes; leave the buffers of "
                     "DistributedDataParallel synchronized (broadcast_buffers, in newer versions forward_sync_buffers)"
@@ -245,7 +262,8 @@ class Distiller(_Pair):
     whole batch would, and so does a learned temperature. Batch statistics are those of each process's rows. The state of a
     rule is a buffer, which DistributedDataParallel takes from rank 0 before every forward pass: all processes use
     the same temperature, moved by the rows of rank 0 alone. (Without that, ``broadcast_buffers=False``, such rules are refused; inside
-    ``no_sync()`` each process moves its own until the next synchronized pass.)
+    ``no_sync()`` each process moves its own until the next synchronized pass.) A memory of the training set, as that of
+    CRD, is better left to each process: there ``broadcast_buffers=False``.
 
     Args:
         student: from inputs to logits (…, K).

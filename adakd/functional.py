@@ -2,7 +2,9 @@
 
 No state, no weights, no reduction: for a loop of your own, or to try a formula. All take logits (N, K) and a temperature,
 a number or a tensor that broadcasts to (N, 1), for both networks or one each (`tau=(student's, teacher's)`), and keep the
-gradient of the student. Half precision is raised to fp32.
+gradient of the student. Half precision is raised to fp32. Refused are what is no tensor of logits, other shapes, and, where
+values may be read (not on an accelerator, nor in a compiled graph), labels out of range, NaN, infinity, and temperatures that
+are not above 0.
 
 >>> import torch
 >>> s, t = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 1.0, -2.0]])
@@ -10,12 +12,15 @@ gradient of the student. Half precision is raised to fp32.
 tensor([0.4624])
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import _check
 from . import divergence as _divergences
+from ._check import brief, check_device, check_finite, check_float, check_labels, check_tensor, read
 from .logits import peak, pearson, standardize
 from .temperature import Temperatures
 
@@ -41,20 +46,62 @@ __all__ = [
 
 
 def _value(divergence: Any, student: Tensor, teacher: Tensor, target: Tensor | None, tau: Any) -> Tensor:
+    check_float("student", student)
+    check_float("teacher", teacher)
     if student.ndim != 2 or teacher.shape != student.shape:
         raise ValueError(
             f"expected student and teacher logits of one shape (N, K), got {tuple(student.shape)} and "
             f"{tuple(teacher.shape)}"
         )
+    if divergence.reads_target:
+        _check_target(target, student)
+    check_device(student, teacher, target)
+    if _check.may_read(student):
+        check_finite(student=student, teacher=teacher)
     if student.dtype in (torch.float16, torch.bfloat16):
         student = student.float()
     teacher = teacher.detach().to(student.dtype)
-    sides = tau if isinstance(tau, tuple) else (tau, tau)
-    columns = [torch.as_tensor(side, dtype=student.dtype, device=student.device) for side in sides]
-    if any((column.detach() <= 0).any() for column in columns):
-        raise ValueError(f"tau: expected temperatures above 0, got {tau!r}")
-    shaped = (column.reshape(1, 1) if column.ndim == 0 else column.reshape(-1, 1) for column in columns)
-    return divergence(student, teacher, target, Temperatures(*shaped))
+    if isinstance(tau, tuple):
+        if len(tau) != 2:
+            raise ValueError(f"tau: expected a temperature, or a pair (student's, teacher's), got {brief(tau)}")
+        columns = Temperatures(*(_column(side, student) for side in tau))
+    else:
+        columns = Temperatures(*(_column(tau, student),) * 2)
+    return divergence(student, teacher, target, columns)
+
+
+def _check_target(target: Any, student: Tensor) -> None:
+    rows, classes = student.shape
+    expected = f"class labels, torch.int64 of shape ({rows},)"
+    check_tensor("target", target, expected, "pass the labels, as torch.as_tensor() makes them")
+    if target.shape != (rows,) or target.dtype != torch.int64:
+        raise ValueError(f"target: expected {expected}, got {target.dtype} of shape {tuple(target.shape)}")
+    if rows:
+        check_labels(target, classes)
+
+
+def _column(tau: Any, student: Tensor) -> Tensor:
+    """A temperature as (1, 1) or (N, 1), above 0 and finite where values may be read."""
+    if isinstance(tau, int | float) and not isinstance(tau, bool):
+        if not 0 < tau < math.inf:
+            raise ValueError(f"tau: expected temperatures above 0 and finite, got {tau!r}")
+        return student.new_full((1, 1), tau)
+    if not isinstance(tau, Tensor):
+        try:
+            tau = torch.as_tensor(tau)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(
+                f"tau: expected a number, a tensor of (N,) or (N, 1), or a pair of such, got {brief(tau)}"
+            ) from None
+    column = tau.to(student)
+    if tau.is_complex() or column.numel() not in (1, len(student)) or column.ndim > 2:
+        raise ValueError(
+            f"tau: expected a number or one for each of {len(student)} rows, got shape {tuple(column.shape)} of {tau.dtype}"
+        )
+    values = column.detach()
+    if read(((values > 0) & (values < math.inf)).all()) is False:
+        raise ValueError(f"tau: expected temperatures above 0 and finite, got {brief(tau)}")
+    return column.reshape(1, 1) if column.ndim == 0 else column.reshape(-1, 1)
 
 
 def kl(student: Tensor, teacher: Tensor, tau: Any = 4.0) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, check_finite, check_labels, value_of
+from ._check import NotFiniteError, brief, check_finite, check_labels, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
+from ._seed import seeded
 from ._traced import traced_terms
 from .divergence import Divergence
 from .refine import Refinement
@@ -50,19 +51,26 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, class_weights: Any = None, label_smoothing: float = 0.0):
         super().__init__()
+        if not isinstance(label_smoothing, numbers.Real):
+            raise TypeError(f"label_smoothing: expected a number in [0, 1), got {brief(label_smoothing)}")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: expected a number in [0, 1), got {label_smoothing!r}")
         self.plain: bool
         self.class_weights: Tensor | None
         if class_weights is not None:
-            class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            try:
+                class_weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            except (TypeError, ValueError, RuntimeError):
+                raise TypeError(
+                    f"class_weights: expected (K,) finite numbers of at least 0, got {brief(class_weights)}"
+                ) from None
             if class_weights.ndim != 1 or not (class_weights.isfinite() & (class_weights >= 0)).all():
                 raise ValueError(
                     f"class_weights: expected (K,) finite numbers of at least 0, got {class_weights}"
                 )
         self.register_buffer("class_weights", None, persistent=False)
         self.class_weights = class_weights
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing: float = float(label_smoothing)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -108,7 +116,9 @@ class Objective(nn.Module):
             have, from the first on (vocabularies padded to different sizes).
 
     Raises:
-        ValueError: for a negative or non-finite weight, a term without a weight, or an option out of range.
+        TypeError: for terms or weights that are no mappings, and for a term that is none.
+        ValueError: for a negative or non-finite weight, a term without a weight, a name that a module cannot have, or an
+            option out of range.
     """
 
     terms: Mapping[str, Term]
@@ -126,6 +136,7 @@ class Objective(nn.Module):
         pad_vocab: str | None = None,
     ):
         super().__init__()
+        _check_terms(terms, weights)
         if set(terms) != set(weights):
             raise ValueError(f"weights: expected one for each of {sorted(terms)}, got {sorted(weights)}")
         if not isinstance(warmup_epochs, Mapping):
@@ -201,8 +212,7 @@ class Objective(nn.Module):
 
         Their random numbers follow `seed`; the caller's random state stays as it is.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             for term in self.terms.values():
                 term.build(student, teacher, train_images)
         self.built = True
@@ -605,9 +615,38 @@ def rename_old_parameters(state: dict[str, Any], prefix: str = "", *_: Any) -> N
 
 
 def check_weight(name: str, value: float) -> None:
-    """Raise ValueError unless a weight or a warm-up is a finite number of at least 0."""
+    """Raise unless a weight or a warm-up is a finite number of at least 0: TypeError for no number, ValueError for others."""
+    if not isinstance(value, numbers.Real | Tensor):
+        raise TypeError(f"{name}: expected a finite number of at least 0, got {brief(value)}")
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
+
+
+# What a ModuleDict has of its own, and would take a term of that name for.
+_TAKEN = frozenset(dir(nn.ModuleDict()))
+
+
+def _check_terms(terms: Any, weights: Any) -> None:
+    """Raise TypeError unless these are terms and numbers by name, and ValueError for names that no module can have."""
+    for name, given in (("terms", terms), ("weights", weights)):
+        if not isinstance(given, Mapping | nn.ModuleDict):
+            raise TypeError(
+                f"{name}: expected a dict with an entry for each term by its name, got {brief(given)}"
+            )
+    for name, term in terms.items():
+        if not isinstance(name, str):
+            raise TypeError(f"terms: expected names that are texts, got {brief(name)}")
+        if not name or "." in name or name in _TAKEN:
+            raise ValueError(
+                f"terms: {brief(name)} cannot be the name of a term: expected a text without a dot that is no attribute of "
+                "torch.nn.ModuleDict, under which state_dict() keeps its tensors; choose another"
+            )
+        if not isinstance(term, Term):
+            wraps = isinstance(term, Divergence)
+            remedy = (
+                "adakd.LogitTerm(divergence) makes one of it" if wraps else "terms are subclasses of adakd.Term"
+            )
+            raise TypeError(f"terms: {name!r}: expected a Term, got {type(term).__qualname__}; {remedy}")
 
 
 def _composes(kind: type) -> bool:

@@ -5,32 +5,39 @@ import hashlib
 import json
 import logging
 import math
+import numbers
 import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
-from ._check import brief
+from ._check import brief, check_trains
+from ._progress import Bar
 from .data import Dataset, is_named, name_of, resolve_data, usual
+from .divergence import Divergence
 from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
-from .models.network import sha256_of_state
-from .runs import Job, Resources, RunConfig
+from .models.network import is_model, refuse_extra_state, sha256_of_state
+from .runs import Job, Resources, Run, RunConfig
 from .signals import Taps
-from .teachers import MissingTeacherError, Teacher, load_network, load_teacher, locate_teacher
+from .teachers import MissingTeacherError, Recorded, Teacher, load_network, load_teacher, locate_teacher
 from .training.cache import DTYPES
 from .training.precision import choose_precision
 from .training.recipe import Recipe, get_recipe, steps_of, student_views
+from .training.world import World
 
 __all__ = [
     "Request",
+    "check_arguments",
     "check_student",
     "ensure_teacher",
     "load_requested_teacher",
+    "plain_options",
     "plan_student",
     "plan_teacher",
     "refuse_other_kind",
@@ -61,6 +68,14 @@ class Request:
     teacher_weights: str | os.PathLike[str] | None = None
     on_epoch: Callable[[dict[str, Any]], None] | None = None
 
+    def __post_init__(self) -> None:
+        check_arguments(
+            data=self.data,
+            method_options=self.options,
+            teacher_weights=self.teacher_weights,
+            on_epoch=self.on_epoch,
+        )
+
     @property
     def named_teacher(self) -> Any:
         """The teacher, or the data set's usual one."""
@@ -85,6 +100,57 @@ class Request:
         return recipe
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike)
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, str) or all(hasattr(value, name) for name in ("name", "train", "num_classes"))
+
+
+# By an argument's name: whether it is of the right kind, and what is expected of it.
+_ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "data": (_is_data, "the name of a data set (as 'gratings'), an adakd.ImageData or an adakd.TokenData"),
+    "run": (lambda value: _is_path(value) or isinstance(value, Run), "a Run, or the folder of one"),
+    "out": (_is_path, "a folder, as a text or a path"),
+    "weights": (_is_path, "a file of weights, as a text or a path"),
+    "root": (lambda value: value is None or _is_path(value), "a folder, as a text or a path, or None"),
+    "teacher_weights": (
+        lambda value: value is None or _is_path(value),
+        "a file of weights, as a text or a path, or None",
+    ),
+    "method_options": (
+        lambda value: isinstance(value, Mapping),
+        "a dict of options by their names, such as {'tau': 2.0}",
+    ),
+    "seeds": (
+        lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes),
+        "a sequence of integers, such as (0, 1, 2)",
+    ),
+    "progress": (lambda value: isinstance(value, bool | Bar), "True or False"),
+    "world": (lambda value: isinstance(value, World), "what adakd.training.join_world() returns"),
+    "engine": (lambda value: value is None or hasattr(value, "open"), "one of adakd.engine, or None"),
+    "device": (
+        lambda value: value is None or isinstance(value, str | torch.device),
+        "'cuda', 'cpu', 'auto', a torch.device, or None",
+    ),
+    "on_epoch": (lambda value: value is None or callable(value), "a function of an epoch's row, or None"),
+    "on_failure": (
+        lambda value: value is None or callable(value),
+        "a function of a run and its error, or None",
+    ),
+    "should_stop": (callable, "a function without arguments that returns True to stop"),
+}
+
+
+def check_arguments(**given: Any) -> None:
+    """Raise TypeError naming the first argument that is of another kind than all that takes one of its name."""
+    for name, value in given.items():
+        fits, expected = _ARGUMENTS[name]
+        if not fits(value):
+            raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
+
+
 def plan_teacher(request: Request, resources: Resources) -> Job:
     """Training of a network on the labels alone, checked and not begun."""
     name_of(request.data)
@@ -95,6 +161,7 @@ def plan_teacher(request: Request, resources: Resources) -> Job:
     refuse_other_kind(network, data)
     precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)), data.reads)
     further = network.identity(*_shape(data))
+    _check_trained(network)
     config = RunConfig(network, "ce", {}, data, recipe, seed, precision, further=further)
     return Job(config, create_method("ce"), resources, kind="teacher", on_epoch=request.on_epoch)
 
@@ -165,7 +232,8 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     name_of(request.data)
     seed = checked_seed(request.seed)
     student = request.network("student")
-    method, options = named_method(request.method), _plain(request.options)
+    _check_trained(student)
+    method, options = named_method(request.method), plain_options(request.options)
     recipe = request.resolved_recipe("student")
     # Before data are downloaded for nothing.
     found = _located(request, resources) if _is_taught(request.method) and locate else None
@@ -187,7 +255,26 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     return config, objective, found
 
 
+def _check_trained(network: Network) -> None:
+    """Raise ValueError for a module of which nothing can be trained; what a factory makes, the trainer looks at."""
+    if isinstance(network.source, nn.Module):
+        check_trains(network.source)
+
+
 def _located(request: Request, resources: Resources) -> Any:
+    teacher = request.named_teacher
+    if not (_is_path(teacher) or isinstance(teacher, Run | Recorded) or callable(teacher) or is_model(teacher)):
+        several = isinstance(teacher, Sequence)
+        raise TypeError(
+            "teacher: expected a Run, the folder of one, a model's name, a module, an adakd.Ensemble or adakd.Recorded logits, "
+            + (
+                f"got a {type(teacher).__name__}; of several networks adakd.Ensemble(teachers) makes one"
+                if several
+                else f"got {brief(teacher)}"
+            )
+        )
+    if isinstance(teacher, nn.Module):
+        refuse_extra_state(teacher)
     return locate_teacher(request.named_teacher, request.teacher_weights, name_of(request.data), resources.out)
 
 
@@ -265,9 +352,13 @@ def checked_seed(seed: int) -> int:
     """A seed as a plain integer.
 
     Raises:
+        TypeError: for anything but an integer.
         ValueError: outside 0 to 2^63 - 1.
     """
-    seed = operator.index(seed)
+    try:
+        seed = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected an integer from 0 to 2^63 - 1, got {brief(seed)}") from None
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed: expected an integer from 0 to 2^63 - 1, got {seed}")
     return seed
@@ -298,16 +389,27 @@ def named_method(method: Any) -> str:
     """What a config calls a method: its name, or the class of an objective."""
     if isinstance(method, str):
         return method
-    if isinstance(method, nn.Module):
+    if isinstance(method, nn.Module) and not isinstance(method, Divergence):
         return type(method).__name__
-    raise TypeError(f"method: expected a name or an objective (adakd.Objective), got {brief(method)}")
+    raise TypeError(
+        f"method: expected a name or an objective (adakd.Objective), got {brief(method)}"
+        + (
+            "; a divergence becomes one by adakd.LogitObjective(divergence)"
+            if isinstance(method, Divergence)
+            else ""
+        )
+    )
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The same options in JSON's own types, so that what trains can also be recorded; infinity becomes "inf"."""
-    text = {name: "inf" if value == math.inf else value for name, value in options.items()}
+    # Tensors and arrays, as class weights may be, and NumPy's numbers.
+    text = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in options.items()}
+    for name, value in text.items():
+        if isinstance(value, numbers.Real) and value == math.inf:
+            text[name] = "inf"
     try:
-        return json.loads(json.dumps(text, allow_nan=False, default=lambda value: value.item()))
+        return json.loads(json.dumps(text, allow_nan=False, default=lambda value: value.tolist()))
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"method_options: expected numbers and texts that a record can hold, got {dict(options)}"

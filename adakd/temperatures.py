@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._check import check_finite, check_logits
+from ._check import check_finite, check_labels, check_logits
 from ._progress import progress_bar
 from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
@@ -42,6 +42,7 @@ MOST_BINS = 100
 FIXED = (*(n / 2 for n in range(2, 17)), 10.0, 12.0, 16.0)
 # Rows whose gradients are held at a time.
 ROWS = 5000
+_IGNORED = -100  # the label of rows without one, as everywhere
 
 
 def _number(x: Tensor | float) -> float:
@@ -165,7 +166,7 @@ def summarize_temperatures(
 
     Args:
         teacher: raw logits (N, K), as the network gives them.
-        labels: (N,), int64.
+        labels: (N,), int64; rows with the label -100 are left out.
         student: raw logits (N, K) of the same images; without them, only the rules of the teacher alone.
         order: n of the Taylor polynomial; see `adakd.MaxLogit`.
 
@@ -192,12 +193,22 @@ def summarize_temperatures(
           (``through_tau``): cosine, length as a ratio to it, and ``gap``, the length of the difference as a ratio to it
 
     Raises:
-        ValueError: for shapes that do not belong together, an empty batch, logits that are not finite, or another order.
+        ValueError: for shapes that do not belong together, no row, labels out of range, logits that are not finite, or
+            another order.
     """
     if student is None:
         check_logits(teacher, None, labels, "teacher")
     else:
         check_logits(student, teacher, labels)
+    counted = labels != _IGNORED
+    check_labels(labels.masked_fill(~counted, 0).cpu(), teacher.shape[1], _IGNORED)
+    if not counted.all():
+        if not counted.any():
+            raise ValueError(
+                f"labels: every row has the label {_IGNORED}, which is left out; give some a label"
+            )
+        teacher, labels = teacher[counted], labels[counted]
+        student = None if student is None else student[counted]
     check_finite(teacher=teacher, student=student)
     order = math.inf if order == "inf" else order
     teacher = teacher.detach().double()

@@ -166,6 +166,33 @@ def test_the_librarys_own_losses_conform(method):
     assert len(report.findings) >= 8
 
 
+def of_teacher_in_place(student, teacher, target):
+    return kd(student, teacher.div_(2).mul(2), target)
+
+
+def of_both_in_place(student, teacher, target, tau=4.0):
+    p, log_q = F.softmax(teacher.div_(tau), 1), F.log_softmax(student.div_(tau), 1)
+    return tau**2 * F.kl_div(log_q, p, reduction="batchmean")
+
+
+def of_labels_in_place(student, teacher, target):
+    return kd(student, teacher, target.zero_())  # of which the term reads none
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (of_teacher_in_place, "changes the teacher's logits in place"),
+        (of_both_in_place, "changes the student's logits and the teacher's logits in place"),
+        (of_labels_in_place, "changes the labels in place"),
+    ],
+)
+def test_a_loss_that_changes_its_inputs_is_blamed_for_that_alone(loss, words):
+    found = faults(check(loss, "kd"))
+    assert found.keys() - {"saturated student", "float16"} == {"inputs"}, found
+    assert words in found["inputs"]
+
+
 def test_rows_left_out_are_left_out():
     def counts_them(student, teacher, target):
         return kd(student, teacher, target.clamp(min=0))

@@ -7,6 +7,7 @@ import torch
 
 import adakd
 from adakd.data import Views
+from adakd.models import network_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -33,6 +34,18 @@ def test_views_are_those_of_the_cpu():
     ):
         assert torch.equal(labels.cpu(), expected_labels)
         torch.testing.assert_close(images.cpu(), expected, rtol=0, atol=1e-6)
+
+
+def test_weights_drawn_on_the_gpu_follow_the_seed_and_its_random_state_stays():
+    def on_gpu(num_classes):
+        return torch.nn.Linear(4, num_classes, device="cuda")
+
+    torch.cuda.manual_seed(5)
+    state = torch.cuda.get_rng_state()
+    first, second, other = (network_of(on_gpu).build(3, seed=seed).weight for seed in (7, 7, 8))
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "fp16"])

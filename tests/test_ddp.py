@@ -4,7 +4,9 @@ import os
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -177,6 +179,33 @@ def test_states_that_would_drift_apart_are_refused(one_process, name):
     plain = DistributedDataParallel(distiller_of("zkd+mlt"))
     plain.broadcast_buffers = False
     plain(x, y)
+
+
+def crd_distiller():
+    torch.manual_seed(0)
+    student, teacher = (adakd.create_model(name, CLASSES, 1) for name in ("resnet8x0.5", "resnet8"))
+    distiller = adakd.Distiller(student, teacher, "crd", width=4, negatives=6)
+    distiller.epoch = 1
+    return distiller.build(torch.zeros(2, 1, 8, 8), 20)
+
+
+def test_a_memory_is_left_to_each_process(one_process, monkeypatch):
+    """As CRD's page says: the images that a process sees are its own."""
+    x, y, index = torch.randn(4, 1, 8, 8), torch.arange(4), torch.arange(4) + 3
+    distiller = crd_distiller()
+    before = distiller.criterion.terms["crd"].memory_student.clone()
+    own = DistributedDataParallel(distiller)
+    own.broadcast_buffers = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own(x, y, index=index).total.backward()
+    moved = (distiller.criterion.terms["crd"].memory_student != before).any(dim=1)
+    assert moved.nonzero().flatten().tolist() == index.tolist()
+    # As in two processes, where the first one's would be put over the other's.
+    around = SimpleNamespace(broadcast_buffers=True, process_group=SimpleNamespace(size=lambda: 2))
+    monkeypatch.setattr(DistributedDataParallel, "_active_ddp_module", around)
+    with pytest.warns(UserWarning, match="CRD: the memory of the first process is put over the others'"):
+        distiller(x, y, index=index)
 
 
 @pytest.mark.filterwarnings("ignore:every row of this batch is ignored")

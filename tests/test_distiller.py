@@ -524,6 +524,14 @@ def hinted():
     return adakd.Objective({"hint": Hint(), "kd": adakd.LogitTerm(adakd.KL())}, {"hint": 2.0, "kd": 0.5})
 
 
+def test_connectors_leave_the_random_state_of_cuda(wide_pair, batch, monkeypatch):
+    seeded = []
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, seeded.append)
+    adakd.Distiller(*wide_pair, hinted()).double().build(batch[0][:2].double(), 40)
+    assert seeded == []
+
+
 def test_connectors_are_parameters_of_the_distiller(wide_pair, batch):
     student, teacher = wide_pair
     student.train()
@@ -560,6 +568,17 @@ def test_connectors_are_asked_for_before_the_first_step(wide_pair, batch):
         distiller(*batch)
     distiller.build({"x": batch[0][:2]})
     assert distiller({"x": batch[0]}, batch[1]).total.isfinite()
+
+
+def test_connectors_are_made_once(wide_pair, batch):
+    """Others in their place would be none of the optimizer's that was made in between."""
+    distiller = adakd.Distiller(*wide_pair, hinted()).build(batch[0][:2])
+    connector = distiller.criterion.terms["hint"].connector
+    with pytest.raises(RuntimeError, match="build: this method's connectors and memories are made already"):
+        distiller.build(batch[0][:2])
+    assert distiller.criterion.terms["hint"].connector is connector
+    plain = adakd.Distiller(*wide_pair, "kd")
+    plain.build(batch[0][:2]).build(batch[0][:2])  # has none
 
 
 def test_the_same_seed_makes_the_same_connectors(batch):

@@ -50,7 +50,80 @@ def test_half_precision_is_raised():
     assert functional.kl(STUDENT.half(), TEACHER.half(), 2.0).dtype == torch.float32
 
 
-@pytest.mark.parametrize("tau", [0.0, -1.0, (1.0, 0.0)])
+NONE = torch.tensor([0, 1, 2, 3, 4, -100])
+WRONG = [
+    (
+        lambda: functional.dkd(STUDENT, TEACHER, NONE),
+        ValueError,
+        "target: expected labels from 0 to 4, got -100 in row 5",
+    ),
+    (
+        lambda: functional.rld(STUDENT, TEACHER, TARGET + 5),
+        ValueError,
+        "target: expected labels from 0 to 4, got 5 in row 0",
+    ),
+    (lambda: functional.dkd(STUDENT, TEACHER, None), TypeError, "target: expected class labels.* got NoneType"),
+    (lambda: functional.dkd(STUDENT, TEACHER, TARGET.int()), ValueError, "got torch.int32 of shape"),
+    (
+        lambda: functional.dkd(STUDENT, TEACHER, TARGET[:5]),
+        ValueError,
+        r"of shape \(6,\), got torch.int64 of shape \(5,\)",
+    ),
+    (
+        lambda: functional.kl(STUDENT.tolist(), TEACHER),
+        TypeError,
+        "student: expected a floating-point tensor.* got list",
+    ),
+    (
+        lambda: functional.kl(STUDENT, TEACHER.long()),
+        TypeError,
+        "teacher: expected a floating-point tensor.* torch.int64",
+    ),
+    (lambda: functional.kl(STUDENT, TEACHER / 0), ValueError, "teacher: 6 of 6 rows hold NaN or infinity"),
+    (lambda: functional.kl(STUDENT, TEACHER.to("meta")), ValueError, "on the student's device cpu, got meta"),
+    (lambda: functional.kl(STUDENT, TEACHER, "4"), TypeError, "tau: expected a number, a tensor .* got '4'"),
+    (lambda: functional.kl(STUDENT, TEACHER, None), TypeError, "tau: expected a number, a tensor .* got None"),
+    (
+        lambda: functional.kl(STUDENT, TEACHER, COLUMN[:4]),
+        ValueError,
+        r"one for each of 6 rows, got shape \(4,\)",
+    ),
+    (lambda: functional.kl(STUDENT, TEACHER, (1.0, 2.0, 3.0)), ValueError, "a pair .* got .1.0, 2.0, 3.0"),
+    (
+        lambda: functional.dkd(STUDENT, TEACHER, TARGET, alpha=torch.inf),
+        ValueError,
+        "alpha: expected a finite number",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), WRONG)
+def test_what_makes_no_loss_is_refused_by_its_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("tau", [3.0, COLUMN, (2.0, COLUMN)], ids=["number", "column", "sides"])
+@pytest.mark.parametrize("name", ["kl", "dkd"])  # the others differ from these in the divergence alone
+def test_a_form_is_one_graph_of_the_same_numbers(name, tau):
+    torch.compiler.reset()
+    form = FORMS[name][0]
+    compiled = torch.compile(form, fullgraph=True, backend="eager")
+    torch.testing.assert_close(
+        compiled(STUDENT, TEACHER, tau), form(STUDENT, TEACHER, tau), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_forms_are_mapped():
+    both, taus = torch.stack([STUDENT, TEACHER]), torch.tensor([1.0, 2.0], dtype=torch.float64)
+    found = torch.vmap(lambda s, tau: functional.dkd(s, TEACHER, TARGET, tau))(both, taus)
+    for one, s, tau in zip(found, both, taus, strict=True):
+        torch.testing.assert_close(one, functional.dkd(s, TEACHER, TARGET, tau))
+
+
+@pytest.mark.parametrize(
+    "tau", [0.0, -1.0, (1.0, 0.0), torch.nan, torch.inf, 0 * COLUMN, COLUMN / 0, COLUMN * torch.nan]
+)
 def test_a_temperature_is_above_zero(tau):
     with pytest.raises(ValueError, match="tau: expected temperatures above 0"):
         functional.kl(STUDENT, TEACHER, tau)

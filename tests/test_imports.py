@@ -27,6 +27,7 @@ FLOORS = {
     "stages": -1,
     "_parts": 0,
     "_hash": 0,
+    "_seed": 0,
     "theory": 0,
     "series": 1,
     "expression": 2,

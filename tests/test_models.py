@@ -146,6 +146,21 @@ def test_initial_weights_depend_on_the_seed_alone(name):
     assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers were used up"
 
 
+def test_a_seeded_network_leaves_the_random_state_of_cuda(monkeypatch):
+    """Also where CUDA has not begun: torch.manual_seed would have it seeded then."""
+    seeded = []
+    for name in ("manual_seed", "manual_seed_all"):
+        monkeypatch.setattr(torch.cuda, name, seeded.append)
+    first = seeded_model("resnet8", 10, seed=7)
+    assert seeded == []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        expected = create_model("resnet8", 10).state_dict()
+    assert seeded == [7]  # what torch itself does, so that the patch is known to see it
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, expected[key])
+
+
 @pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8", "ResNet18", "ResNet50", "MobileNetV2"])
 def test_initial_convolutions_keep_the_variance(name):
     """Normal with variance 2 / (k² · outputs), the initialization of all families but the ShuffleNets."""

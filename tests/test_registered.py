@@ -1,6 +1,7 @@
 """Refinements, rules, divergences, weights, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
 
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -345,6 +346,34 @@ def test_what_an_installed_package_offers_is_found_when_it_is_asked_for(monkeypa
     assert asked == [f"adakd.{kind}" for kind in kinds], "once"
     with pytest.raises(ValueError, match="unknown method 'kd\\+cold'"):
         get_method("kd+cold")
+
+
+def test_a_broken_plug_in_is_named_once_and_stands_in_nobodys_way(monkeypatch):
+    def broken():
+        raise ImportError("No module named 'torchthing'")
+
+    offers = {
+        "adakd.rules": [
+            SimpleNamespace(name="cool", load=broken, dist=SimpleNamespace(name="coolkd")),
+            SimpleNamespace(name="ctkd", load=lambda: Warm),  # a name that is taken
+            SimpleNamespace(name="warm", load=lambda: Warm),
+        ]
+    }
+    monkeypatch.setattr(registry, "_asked", [])
+    monkeypatch.setattr(registry, "entry_points", lambda group: offers.get(group, []))
+    with (
+        pytest.warns(UserWarning, match="is left out") as warned,
+        pytest.raises(ValueError, match=r"unknown method 'kdd'\. Did you mean 'kd'"),
+    ):
+        get_method("kdd")
+    first, second = (str(each.message) for each in warned)
+    assert "entry point 'cool' (adakd.rules) of coolkd is left out: ImportError: No module named" in first
+    assert "entry point 'ctkd' (adakd.rules) of an installed package is left out: ValueError" in second
+    assert isinstance(create_method("kd+warm").temperature, Warm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="unknown method 'kdd'"):
+            get_method("kdd")
 
 
 def test_the_rule_of_the_contributors_page_runs():

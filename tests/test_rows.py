@@ -587,6 +587,46 @@ def test_a_sum_refuses_what_does_not_add_up():
         LogitObjective("kl")
 
 
+@pytest.mark.parametrize(
+    ("terms", "error", "message"),
+    [
+        (
+            {"a": adakd.KL()},
+            TypeError,
+            r"'a': expected a Term, got KL; adakd\.LogitTerm\(divergence\) makes one",
+        ),
+        (
+            {"a": adakd.Fixed(4.0)},
+            TypeError,
+            r"expected a Term, got Fixed; terms are subclasses of adakd\.Term",
+        ),
+        ({"keys": LogitTerm(adakd.KL())}, ValueError, "'keys' cannot be the name of a term"),
+        ({"a.b": LogitTerm(adakd.KL())}, ValueError, "'a.b' cannot be the name of a term: .* without a dot"),
+        ({"": LogitTerm(adakd.KL())}, ValueError, "'' cannot be the name of a term"),
+        ({1: LogitTerm(adakd.KL())}, TypeError, "expected names that are texts, got 1"),
+        ([LogitTerm(adakd.KL())], TypeError, "terms: expected a dict with an entry for each term"),
+        (LogitTerm(adakd.KL()), TypeError, "terms: expected a dict with an entry for each term"),
+    ],
+    ids=["divergence", "rule", "keys", "dot", "empty", "number", "list", "bare"],
+)
+def test_what_is_no_term_by_a_name_is_refused(terms, error, message):
+    weights = dict.fromkeys(terms, 1.0) if isinstance(terms, dict) else {"kd": 1.0}
+    with pytest.raises(error, match=message):
+        Objective(terms, weights)
+
+
+def test_weights_are_numbers_by_name():
+    kd = {"kd": LogitTerm(adakd.KL())}
+    with pytest.raises(TypeError, match=r"weights: expected a dict .* got \[1\.0\]"):
+        Objective(kd, [1.0])
+    with pytest.raises(TypeError, match="weight of kd: expected a finite number of at least 0, got '1'"):
+        Objective(kd, {"kd": "1"})
+    with pytest.raises(TypeError, match="ce_weight: expected a finite number of at least 0, got None"):
+        Objective(kd, {"kd": 1.0}, None)
+    with pytest.raises(TypeError, match=r"label_smoothing: expected a number in \[0, 1\), got '0.1'"):
+        Objective(kd, {"kd": 1.0}, label_smoothing="0.1")
+
+
 class Swap(Refinement):
     """Exchanges the teacher's first two classes."""
 

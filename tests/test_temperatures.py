@@ -272,6 +272,29 @@ def test_the_order_scales_the_temperature(order):
     assert other["mean"] == pytest.approx(factor * second["mean"], rel=1e-5)
 
 
+def test_rows_without_a_label_are_left_out():
+    """In logits and labels alike, as everywhere: they are no wrong answers."""
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = torch.randn(2, 6, 5, generator=generator)
+    labels = torch.tensor([0, -100, 2, 3, -100, 1])
+    keep = labels != -100
+    expected = summarize_temperatures(teacher[keep], labels[keep], student[keep])
+    teacher[1], student[4] = torch.nan, torch.inf
+    assert summarize_temperatures(teacher, labels, student) == expected
+    assert expected["images"] == 4
+
+
+@pytest.mark.parametrize("label", [5, 9, -1])
+def test_labels_out_of_range_are_no_wrong_answers(label):
+    with pytest.raises(ValueError, match=rf"target: expected labels from 0 to 4, got {label} in row 1 .* -100"):
+        summarize_temperatures(torch.randn(3, 5), torch.tensor([-100, label, 2]))
+
+
+def test_no_row_with_a_label():
+    with pytest.raises(ValueError, match="labels: every row has the label -100"):
+        summarize_temperatures(torch.randn(2, 5), torch.tensor([-100, -100]))
+
+
 @pytest.mark.parametrize(
     "student", [None, "same", "constant"], ids=["alone", "its own student", "constant student"]
 )

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._check import check_finite_options
 from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
@@ -87,9 +88,7 @@ class AB(Divergence):
 
     def __init__(self, alpha: float = 0.8, beta: float = 0.3):
         super().__init__()
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not math.isfinite(value):
-                raise ValueError(f"{name}: expected a finite number, got {value!r}")
+        check_finite_options(alpha=alpha, beta=beta)
         self.alpha, self.beta = float(alpha), float(beta)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:

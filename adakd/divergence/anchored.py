@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._check import check_finite_options
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import KL
@@ -26,11 +27,12 @@ class Anchored(Divergence):
     Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,).
 
     Raises:
-        ValueError: if the fixed temperature is not positive.
+        ValueError: if an option is not finite, or the fixed temperature not positive.
     """
 
     def __init__(self, alpha: float = 3.0, beta: float = 1.0, anchor: float = 4.0):
         super().__init__()
+        check_finite_options(alpha=alpha, beta=beta, anchor=anchor)
         if not anchor > 0:
             raise ValueError(f"anchor: expected a temperature above 0, got {anchor!r}")
         self.alpha = float(alpha)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._check import read
+from .._check import check_finite_options, read
 from ..logits import softened
 from ..temperature import Temperatures
 from .base import Divergence
@@ -106,10 +106,14 @@ class DIST(Divergence):
         gamma: weight of the columns ("intra-class").
 
     Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,).
+
+    Raises:
+        ValueError: if a weight is not finite.
     """
 
     def __init__(self, beta: float = 1.0, gamma: float = 1.0):
         super().__init__()
+        check_finite_options(beta=beta, gamma=gamma)
         self.beta = float(beta)
         self.gamma = float(gamma)
         self.reads_batch = self.gamma != 0

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._check import check_finite_options
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import kl_of_rows
@@ -27,12 +28,16 @@ class DKD(Divergence):
         beta: weight of NCKD, 8 in most of the paper's pairs, 2 or 6 in some.
 
     Shapes: student, teacher (B, K); target (B,); temperatures (B, 1) or (1, 1). Returns (B,).
+
+    Raises:
+        ValueError: if a weight is not finite.
     """
 
     reads_target = True
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0):
         super().__init__()
+        check_finite_options(alpha=alpha, beta=beta)
         self.alpha = float(alpha)
         self.beta = float(beta)
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_finite_options
 from ..temperature import Temperatures
 from .base import Divergence
 from .kl import kl_of_rows
@@ -38,6 +39,9 @@ class RLD(Divergence):
 
     Shapes: student, teacher (B, K); target (B,); temperatures (B, 1) or (1, 1). Returns (B,).
 
+    Raises:
+        ValueError: if a weight is not finite.
+
     Source: arXiv 2408.07703 (ICCV 2025); code: zju-SWJ/RLD.
     """
 
@@ -45,6 +49,7 @@ class RLD(Divergence):
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0):
         super().__init__()
+        check_finite_options(alpha=alpha, beta=beta)
         self.alpha, self.beta = float(alpha), float(beta)
 
     def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:

@@ -7,6 +7,7 @@ then one on logits, each at its own weight.
 
 import math
 import numbers
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from inspect import Parameter
@@ -44,8 +45,11 @@ def get_method(name: str) -> Method:
     """The row of that name, or the combination that it spells: ``<row>+<rule>``, ``<term>+<method>``.
 
     Raises:
+        TypeError: for anything but a name.
         ValueError: for an unknown name, with the nearest known ones; for a sum of rows that are none.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"method: expected a name of adakd.METHODS, such as 'zkd+mlt', got {brief(name)}")
     if name in METHODS:
         return METHODS[name]
     row_name, plus, rest = name.partition("+")
@@ -107,7 +111,8 @@ def _check_option(method: str, name: str, value: Any, annotation: Any) -> None:
     elif isinstance(value, numbers.Real):
         fits = float in kinds
     else:
-        fits = not isinstance(value, list | tuple | dict | set | bytes | complex)
+        several = math.prod(getattr(value, "shape", ())) != 1  # a tensor or an array
+        fits = not (isinstance(value, list | tuple | dict | set | bytes | complex) or several)
     if not fits:
         expected = " or ".join(text for kind, text in _KINDS.items() if kind in kinds)
         raise ValueError(f"{method}: {name}: expected {expected}, got {brief(value)}")
@@ -515,19 +520,32 @@ _REGISTER: dict[str, Any] = {
 def load_entry_points() -> bool:
     """Register what installed packages offer in the groups ``adakd.refinements``, ``.rules``, ``.divergences``,
     ``.weights``, ``.terms`` and ``.methods``; whether there was anything new. Done once in a process, when a name is
-    unknown."""
+    unknown. What cannot be imported or registered is left out, with a warning that names it."""
     if _asked:
         return False
     _asked.append(True)
     found = False
     for group in (*_REGISTER, "methods"):
         for point in entry_points(group=f"adakd.{group}"):
-            part = point.load()
-            if group == "methods":
-                register_method(part)
-            elif not any(
-                part in known.values() for known in PARTS.values()
-            ):  # its own decorator may have done it
-                _REGISTER[group](point.name)(part)
-            found = True
+            try:
+                _load_entry_point(group, point)
+            except (
+                Exception
+            ) as error:  # of somebody else's package, which need not have to do with the name asked for
+                offers = getattr(getattr(point, "dist", None), "name", None) or "an installed package"
+                warnings.warn(
+                    f"the entry point {point.name!r} (adakd.{group}) of {offers} is left out: {type(error).__name__}: {error}; "
+                    "mend that package, or uninstall it",
+                    stacklevel=3,
+                )
+            else:
+                found = True
     return found
+
+
+def _load_entry_point(group: str, point: Any) -> None:
+    part = point.load()
+    if group == "methods":
+        register_method(part)
+    elif not any(part in known.values() for known in PARTS.values()):  # its own decorator may have done it
+        _REGISTER[group](point.name)(part)

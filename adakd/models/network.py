@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .._check import brief, near_names
+from .._check import brief, check_whole, near_names
+from .._seed import seeded
 from .imagenet_resnet import IMAGENET_RESNETS
 from .language import LANGUAGE_MODELS
 from .mobilenet import MOBILENETS
@@ -22,7 +23,15 @@ from .shufflenet import SHUFFLENETS
 from .vgg import VGGS
 from .wrn import WRNS
 
-__all__ = ["MODELS", "Network", "create_model", "network_of", "seeded_model", "sha256_of_state"]
+__all__ = [
+    "MODELS",
+    "Network",
+    "create_model",
+    "network_of",
+    "refuse_extra_state",
+    "seeded_model",
+    "sha256_of_state",
+]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **RESNETS,
@@ -57,6 +66,7 @@ def create_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module
     83892
     """
     check_model(name)
+    check_whole(num_classes=num_classes)
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
     if name in MODELS:
@@ -83,9 +93,18 @@ def is_model(name: Any) -> bool:
 def _made(factory: Callable[..., nn.Module], num_classes: int, in_channels: int) -> nn.Module:
     """What a factory makes that takes the number of classes; and the number of channels, if it has a name for it."""
     try:
-        channels = "in_channels" in inspect.signature(factory).parameters
+        signature = inspect.signature(factory)
     except ValueError:  # a function that does not tell
         channels = False
+    else:
+        channels = "in_channels" in signature.parameters
+        try:
+            signature.bind(num_classes, **({"in_channels": in_channels} if channels else {}))
+        except TypeError as error:
+            raise TypeError(
+                f"network: expected a function of the number of classes, and {brief(factory)} cannot be called with "
+                f"{num_classes} ({error}); give the module itself, or lambda num_classes: …"
+            ) from error
     network = factory(num_classes, in_channels=in_channels) if channels else factory(num_classes)
     if not isinstance(network, nn.Module):
         raise TypeError(f"expected {brief(factory)} to return an nn.Module, got {type(network).__name__}")
@@ -138,11 +157,13 @@ class Network:
     def build(self, num_classes: int, in_channels: int = 3, seed: int = 0) -> nn.Module:
         """The network with fresh weights that depend on the seed alone; a module as it is, copied."""
         if isinstance(self.source, nn.Module):
+            refuse_extra_state(self.source)
             return copy.deepcopy(self.source)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             if self.source is not None:
-                return _made(self.source, num_classes, in_channels)
+                network = _made(self.source, num_classes, in_channels)
+                refuse_extra_state(network)
+                return network
             return create_model(self.name, num_classes, in_channels)
 
     @property
@@ -203,6 +224,16 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
         "network: expected a name, an nn.Module, or a function of the number of classes that returns one, "
         f"got {brief(network)}"
     )
+
+
+def refuse_extra_state(network: nn.Module) -> None:
+    """Raise TypeError for a network whose state is more than tensors: neither a digest nor a file of weights could hold it."""
+    for name, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"network: expected a state_dict of tensors, got {type(value).__name__} under {name!r} from "
+                f"{type(network).__name__}; make it a buffer, or let get_extra_state return a tensor"
+            )
 
 
 def architecture_of(network: nn.Module) -> str:

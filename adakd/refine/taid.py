@@ -1,5 +1,7 @@
 """Interpolation from the student to the teacher over the run (TAID, Shing et al. 2025)."""
 
+import math
+
 from torch import Tensor
 
 from ..signals import Batch
@@ -39,7 +41,7 @@ class TAID(Refinement):
         super().__init__()
         if not 0 <= start <= end <= 1:
             raise ValueError(f"start, end: expected 0 <= start <= end <= 1, got {start!r} and {end!r}")
-        if not epochs >= 1:
+        if not 1 <= epochs < math.inf:
             raise ValueError(f"epochs: expected at least 1, got {epochs!r}")
         self.start, self.end = float(start), float(end)
         self.epochs = epochs

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from .._check import brief
 from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
-from ..plan import Request, check_student, plan_student, plan_teacher
+from ..plan import Request, check_arguments, check_student, plan_student, plan_teacher
 from ..runs import Resources, open_run, resolve_device
 from ..runs.folder import RECORD
 from ..study import append_record, read_records
@@ -310,6 +311,9 @@ def run_sweep(
         OSError: if the disk is full; what was saved stays, and repeating the call goes on.
         Interrupted: when `should_stop` says so.
     """
+    if not isinstance(grid, Grid):
+        raise TypeError(f"grid: expected an adakd.sweep.Grid, such as read_grid(file) gives, got {brief(grid)}")
+    check_arguments(out=out, engine=engine, device=device, root=root, should_stop=should_stop)
     engine = engine or Sequential()
     name_of(grid.data)
     data = resolve_data(grid.data, root, official, progress)

@@ -32,7 +32,7 @@ from ..training.recipe import Recipe, student_views
 from ..training.trainer import evaluate_model
 from .ensemble import Ensemble
 from .recorded import Recorded
-from .source import CachedTeacher, LiveTeacher
+from .source import CachedTeacher, LiveTeacher, fp32_of
 
 __all__ = [
     "MissingTeacherError",
@@ -235,7 +235,7 @@ def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: D
     if isinstance(found, nn.Module):
         sha256 = sha256_of_state(found)
         identity = {"model": named_module(found), "sha256": sha256}
-        return Teacher(_frozen_copy(found, sha256), identity, identity)
+        return Teacher(_frozen_copy(found, sha256, data.reads == "images"), identity, identity)
     if isinstance(found, Path):
         # The bytes that are loaded are held against this hash: a file that changes meanwhile is refused.
         network = network_of(teacher if callable(teacher) else str(teacher))
@@ -277,15 +277,16 @@ def named_module(network: nn.Module) -> str:
     return network.name if isinstance(network, Ensemble) else type(network).__name__
 
 
-def _frozen_copy(network: nn.Module, sha256: str) -> nn.Module:
-    """One copy for all runs of a comparison; the caller's own stays as it is."""
-    known = _copies.get(network)
-    if known is None or known[0] != sha256:
-        known = _copies[network] = (sha256, copy.deepcopy(network).eval().requires_grad_(False))
+def _frozen_copy(network: nn.Module, sha256: str, in_fp32: bool) -> nn.Module:
+    """One copy for all runs of a comparison, in the format that images have; the caller's own stays as it is."""
+    key, known = (sha256, in_fp32), _copies.get(network)
+    if known is None or known[0] != key:
+        copied = copy.deepcopy(network).eval().requires_grad_(False)
+        known = _copies[network] = (key, fp32_of(copied) if in_fp32 else copied)
     return known[1]
 
 
-_copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
+_copies: WeakKeyDictionary[nn.Module, tuple[tuple[str, bool], nn.Module]] = WeakKeyDictionary()
 
 
 def _checked_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:

@@ -1,5 +1,7 @@
 """Where a training loop gets a teacher's outputs from: the network itself, or a cache of its logits."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,15 @@ from ..signals import Signals, Tapped, Taps, logits_of_output
 from ..training.cache import ViewCache
 from ..training.precision import Precision
 
-__all__ = ["CachedTeacher", "LiveTeacher"]
+__all__ = ["CachedTeacher", "LiveTeacher", "fp32_of"]
+
+
+def fp32_of(network: nn.Module) -> nn.Module:
+    """A copy in fp32, the format of images, of a network without a parameter in it; others as they are."""
+    formats = {p.dtype for p in network.parameters() if p.is_floating_point()}
+    if not formats or torch.float32 in formats:
+        return network
+    return copy.deepcopy(network).float()
 
 
 class LiveTeacher:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from .._check import check_whole
 from ._options import check_positive
 from .base import TemperatureRule, Temperatures
 
@@ -99,6 +100,9 @@ class CTKD(TemperatureRule):
     ):
         super().__init__()
         check_positive(start=start, end=end, loops=loops, hidden=hidden)
+        check_whole(seed=seed)
+        if num_classes is not None:
+            check_whole(2, num_classes=num_classes)
         if instance and num_classes is None:
             raise ValueError(
                 "num_classes: the instance-wise temperature is a network that reads the logits; "

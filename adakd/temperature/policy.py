@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_whole
 from .._hash import hashed
 from ._options import check_bounds, check_positive, check_target, finite_or
 from .base import TemperatureRule, Temperatures
@@ -162,6 +163,7 @@ class Policy(TemperatureRule):
                 f"initial: expected a temperature strictly between {minimum:g} and {maximum:g}, got {initial!r}"
             )
         check_positive(hidden=hidden, sigma=sigma, actor_lr=actor_lr, clip=clip, updates=updates, memory=memory)
+        check_whole(seed=seed)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         self.minimum, self.maximum = float(minimum), float(maximum)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .._check import label_ends, may_read
 from ..signals import Batch, Signals
 
 __all__ = ["feature", "position", "refuse_unbuilt"]
@@ -33,15 +34,42 @@ def refuse_unbuilt(term: nn.Module, part: str) -> None:
         )
 
 
-def position(batch: Batch, term: nn.Module) -> Tensor:
+def position(batch: Batch, term: nn.Module, rows: int, images: int | None = None) -> Tensor:
     """Positions (B,) of the images in the training set.
 
+    Args:
+        rows: of the batch.
+        images: size of the training set, for a term that looks them up.
+
     Raises:
-        ValueError: if the batch has none.
+        TypeError: for positions that are no tensor of int64.
+        ValueError: if the batch has none, too many or too few, or one outside the training set, where values may be read.
     """
-    if batch.index is None:
+    name, index = type(term).__name__, batch.index
+    if index is None:
         raise ValueError(
-            f"index: {type(term).__name__} needs the positions (B,) of the images in the training set and got None; "
+            f"index: {name} needs the positions (B,) of the images in the training set and got None; "
             "pass index= beside the labels, as distill does"
         )
-    return batch.index
+    if not isinstance(index, Tensor) or index.dtype != torch.int64:
+        got = str(index.dtype) if isinstance(index, Tensor) else type(index).__name__
+        raise TypeError(
+            f"index: {name} needs positions in the training set, torch.int64 of shape (B,), got {got}; "
+            "call .long(), or torch.as_tensor() of numbers"
+        )
+    if index.shape != (rows,):
+        raise ValueError(
+            f"index: {name} needs the positions of the batch's {rows} images, shape ({rows},), got {tuple(index.shape)}"
+        )
+    if (
+        images is not None
+        and may_read(index)
+        and (ends := label_ends(index))
+        and not 0 <= ends[0] <= ends[1] < images
+    ):
+        bad = ends[0] if ends[0] < 0 else ends[1]
+        raise ValueError(
+            f"index: expected positions from 0 to {images - 1} in the training set of {images} images, got {bad}; "
+            "build the objective for the whole training set (train_images), and count positions in it from 0"
+        )
+    return index

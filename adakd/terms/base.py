@@ -29,6 +29,8 @@ class Term(nn.Module, ABC):
     """Whether class labels are needed (probabilities are not enough)."""
     keeps_state = False
     """Whether a call in training mode changes buffers: the rows of a step must then come in one call."""
+    own_memory = False
+    """Whether what it keeps is a memory of the examples seen, which each of several processes may have of its own."""
     reads_epoch = False
     """Whether it follows a schedule."""
 

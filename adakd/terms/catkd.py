@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_whole
 from ..signals import Batch, Signals, Taps
 from ._features import feature
 from ._layers import unit
@@ -45,8 +46,7 @@ class CATKD(Term):
 
     def __init__(self, resolution: int = 2, normalize: bool = False, against: str = "teacher"):
         super().__init__()
-        if resolution < 1:
-            raise ValueError(f"resolution: expected a whole number of at least 1, got {resolution!r}")
+        check_whole(1, resolution=resolution)
         if against not in ("teacher", "student"):
             raise ValueError(f"against: expected 'teacher' or 'student', got {against!r}")
         self.resolution, self.normalize, self.against = resolution, normalize, against

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._check import check_whole
 from .._hash import hashed
 from ..signals import Batch, Signals, Taps
 from ._features import feature, position, refuse_unbuilt
@@ -34,7 +35,8 @@ class CRD(Term):
     The images drawn are a pure function of seed, epoch and position: independent of the order and of the batch, so that
     a resumed run goes on exactly. An image is never its own negative, nor (from its second epoch on, when its label has
     been seen) one of the same class. Without an epoch the draws are those of epoch 0. Under `DistributedDataParallel` give
-    it ``broadcast_buffers=False``: each process then remembers the images that it sees itself.
+    it ``broadcast_buffers=False``: each process then remembers the images that it sees itself. (Otherwise the first
+    process's memory is put over the others', which a warning says.) Gradients are averaged, so that weights stay the same.
 
     Args:
         width: of the embeddings.
@@ -45,6 +47,7 @@ class CRD(Term):
     Shapes: features ``pooled`` (N, C); logits are not read. Returns (N,), in nats.
 
     Raises:
+        TypeError, ValueError: for positions that are not (N,) integers below the size of the training set.
         ValueError: for an option out of range, a training set of one image, or a batch without positions.
 
     Source: Tian et al. 2020 (arXiv 1910.10699) and their released code.
@@ -61,6 +64,7 @@ class CRD(Term):
     reads_target = True
     reads_epoch = True
     keeps_state = True
+    own_memory = True
 
     memory_student: Tensor
     memory_teacher: Tensor
@@ -70,8 +74,7 @@ class CRD(Term):
 
     def __init__(self, width: int = 128, negatives: int = 16384, tau: float = 0.07, momentum: float = 0.5):
         super().__init__()
-        if width < 1 or negatives < 1:
-            raise ValueError(f"width, negatives: expected at least 1, got {width}, {negatives}")
+        check_whole(1, width=width, negatives=negatives)
         if not 0 < tau < math.inf:
             raise ValueError(f"tau: expected a positive number, got {tau!r}")
         if not 0 <= momentum < 1:
@@ -99,9 +102,10 @@ class CRD(Term):
 
     def forward(self, student: Signals, teacher: Signals, batch: Batch) -> Tensor:
         refuse_unbuilt(self, "partition")
-        index, target = position(batch, self), batch.target
+        of_student, target = feature(student, "pooled", "student").flatten(1), batch.target
+        index = position(batch, self, len(of_student), len(self.labels))
         assert target is not None  # reads_target
-        v = unit(self.embed_student(feature(student, "pooled", "student").flatten(1)))
+        v = unit(self.embed_student(of_student))
         w = unit(self.embed_teacher(feature(teacher, "pooled", "teacher").flatten(1).detach()))
         counts = self.counts(self.draw(index, batch.epoch))
         counts = counts * (self.labels != target.unsqueeze(1))

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._check import check_finite_options, check_whole
 from ..divergence.kl import kl_of_rows
 from ..signals import Batch, Signals, Taps
 from ._features import feature, refuse_unbuilt
@@ -51,8 +52,8 @@ class OKD(Term):
 
     def __init__(self, rank: int = 8, tau: float = 4.0, follow: float = 1.0, hold: float = 1.0):
         super().__init__()
-        if rank < 1:
-            raise ValueError(f"rank: expected a whole number of at least 1, got {rank!r}")
+        check_whole(1, rank=rank)
+        check_finite_options(tau=tau, follow=follow, hold=hold)
         if not tau > 0:
             raise ValueError(f"tau: expected a positive number, got {tau!r}")
         if not (follow >= 0 and hold >= 0):

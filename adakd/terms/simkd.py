@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._check import check_whole
 from ..signals import Batch, Signals, Tapped, Taps
 from ..stages import place_of
 from ._features import feature, refuse_unbuilt
@@ -44,8 +45,7 @@ class SimKD(Term):
 
     def __init__(self, factor: int = 2, stage: str = "last"):
         super().__init__()
-        if factor < 1:
-            raise ValueError(f"factor: expected a whole number of at least 1, got {factor!r}")
+        check_whole(1, factor=factor)
         self.factor, self.stage = factor, stage
         self.taps = Taps((stage,), ("last",))
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from .._check import check_finite_options, check_whole
 from .._hash import hashed
 from ..signals import Batch, Signals, Taps
 from ._features import feature, position, refuse_unbuilt
@@ -54,8 +55,8 @@ class SSD(Term):
 
     def __init__(self, passes: int = 30, rate: float = 0.5, tau: float = 5.0, quantile: float = 0.9):
         super().__init__()
-        if passes < 1:
-            raise ValueError(f"passes: expected a whole number of at least 1, got {passes!r}")
+        check_whole(1, passes=passes)
+        check_finite_options(tau=tau)
         if not 0 <= rate < 1:
             raise ValueError(f"rate: expected a number in [0, 1), got {rate!r}")
         if not tau > 0:
@@ -74,7 +75,7 @@ class SSD(Term):
         refuse_unbuilt(self, "embed")
         s = self.embed(feature(student, "pooled", "student").flatten(1))  # (N, C)
         t = feature(teacher, "pooled", "teacher").flatten(1).detach()
-        passes = t.unsqueeze(1) * self.kept(position(batch, self), batch.epoch, t.shape[1])  # (N, M, C)
+        passes = t.unsqueeze(1) * self.kept(position(batch, self, len(t)), batch.epoch, t.shape[1])  # (N, M, C)
         weight = self.attention(s, passes)
         target = torch.einsum("nm,nmc->nc", weight, passes)
         return (s - target).square().mean(dim=1)

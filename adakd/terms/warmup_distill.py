@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_finite_options, check_whole
 from ..divergence.kl import kl_of_rows
 from ..signals import Batch, Signals
 from .base import Term
@@ -48,8 +49,8 @@ class WarmupDistill(Term):
 
     def __init__(self, align_epochs: int = 10, threshold: float = 0.5, beta: float = 1.0, tau: float = 4.0):
         super().__init__()
-        if align_epochs < 0:
-            raise ValueError(f"align_epochs: expected a whole number of at least 0, got {align_epochs!r}")
+        check_whole(0, align_epochs=align_epochs)
+        check_finite_options(beta=beta, tau=tau)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: expected a probability, got {threshold!r}")
         if not (beta > 0 and tau > 0):

@@ -93,6 +93,10 @@ class Recipe:
             raise ValueError(
                 f"recipe: expected momentum below 1 and gamma above 0, got {self.momentum} and {self.gamma}"
             )
+        if isinstance(self.milestones, str | bytes) or not isinstance(self.milestones, Iterable):
+            raise ValueError(
+                f"milestones: expected a sequence of epochs, such as (150, 180, 210), got {brief(self.milestones)}"
+            )
         milestones = tuple(_integer("milestones", at, 1, self.epochs) for at in self.milestones)
         if list(milestones) != sorted(milestones):
             raise ValueError(f"milestones: expected ascending epochs, got {milestones}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._check import check_trains
 from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
@@ -72,6 +73,17 @@ class Meter:
         }
 
 
+def _other_format(student: nn.Module) -> str:
+    """What may be wrong with a student that fails: no parameter in fp32. Empty for others."""
+    formats = {p.dtype for p in student.parameters() if p.is_floating_point()}
+    if not formats or torch.float32 in formats:
+        return ""
+    return (
+        f"student: its parameters are {', '.join(sorted(map(str, formats)))}, and images are torch.float32; call .float() on it "
+        "(precision= chooses the format of the steps)"
+    )
+
+
 def evaluate_model(model: nn.Module, data: Dataset, precision: Precision) -> float:
     """Top-1 accuracy on the test split, in percent; of text, of the next token."""
     return measure_model(model, data, precision)["accuracy"]
@@ -128,7 +140,7 @@ class Trainer:
             batch.
 
     Raises:
-        ValueError: for such a term without a teacher; for a batch of fewer images than there are processes, or a
+        ValueError: for a student whose parameters are all frozen; for such a term without a teacher; for a batch of fewer images than there are processes, or a
             captured step in several.
     """
 
@@ -144,6 +156,7 @@ class Trainer:
         teacher: nn.Module | None = None,
         world: World = ALONE,
     ):
+        check_trains(student)
         self.recipe, self.precision, self.device = recipe, precision, data.device
         self.student = channels_last(student, self.device)
         self.objective = objective.to(self.device)
@@ -236,8 +249,13 @@ class Trainer:
         if not self.student.training or not self.objective.training:
             self.student.train()
             self.objective.train()
-        with self.precision.autocast(self.device):
-            outputs = self._forward(images)
+        try:
+            with self.precision.autocast(self.device):
+                outputs = self._forward(images)
+        except RuntimeError as error:
+            if note := _other_format(self.student):
+                error.add_note(note)
+            raise
         taught: Tensor | Signals | None
         teacher = None if teacher is None else self.world.gather_signals(teacher, len(labels))
         if self._logits_only:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import adakd
 from adakd.temperature import DTS
 from adakd.temperature.dts import boost, next_temperature
 
@@ -78,10 +79,14 @@ def test_the_cosine_alone_needs_no_labels_and_ends_where_it_should():
 def test_without_labels_it_says_so_in_training_and_works_in_evaluation():
     rule, logits = DTS(), torch.zeros(1, 2)
     with pytest.raises(
-        ValueError, match=r"target: DTS learns from the labels while training and got None.*eval\(\)"
+        ValueError,
+        match=r"target: DTS learns from the labels while training and got None.*eval\(\) of the rule",
     ):
         rule(logits, logits)
     assert rule.eval()(logits, logits).teacher.item() == 4.0
+    objective = adakd.create_method("kd+dts", ce_weight=0).eval()  # as that message says
+    with pytest.raises(ValueError, match="target: got None, but a term reads the labels"):
+        objective(logits, logits, None)
 
 
 @pytest.mark.parametrize(

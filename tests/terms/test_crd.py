@@ -186,6 +186,35 @@ def test_what_is_missing_is_said():
         CRD().build(student, teacher, 1)
 
 
+@pytest.mark.parametrize(
+    ("index", "error", "message"),
+    [
+        (
+            torch.tensor([0, 1, 2, 3, 4, 20]),
+            ValueError,
+            "index: expected positions from 0 to 19 .* got 20; build",
+        ),
+        (torch.tensor([0, 1, 2, 3, 4, -1]), ValueError, "index: expected positions from 0 to 19 .* got -1"),
+        (
+            torch.arange(6, dtype=torch.int32),
+            TypeError,
+            r"torch.int64 of shape \(B,\), got torch.int32; call .long",
+        ),
+        (torch.arange(5), ValueError, r"of the batch's 6 images, shape \(6,\), got \(5,\)"),
+        (torch.arange(6)[:, None], ValueError, r"shape \(6,\), got \(6, 1\)"),
+        ([0, 1, 2, 3, 4, 5], TypeError, "got list"),
+    ],
+    ids=["beyond", "negative", "int32", "short", "column", "list"],
+)
+def test_positions_that_are_none_are_refused_before_anything_is_remembered(index, error, message):
+    student, teacher = pair()
+    term = built(CRD(), student, teacher)
+    before = {name: value.clone() for name, value in term.named_buffers()}
+    with pytest.raises(error, match=message):
+        term(student, teacher, batch()._replace(index=index))
+    assert all(torch.equal(value, before[name]) for name, value in term.named_buffers())
+
+
 @pytest.mark.parametrize("options", [{"width": 0}, {"negatives": 0}, {"tau": 0.0}, {"momentum": 1.0}])
 def test_options_out_of_range(options):
     with pytest.raises(ValueError, match="expected"):

@@ -1,0 +1,293 @@
+"""Arguments of the wrong kind: said by their name, with what was expected, before anything trains."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import adakd
+from adakd.api import cache_teacher, fit
+from adakd.models import create_model, network_of
+from adakd.sweep import run_sweep
+from adakd.training import choose_precision, get_recipe
+
+SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
+
+
+class Net(nn.Module):
+    """The smallest network there is of images."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+class Extra(Net):
+    """One with a state beside its tensors."""
+
+    def __init__(self, num_classes=10, extra=None):
+        super().__init__(num_classes)
+        self.extra = {"calls": 1} if extra is None else extra
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+def net(seed=0, kind=Net, **options):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(**options)
+
+
+@pytest.fixture
+def distilled(tiny_data, tmp_path):
+    def run(**options):
+        given = {
+            "teacher": net(),
+            "student": Net,
+            "method": "kd",
+            "data": tiny_data,
+            "out": tmp_path,
+            "train_images": 40,
+        }
+        return adakd.distill(**{**given, **SMALL, **options})
+
+    return run
+
+
+KINDS = [
+    (
+        {"teacher": [net(), net()]},
+        TypeError,
+        r"teacher: expected a Run, .* got a list; of several networks adakd\.Ensemble",
+    ),
+    ({"teacher": 3}, TypeError, "teacher: expected a Run, the folder of one, .* got 3$"),
+    ({"teacher": torch.ones(3)}, TypeError, "teacher: expected a Run"),
+    (
+        {"teacher": net(kind=Extra)},
+        TypeError,
+        "expected a state_dict of tensors, got dict under '_extra_state'",
+    ),
+    (
+        {"student": net(kind=Extra)},
+        TypeError,
+        "expected a state_dict of tensors, got dict under '_extra_state'",
+    ),
+    ({"student": Extra}, TypeError, "expected a state_dict of tensors, got dict under '_extra_state'"),
+    (
+        {"student": net().requires_grad_(False)},
+        ValueError,
+        "student: expected a network to be trained, .* all frozen",
+    ),
+    (
+        {"student": lambda: Net()},
+        TypeError,
+        "network: expected a function of the number of classes, .* called with 10",
+    ),
+    ({"seed": "1"}, TypeError, r"seed: expected an integer from 0 to 2\^63 - 1, got '1'"),
+    ({"seed": 1.5}, TypeError, "seed: expected an integer"),
+    (
+        {"data": 5},
+        TypeError,
+        r"data: expected the name of a data set \(as 'gratings'\), an adakd.ImageData .* got 5",
+    ),
+    ({"data": None}, TypeError, "data: expected the name of a data set"),
+    (
+        {"method_options": "tau=2"},
+        TypeError,
+        "method_options: expected a dict of options by their names, .* got 'tau=2'",
+    ),
+    ({"method_options": [("tau", 2)]}, TypeError, "method_options: expected a dict"),
+    ({"method_options": {"tau": torch.ones(3)}}, ValueError, "kd: tau: expected a number, got "),
+    ({"method": adakd.KL()}, TypeError, r"got KL\(\); a divergence becomes one by adakd.LogitObjective"),
+    (
+        {"milestones": 5},
+        ValueError,
+        r"milestones: expected a sequence of epochs, such as \(150, 180, 210\), got 5",
+    ),
+    ({"out": None}, TypeError, "out: expected a folder, as a text or a path, got None"),
+    ({"root": 3}, TypeError, "root: expected a folder"),
+    ({"teacher_weights": 3}, TypeError, "teacher_weights: expected a file of weights"),
+    ({"device": 3.5}, TypeError, "device: expected 'cuda', 'cpu', 'auto'"),
+    ({"progress": "no"}, TypeError, "progress: expected True or False, got 'no'"),
+    ({"on_epoch": 3}, TypeError, "on_epoch: expected a function"),
+    ({"should_stop": 3}, TypeError, "should_stop: expected a function"),
+    ({"world": 2}, TypeError, r"world: expected what adakd.training.join_world\(\) returns, got 2"),
+]
+
+
+@pytest.mark.parametrize(("given", "error", "message"), KINDS, ids=[str(i) for i in range(len(KINDS))])
+def test_distill_says_which_argument_is_of_another_kind(given, error, message, distilled, tmp_path):
+    with pytest.raises(error, match=message):
+        distilled(**given)
+    assert not any(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"methods": 3}, TypeError, "methods: expected a sequence of names, or of pairs"),
+        (
+            {"methods": [3]},
+            TypeError,
+            r"methods: expected names, or pairs of a name and a dict of options, .* got 3",
+        ),
+        ({"methods": [("kd",)]}, TypeError, "methods: expected names, or pairs"),
+        ({"methods": [("kd", "tau=2")]}, TypeError, "methods: expected names, or pairs"),
+        ({"seeds": 3}, TypeError, r"seeds: expected a sequence of integers, such as \(0, 1, 2\), got 3"),
+        ({"seeds": "01"}, TypeError, "seeds: expected a sequence of integers"),
+        ({"seeds": ["a"]}, TypeError, "seed: expected an integer .* got 'a'"),
+        ({"seeds": [[0]]}, TypeError, "seed: expected an integer"),
+        ({"engine": 3}, TypeError, "engine: expected one of adakd.engine, or None, got 3"),
+        ({"data": 5}, TypeError, "data: expected the name of a data set"),
+        ({"teacher": [3]}, TypeError, "teacher: expected a Run"),
+        ({"on_failure": 3}, TypeError, "on_failure: expected a function"),
+        ({"methods": [("kd", {"class_weights": torch.ones(10)})] * 2}, ValueError, "given twice"),
+    ],
+)
+def test_so_does_compare(given, error, message, tiny_data, tmp_path):
+    options = {
+        "methods": ["kd"],
+        "seeds": (0,),
+        "teacher": net(),
+        "student": Net,
+        "data": tiny_data,
+        "out": tmp_path,
+    }
+    with pytest.raises(error, match=message):
+        adakd.compare(**{**options, **SMALL, "train_images": 40, **given})
+
+
+def test_so_do_the_others(tiny_data, tmp_path):
+    for given, message in [
+        ({"data": 5}, "data: expected"),
+        ({"seed": "1"}, "seed: expected an integer"),
+        ({"out": 3}, "out: expected a folder"),
+        ({"model": net(kind=Extra)}, "state_dict of tensors"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            adakd.train_teacher(**{"model": Net, "data": tiny_data, "out": tmp_path, **SMALL, **given})
+    with pytest.raises(ValueError, match="student: expected a network to be trained"):
+        adakd.train_teacher(net().requires_grad_(False), tiny_data, out=tmp_path, **SMALL)
+    for run in (3, None, net()):
+        with pytest.raises(TypeError, match="run: expected a Run, or the folder of one"):
+            adakd.evaluate(run)
+    with pytest.raises(TypeError, match="weights: expected a file of weights"):
+        adakd.evaluate_weights(3, "resnet8", tiny_data)
+    with pytest.raises(TypeError, match="seeds: expected a sequence of integers"):
+        cache_teacher(net(), tiny_data, seeds=3, out=tmp_path, device="cpu", progress=False)
+    with pytest.raises(TypeError, match=r"grid: expected an adakd.sweep.Grid, .* got 'grid.toml'"):
+        run_sweep("grid.toml", out=tmp_path)
+    for name in (3, None, ["kd"]):
+        with pytest.raises(TypeError, match=r"method: expected a name of adakd.METHODS, such as 'zkd"):
+            adakd.create_method(name)
+    with pytest.raises(TypeError, match=r"class_weights: expected .* got 'x'"):
+        adakd.LogitObjective(adakd.KL(), class_weights="x")
+    with pytest.raises(ValueError, match="num_classes: expected a whole number, got '10'"):
+        create_model("resnet8", "10")
+    with pytest.raises(ValueError, match="milestones: expected a sequence of epochs"):
+        adakd.Recipe("mine", epochs=9, milestones=5)
+
+
+def trained(data, tmp_path, recipe=None, **options):
+    """By `fit`."""
+    recipe = recipe or get_recipe("demo", epochs=1, batch_size=20, train_images=40)
+    given = {
+        "seed": 0,
+        "checkpoint": tmp_path / "c.pt",
+        "config": {},
+        "precision": choose_precision("fp32", data.device, 0),
+    }
+    made = {
+        "model": net(1),
+        "criterion": adakd.create_method("kd"),
+        "progress": False,
+        "teacher": net(),
+        **options,
+    }
+    return fit(made.pop("model"), data, recipe, made.pop("criterion"), **{**given, **made})
+
+
+def test_fit_says_it_too(tiny_data, tmp_path):
+    with pytest.raises(ValueError, match="student: expected a network to be trained"):
+        trained(tiny_data, tmp_path, model=net().requires_grad_(False))
+    with pytest.raises(TypeError, match=r"recipe: expected an adakd.Recipe, such as get_recipe"):
+        trained(tiny_data, tmp_path, recipe="demo")
+    with pytest.raises(TypeError, match="seed: expected an integer"):
+        trained(tiny_data, tmp_path, seed="1")
+    with pytest.raises(RuntimeError) as raised:
+        trained(tiny_data, tmp_path, model=net().double())
+    (note,) = raised.value.__notes__
+    assert note.startswith(
+        "student: its parameters are torch.float64, and images are torch.float32; call .float()"
+    )
+
+
+def losses(history):
+    return [row["loss"] for row in history]
+
+
+@pytest.mark.parametrize("cache", ["fp32", None])
+def test_a_teacher_of_another_format_is_asked_in_fp32(cache, distilled, tiny_data, tmp_path):
+    """And the caller's own stays as it is."""
+    rounded = net().half()
+    expected = distilled(teacher=net().half().float(), out=tmp_path / "fp32", cache=cache)
+    found = distilled(teacher=rounded, out=tmp_path / "half", cache=cache)
+    assert losses(found.history) == losses(expected.history)
+    assert rounded.head.weight.dtype == torch.float16
+    if cache is None:
+        double = distilled(teacher=net().double(), out=tmp_path / "double", cache=cache)
+        assert losses(double.history) == losses(distilled(out=tmp_path / "plain", cache=cache).history)
+        by_fit = [
+            trained(tiny_data, tmp_path / name, teacher=each)[0]
+            for name, each in (("a", rounded), ("b", net().half().float()))
+        ]
+        assert losses(by_fit[0]) == losses(by_fit[1])
+
+
+def test_a_part_in_another_format_is_the_teachers_own_affair(tiny_data, distilled):
+    class Careful(Net):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("scale", torch.full((), 1 / 3, dtype=torch.float64))
+
+        def forward(self, x):
+            assert self.scale.dtype == torch.float64
+            return super().forward((x * self.scale).float())
+
+    assert distilled(teacher=net(kind=Careful)).accuracy >= 0
+
+
+def test_class_weights_are_tensors_arrays_or_lists(distilled, tmp_path):
+    weights = torch.rand(10, generator=torch.Generator().manual_seed(0)) + 0.5
+    runs = [
+        distilled(method_options={"class_weights": given}, out=tmp_path / str(number))
+        for number, given in enumerate(
+            (weights, weights.numpy(), weights.tolist(), np.asarray(weights.tolist()))
+        )
+    ]
+    assert len({run.folder.name for run in runs}) == 1
+    assert runs[0].record["config"]["method_options"] == {"class_weights": weights.tolist()}
+    for run in runs:
+        assert losses(run.history) == losses(runs[0].history)
+
+
+def test_a_state_of_tensors_is_a_state(distilled):
+    """Also the one that a module calls extra."""
+    run = distilled(student=net(kind=Extra, extra=torch.ones(2)), teacher=net(kind=Extra, extra=torch.zeros(3)))
+    assert run.accuracy >= 0
+
+
+def test_a_factory_is_called_with_the_number_of_classes():
+    assert network_of(Net).build(7).head.out_features == 7
+    with pytest.raises(
+        TypeError, match=r"cannot be called with 7 .*; give the module itself, or lambda num_classes"
+    ):
+        network_of(lambda: Net()).build(7)

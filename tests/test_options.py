@@ -1,0 +1,67 @@
+"""Numeric options of every registered part: what is no finite number is refused where the part is made, by the option's name."""
+
+import inspect
+import math
+
+import pytest
+
+import adakd
+from adakd.cli import main
+from adakd.methods.base import PARTS
+
+TOLD = {"num_classes": 3}
+# Order ∞ of a Taylor polynomial: the exponential itself.
+MEANT = {("rule", "maxlogit", "order", math.inf)}
+NUMBERS = [
+    (kind, name, option, value)
+    for kind, parts in PARTS.items()
+    for name, part in parts.items()
+    for option, parameter in inspect.signature(part).parameters.items()
+    if not isinstance(parameter.default, bool)
+    and parameter.annotation in (int, float, int | None, float | None)
+    for value in (math.nan, math.inf, -math.inf)
+    if (kind, name, option, value) not in MEANT
+]
+
+
+def test_the_numbers_of_all_kinds_are_found():
+    assert len(NUMBERS) > 200
+    assert {kind for kind, *_ in NUMBERS} == set(PARTS)
+    assert ("divergence", "dkd", "alpha", math.nan) in NUMBERS
+
+
+@pytest.mark.parametrize(("kind", "name", "option", "value"), NUMBERS)
+def test_a_number_that_is_not_finite_is_refused_by_its_name(kind, name, option, value):
+    part = PARTS[kind][name]
+    told = {key: each for key, each in TOLD.items() if key in inspect.signature(part).parameters}
+    part(**told)
+    if "instance" in inspect.signature(part).parameters:
+        told["instance"] = True  # else some are of no use
+    with pytest.raises(ValueError, match=rf"{option}\b.*: expected .*{value}"):
+        part(**{**told, option: value})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("option", ["ce_weight", "kd_weight", "warmup_epochs", "label_smoothing"])
+def test_so_are_those_of_the_loss(option, value):
+    with pytest.raises(ValueError, match=rf"{option}: expected .*{value}"):
+        adakd.create_method("kd", **{option: value})
+
+
+@pytest.mark.parametrize("setting", ["alpha=inf", "kd_weight=inf"])
+def test_a_command_refuses_them_before_it_trains(setting, tmp_path, capsys):
+    arguments = ["distill", "--method", "dkd", "--set", setting, "--out", str(tmp_path), "--device", "cpu"]
+    assert main(arguments) != 0
+    assert f"{setting.partition('=')[0]}: expected a finite number" in capsys.readouterr().err
+    assert not any(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("value", [2.5, True, "8", None])
+def test_a_whole_number_is_one(value):
+    with pytest.raises(ValueError, match="width: expected a whole number of at least 1, got"):
+        PARTS["term"]["crd"](width=value)
+
+
+def test_a_word_in_the_place_of_a_number_is_told():
+    with pytest.raises(TypeError, match="alpha: expected a finite number, got 'much'"):
+        adakd.DKD(alpha="much")
