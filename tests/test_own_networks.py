@@ -12,9 +12,11 @@ from torch import nn
 import adakd
 from adakd import ImageData, LogitObjective, create_model, evaluate
 from adakd.cli import main
-from adakd.data import Split, load_gratings
+from adakd.data import Split, checksum_of, identity_of, load_gratings
 from adakd.export import export_network
 from adakd.models import network_of
+from adakd.plan import Request, plan_student
+from adakd.runs import Resources
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -188,6 +190,65 @@ def test_what_is_no_network(network, tmp_path):
     with pytest.raises((TypeError, ValueError), match=r"network|unknown model|nn\.Module|argument"):
         adakd.distill(None, network, "ce", own_data(), out=tmp_path, **SMALL)
     assert not list(tmp_path.rglob("record.json"))
+
+
+# ---- own data ----
+
+
+def folder_of(teacher=None, student="resnet8x0.5", method="ce", data=None, out="runs"):
+    """Where such a run lies: what tells it from others, without training."""
+    resources = Resources(out=out, progress=False)
+    changes = {"epochs": 1, "batch_size": 20, "train_images": 60}
+    request = Request(own_data() if data is None else data, student, method, changes=changes, precision="fp32")
+    return plan_student(dataclasses.replace(request, teacher=teacher), resources).folder
+
+
+def with_other_labels(data):
+    return dataclasses.replace(data, train=Split(data.train.images, data.train.labels.flip(0)))
+
+
+OTHER_DATA = {
+    "crop": lambda data: dataclasses.replace(data, padding=1),
+    "flip": lambda data: dataclasses.replace(data, flip=True),
+    "mean": lambda data: dataclasses.replace(data, mean=(0.4, 0.5, 0.5)),
+    "std": lambda data: dataclasses.replace(data, std=(0.3, 0.25, 0.25)),
+    "labels": with_other_labels,
+    "test split": lambda data: dataclasses.replace(
+        data, test=Split(data.test.images[:30], data.test.labels[:30])
+    ),
+    "a class more": lambda data: dataclasses.replace(data, classes=(*data.classes, "none of these")),
+}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["own", "named"])
+@pytest.mark.parametrize("change", OTHER_DATA.values(), ids=OTHER_DATA)
+def test_data_that_are_seen_otherwise_are_of_another_run(change, named):
+    data = load_gratings(train_images=60, test_images=40) if named else own_data()
+    folder = folder_of(data=data)
+    assert folder_of(data=dataclasses.replace(data)) == folder == folder_of(data=data.to("cpu"))
+    assert folder_of(data=change(data)) != folder
+    assert folder_of(data=dataclasses.replace(change(data))) == folder_of(data=change(data))
+
+
+def test_noisy_labels_are_not_answered_with_the_clean_run(tmp_path):
+    data = own_data()
+    noisy = with_other_labels(data)
+    assert noisy.checksum == checksum_of(noisy.train, noisy.test) != data.checksum
+    teacher = MyCNN(4)
+    clean, other = (adakd.distill(teacher, MyCNN, "kd", each, out=tmp_path, **SMALL) for each in (data, noisy))
+    assert clean.folder != other.folder
+    views = {"padding": 0, "flip": False, "mean": [0.5] * 3, "std": [0.25] * 3}
+    assert config_of(clean)["data"] == {
+        **{"name": "mine", "sha256": data.checksum, "views": views},
+        **{"train": 60, "test": 60, "classes": 4},
+    }
+    assert len(list((tmp_path / "cache" / "mine").iterdir())) == 2
+    assert adakd.open_run(clean.folder) == clean
+
+
+def test_a_set_of_the_package_is_known_by_name_and_checksum_alone():
+    for data in (load_gratings(60, 40), load_gratings(60, 40, classes=4)):
+        assert identity_of(data) == {"name": data.name, "sha256": data.checksum}
 
 
 # ---- own losses ----

@@ -10,7 +10,7 @@ import torch
 
 from .._check import check_name
 from .._progress import Bar
-from ..data import Dataset
+from ..data import Dataset, identity_of
 from ..models import Network
 from ..training.loop import never
 from ..training.precision import Precision
@@ -48,7 +48,7 @@ class RunConfig:
             "model": self.student.name,
             "method": self.method,
             "method_options": dict(self.options),
-            "data": {"name": self.data.name, "sha256": self.data.checksum},
+            "data": identity_of(self.data),
             "recipe": self.recipe.describe(),
             "seed": self.seed,
             "precision": self.precision.name,

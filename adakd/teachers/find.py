@@ -16,7 +16,7 @@ from torch import nn
 
 from .._check import near_names
 from .._progress import Bar
-from ..data import Dataset
+from ..data import Dataset, identity_of
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
 from ..models.network import is_model, sha256_of_state
@@ -29,6 +29,7 @@ from ..training.files import WeightsError, sha256_of
 from ..training.loop import TeacherSource
 from ..training.precision import Precision, choose_precision
 from ..training.recipe import Recipe, student_views
+from ..training.record import key_of
 from ..training.trainer import evaluate_model
 from .ensemble import Ensemble
 from .recorded import Recorded
@@ -129,7 +130,7 @@ class Teacher:
             fields["transfer_accuracy"] = self._accuracy(data, tuple(index.tolist()))
             measured = f", {fields['transfer_accuracy']:.2f} % of those it teaches with"
         # Of runs that share a display, the first says it for all.
-        once = (self.identity["sha256"], data.checksum, id(progress))
+        once = (self._who, key_of(identity_of(data)), id(progress))
         if isinstance(progress, bool) or once not in _said:
             _said.add(once)
             accuracy, (chance, labels) = fields["accuracy"], data.guessing
@@ -142,9 +143,14 @@ class Teacher:
                 )
         return fields
 
+    @property
+    def _who(self) -> str:
+        """What tells it from other teachers, however its logits are kept."""
+        return key_of({name: value for name, value in self.identity.items() if name != "logits"})
+
     def _accuracy(self, data: Dataset, index: tuple[int, ...] | None) -> float:
         """Of these training images, or of the test split, in percent; each measured once in a process."""
-        key = (self.identity["sha256"], data.checksum, index)
+        key = (self._who, key_of(identity_of(data)), index)
         if key not in _measured:
             of = data if index is None else data.tested_on(torch.tensor(index, device=data.device))
             fp32 = choose_precision("fp32", data.device, 0)
