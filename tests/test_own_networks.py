@@ -1,10 +1,15 @@
 """Anybody's network, data and loss through the same calls as ours, and what identifies such a run."""
 
 import dataclasses
+import functools
 import importlib.util
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -165,7 +170,7 @@ def test_a_name_of_ours_that_names_something_else_is_another_run(tmp_path, monke
     ours = network_of("resnet8x0.5")
     assert ours.identity(4) == {}
     monkeypatch.setitem(adakd.MODELS, "resnet8x0.5", MyCNN)
-    assert set(ours.identity(4)) == {"architecture"}
+    assert set(ours.identity(4)) == {"architecture", "settings"}
     run = adakd.distill(None, "resnet8x0.5", "ce", data, out=tmp_path, **SMALL)
     assert config_of(run)["architecture"] == ours.identity(4)["architecture"]
 
@@ -251,6 +256,147 @@ def test_a_set_of_the_package_is_known_by_name_and_checksum_alone():
         assert identity_of(data) == {"name": data.name, "sha256": data.checksum}
 
 
+# ---- settings that no tensor tells ----
+
+
+class Scaled(nn.Module):
+    """A network whose logits are scaled, by a number that is no tensor."""
+
+    def __init__(self, network, k):
+        super().__init__()
+        self.network, self.k = network, k
+
+    def forward(self, x):
+        return self.k * self.network(x)
+
+
+class Held(nn.Module):
+    """A network that holds something, in public or in private."""
+
+    def __init__(self, network, **held):
+        super().__init__()
+        self.network = network
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def with_buffer(network, value):
+    network = Held(network)
+    network.register_buffer("prior", torch.tensor(value), persistent=False)
+    return network
+
+
+def by_function(exponent):
+    return lambda x: x**exponent
+
+
+@dataclasses.dataclass
+class Sizes:
+    depth: int
+
+
+PAIRS_OF_SETTINGS = {
+    "number": lambda net, i: Scaled(net, (1.0, -5.0)[i]),
+    "private number": lambda net, i: Held(net, _k=i),
+    "tensor": lambda net, i: Held(net, k=torch.tensor([1.0, i])),
+    "array": lambda net, i: Held(net, k=np.array([1.0, i])),
+    "buffer": lambda net, i: with_buffer(net, (1.0, i)),
+    "dropout": lambda net, i: nn.Sequential(net, nn.Dropout((0.0, 0.9)[i])),
+    "stride": lambda net, i: nn.Sequential(nn.Conv2d(3, 3, 3, stride=i + 1), net),
+    "function": lambda net, i: Held(net, function=(torch.abs, torch.square)[i]),
+    "own function": lambda net, i: Held(net, function=((lambda x: x), (lambda x: -x))[i]),
+    "closure": lambda net, i: Held(net, function=by_function(i)),
+    "partial": lambda net, i: Held(net, function=functools.partial(torch.clamp, min=i)),
+    "object": lambda net, i: Held(net, sizes=Sizes(i)),
+    "list of modules": lambda net, i: Held(net, parts=[nn.Dropout(i / 2)]),
+    "set": lambda net, i: Held(net, names={"a", "b", str(i)}),
+    "class": lambda net, i: Held(net, kind=(nn.ReLU, nn.GELU)[i]),
+    "dtype": lambda net, i: Held(net, dtype=(torch.float32, torch.float64)[i]),
+}
+
+
+@pytest.mark.parametrize("made", PAIRS_OF_SETTINGS.values(), ids=PAIRS_OF_SETTINGS)
+def test_networks_of_other_settings_are_of_other_runs(made):
+    network = MyCNN(4)
+
+    def seeded(i):
+        torch.manual_seed(0)  # so that what is made has the same tensors
+        return made(network, i)
+
+    def teacher(i):
+        return folder_of(seeded(i), MyCNN, "kd")
+
+    def student(i):
+        return folder_of(None, lambda classes: made(MyCNN(classes), i), "ce")
+
+    def module(i):
+        return folder_of(None, seeded(i), "ce")
+
+    for folders in (teacher, student, module):
+        assert folders(0) == folders(0) != folders(1)
+
+
+def test_an_ensemble_is_known_by_where_it_finds_the_logits():
+    parts = [MyCNN(4), MyCNN(4)]
+    folders = [folder_of(adakd.Ensemble(parts, logits=which), MyCNN, "kd") for which in (None, 0, 1)]
+    assert len(set(folders)) == 3
+
+
+def test_a_part_of_a_student_that_is_not_trained_is_another_run():
+    def frozen(classes):
+        network = MyCNN(classes)
+        network.features.requires_grad_(False)
+        return network
+
+    frozen.__name__ = "MyCNN"
+    assert folder_of(None, MyCNN, "ce").parent == folder_of(None, frozen, "ce").parent
+    assert folder_of(None, MyCNN, "ce") != folder_of(None, frozen, "ce")
+
+
+def test_a_teacher_of_another_setting_is_asked_again(tmp_path):
+    data, teacher = own_data(), Scaled(MyCNN(4), 1.0)
+    first = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    teacher.k = -5.0
+    second = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    assert first.folder != second.folder
+    assert len(list((tmp_path / "cache" / "mine").iterdir())) == 2
+    assert first.history != second.history
+
+
+def test_weights_of_a_file_in_a_network_of_another_setting_are_another_teacher(tmp_path):
+    adakd.training.save_weights(Scaled(MyCNN(4), 1.0), tmp_path / "my.safetensors")
+
+    def distilled(k):
+        def scaled(classes):
+            return Scaled(MyCNN(classes), k)
+
+        weights = tmp_path / "my.safetensors"
+        return adakd.distill(scaled, MyCNN, "kd", own_data(), out=tmp_path, teacher_weights=weights, **SMALL)
+
+    assert distilled(1.0).folder == distilled(1.0).folder != distilled(-5.0).folder
+
+
+def test_a_run_opened_with_another_setting_is_warned_of(tmp_path, caplog):
+    data = own_data()
+
+    def scaled(classes, k=1.0):
+        return Scaled(MyCNN(classes), k)
+
+    run = adakd.open_run(adakd.distill(None, scaled, "ce", data, out=tmp_path, **SMALL).folder)
+    assert evaluate(run, data=data, network=scaled, device="cpu") == run.accuracy
+    assert "other settings" not in caplog.text
+    evaluate(run, data=data, network=functools.partial(scaled, k=-1.0), device="cpu")
+    assert "other settings than the one that" in caplog.text
+
+
+def test_a_network_of_a_package_is_known_by_its_name(monkeypatch):
+    fake_torchvision(monkeypatch)
+    assert set(network_of("torchvision/tiny").identity(4)) == {"architecture"}
+
+
 # ---- own losses ----
 
 
@@ -280,6 +426,79 @@ def test_an_own_objective_is_a_method(tmp_path):
     assert len(folders) == 4, "other settings are another run"
     with pytest.raises(ValueError, match="method_options: an objective has none of ours"):
         adakd.distill(teacher, MyCNN, objective, data, method_options={"tau": 2}, out=tmp_path, **SMALL)
+
+
+class Distance(adakd.Divergence):
+    """A divergence that holds something."""
+
+    def __init__(self, **held):
+        super().__init__()
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, student, teacher, target, temperatures):
+        return (student - teacher).square().sum(1)
+
+
+def of_distance(**held):
+    return LogitObjective(Distance(**held), adakd.Fixed(4.0))
+
+
+class Opaque:
+    """What shows nothing of itself."""
+
+    __slots__ = ()
+
+
+PAIRS_OF_OBJECTIVES = {
+    "class weights": lambda i: LogitObjective(adakd.KL(), class_weights=((1, 1, 1, 1), (9, 0.1, 0.1, 0.1))[i]),
+    "function": lambda i: of_distance(fn=(torch.abs, torch.square)[i]),
+    "lambda": lambda i: of_distance(fn=((lambda x: x + 1), (lambda x: x + 2))[i]),
+    "private": lambda i: of_distance(_alpha=i),
+    "tensor": lambda i: of_distance(prior=torch.full((4,), float(i))),
+    "array": lambda i: of_distance(prior=np.full(4, i)),
+    "tensor in a list": lambda i: of_distance(priors=[torch.full((4,), float(i))]),
+}
+
+
+@pytest.mark.parametrize("made", PAIRS_OF_OBJECTIVES.values(), ids=PAIRS_OF_OBJECTIVES)
+def test_objectives_of_other_settings_are_of_other_runs(made, caplog):
+    teacher = MyCNN(4)
+    folders = [folder_of(teacher, MyCNN, made(i)) for i in (0, 0, 1)]
+    assert folders[0] == folders[1] != folders[2]
+    assert not caplog.text
+
+
+def test_the_same_functions_are_the_same_run_in_every_process():
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_own_networks import *\n"
+        "print(folder_of(None, lambda n: Held(MyCNN(n, 9), f=by_function(2), names={'a', 'b', 'c'}), 'ce').name)\n"
+        "print(folder_of(None, lambda n: MyCNN(n), of_distance(fn=lambda x: x in {'a', 'b', 'c'})).name)\n"
+    )
+    code = code.replace(
+        "folder_of(None, lambda n: MyCNN(n), of", "folder_of(MyCNN(4).requires_grad_(False), MyCNN, of"
+    )
+    root = Path(__file__).parents[1]
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", f"import torch; torch.manual_seed(0)\n{code}"],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+    assert len(said.pop().split()) == 2
+
+
+def test_what_no_digest_can_be_made_of_is_warned_of(caplog):
+    folders = {folder_of(MyCNN(4).eval(), MyCNN, of_distance(thing=Opaque())).name for _ in range(2)}
+    assert caplog.text.count("Distance.thing (Opaque) is nothing of which a digest can be made") == 1
+    assert len(folders) == 2, "the teachers are two"
 
 
 def test_own_objectives_in_a_comparison(tmp_path):

@@ -102,11 +102,18 @@ class Run:
         if kept is not None and architecture_of(known.build(*shape)) == kept["architecture"]:
             return known
         of_record = config.get("architecture")
-        found = known.identity(*shape).get("architecture")
-        if of_record != found:
+        found = known.identity(*shape)
+        if of_record != found.get("architecture"):
             raise ValueError(
                 f"the network {known.name!r} is not the one that {self.folder} was trained with (its classes, or the "
                 "names and shapes of its tensors, are others); give that one (network=)"
+            )
+        if config.get("settings", found.get("settings")) != found.get("settings"):
+            log.warning(
+                "the network %r has other settings than the one that %s was trained with (a number, a text or a function "
+                "that one of its modules holds): what it says may be something else",
+                known.name,
+                self.folder,
             )
         return known if kept is None else deployed_network(known, self.record)
 

@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from .._check import near_names
+from .._described import sha256_of_state
 from .._progress import Bar
 from ..data import Dataset, identity_of
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
-from ..models.network import is_model, sha256_of_state
+from ..models.network import is_model, settings_of
 from ..runs.config import Resources, RunConfig
 from ..runs.folder import RECORD, WEIGHTS
 from ..runs.run import Run, loaded_model, open_run, refuse_other_data
@@ -239,21 +240,27 @@ def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: D
     if isinstance(found, Recorded):
         return found.for_data(data)
     if isinstance(found, nn.Module):
-        sha256 = sha256_of_state(found)
-        identity = {"model": named_module(found), "sha256": sha256}
-        return Teacher(_frozen_copy(found, sha256), identity, identity)
+        identity = {
+            "model": named_module(found),
+            "sha256": sha256_of_state(found),
+            "settings": settings_of(found),
+        }
+        return Teacher(_frozen_copy(found, key_of(identity)), identity, identity)
     if isinstance(found, Path):
         # The bytes that are loaded are held against this hash: a file that changes meanwhile is refused.
         network = network_of(teacher if callable(teacher) else str(teacher))
-        identity = {"model": network.name, "sha256": sha256_of(found)}
-        model = _checked_model(network, (data.num_classes, data.channels), found, identity["sha256"])
+        shape = data.num_classes, data.channels
+        identity = {"model": network.name, "sha256": sha256_of(found), **_settings(network.identity(*shape))}
+        model = _checked_model(network, shape, found, identity["sha256"], identity.get("settings"))
         return Teacher(model, identity, identity)
     refuse_other_data(found, data, "teacher")
     hashed, path = found.record.get("weights_sha256"), found.folder / WEIGHTS
     if hashed is None:
         raise TeacherError(f"{found.folder / RECORD} has no weights_sha256: train this teacher again")
-    identity = {"model": found.record["config"]["model"], "sha256": hashed}
-    model = _checked_model(found.known_network(), (data.num_classes, data.channels), path, hashed)
+    config = found.record["config"]
+    identity = {"model": config["model"], "sha256": hashed, **_settings(config)}
+    shape = data.num_classes, data.channels
+    model = _checked_model(found.known_network(), shape, path, hashed, identity.get("settings"))
     about = {
         "accuracy": found.accuracy,
         "recipe": found.record["config"]["recipe"]["name"],
@@ -283,25 +290,34 @@ def named_module(network: nn.Module) -> str:
     return network.name if isinstance(network, Ensemble) else type(network).__name__
 
 
-def _frozen_copy(network: nn.Module, sha256: str) -> nn.Module:
+def _settings(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network whose name does not say all, as its identity has them: tensors do not tell them."""
+    return {name: said[name] for name in ("settings",) if name in said}
+
+
+def _frozen_copy(network: nn.Module, key: str) -> nn.Module:
     """One copy for all runs of a comparison; the caller's own stays as it is."""
     known = _copies.get(network)
-    if known is None or known[0] != sha256:
-        known = _copies[network] = (sha256, copy.deepcopy(network).eval().requires_grad_(False))
+    if known is None or known[0] != key:
+        known = _copies[network] = (key, copy.deepcopy(network).eval().requires_grad_(False))
     return known[1]
 
 
 _copies: WeakKeyDictionary[nn.Module, tuple[str, nn.Module]] = WeakKeyDictionary()
 
 
-def _checked_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:
+def _checked_model(
+    network: Network, shape: tuple[int, int], weights: Path, sha256: str, settings: str | None
+) -> nn.Module:
     """The one object, of a file that is looked at each time."""
     if not weights.is_file() or sha256_of(weights) != sha256:
         _teacher_model.cache_clear()  # so that it is read again, and the error comes from who reads it
-    return _teacher_model(network, shape, weights, sha256)
+    return _teacher_model(network, shape, weights, sha256, settings)
 
 
 @lru_cache(maxsize=1)
-def _teacher_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:
+def _teacher_model(
+    network: Network, shape: tuple[int, int], weights: Path, sha256: str, settings: str | None
+) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
     return loaded_model(network, *shape, weights, sha256).eval().requires_grad_(False)

@@ -332,7 +332,7 @@ def open_cache(
     Args:
         out: folder of all runs; caches lie in ``cache`` under it.
         data: the set whose training images are seen.
-        teacher: its ``model`` and the ``sha256`` of its weights.
+        teacher: its ``model``, the ``sha256`` of its weights, and the ``settings`` of one whose name does not say them.
         precision: number format in which the teacher runs.
         views: how many views an image has.
         dtype: "fp16" (1.62 GB for CIFAR-100 with all views) or "fp32" (twice that, and nothing is rounded).
@@ -343,6 +343,7 @@ def open_cache(
     identity = {
         "teacher": teacher["model"],
         "weights_sha256": teacher["sha256"],
+        **({"settings": teacher["settings"]} if "settings" in teacher else {}),
         "data": data.name,
         "data_sha256": data.checksum,
         "images": len(data.train),
