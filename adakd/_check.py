@@ -20,6 +20,7 @@ __all__ = [
     "check_float",
     "check_labels",
     "check_logits",
+    "check_method_name",
     "check_name",
     "check_tensor",
     "label_ends",
@@ -90,6 +91,19 @@ def check_name(kind: str, name: str) -> None:
             f'{kind}: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, '
             f"got {brief(name)}"
         )
+
+
+def check_method_name(name: Any) -> None:
+    """Raise ValueError unless a method's name can stand in a folder's name: parts between "+", each a plain word, or a name
+    of Python's, as of the class of somebody's loss.
+
+    >>> check_method_name("../escaped")
+    Traceback (most recent call last):
+    ValueError: method: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, got '../escaped'
+    """
+    parts = name.split("+") if isinstance(name, str) else [""]
+    if not all(part.isidentifier() or _NAME.fullmatch(part) for part in parts):  # a sum may be longer than a word
+        check_name("method", name)
 
 
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:

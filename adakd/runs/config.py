@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .._check import check_name
+from .._check import check_method_name, check_name
 from .._progress import Bar
 from ..data import Dataset, identity_of
 from ..models import Network
@@ -69,6 +69,7 @@ class RunConfig:
             ("recipe", self.recipe.name),
         ):
             check_name(kind, name)  # none of them leads out of `out`
+        check_method_name(self.method)
         leaf = f"{self.method}-{self.recipe.name}-seed{self.seed}-{self.key[:8]}"
         return Path(out) / self.data.name / self.student.folder / leaf
 
