@@ -102,7 +102,9 @@ def check_method_name(name: Any) -> None:
     ValueError: method: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, got '../escaped'
     """
     parts = name.split("+") if isinstance(name, str) else [""]
-    if not all(part.isidentifier() or _NAME.fullmatch(part) for part in parts):  # a sum may be longer than a word
+    if not all(
+        part.isidentifier() or _NAME.fullmatch(part) for part in parts
+    ):  # a sum may be longer than a word
         check_name("method", name)
 
 

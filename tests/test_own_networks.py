@@ -190,6 +190,44 @@ def test_images_of_four_channels(tmp_path):
     assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
 
 
+class Tied(nn.Module):
+    """A network one of whose weights has two names, as of an embedding that also decodes."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x.mean((2, 3))).relu()))
+
+
+def test_a_student_with_tied_weights_is_saved_continued_and_loaded(tmp_path):
+    data, options = own_data(), {**SMALL, "epochs": 2}
+    whole = adakd.distill(None, Tied, "ce", data, out=tmp_path / "whole", **options)
+    left = iter([False] * 4)
+    with pytest.raises(adakd.Interrupted):
+        adakd.distill(None, Tied, "ce", data, out=tmp_path, should_stop=lambda: next(left, True), **options)
+    run = adakd.distill(None, Tied, "ce", data, out=tmp_path, **options)
+    assert run.record["weights_sha256"] == whole.record["weights_sha256"]
+    assert evaluate(run.folder, data=data, network=Tied, device="cpu") == run.accuracy
+    model = run.model()
+    assert model.a.weight is model.b.weight
+
+
+@pytest.mark.parametrize("cache", ["fp16", None])
+def test_a_teacher_of_other_classes_is_named(cache, tmp_path):
+    with pytest.raises(ValueError, match="teacher and student disagree on the number of classes: 6 and 4"):
+        adakd.distill(MyCNN(6), MyCNN, "kd", own_data(), out=tmp_path, cache=cache, **SMALL)
+
+
+def test_a_teacher_of_other_outputs_is_named(tmp_path):
+    teacher = nn.Sequential(nn.Conv2d(3, 4, 1))
+    with pytest.raises(ValueError, match=r"expected logits \(batch, 4\), got shape \(60, 4, 16, 16\)"):
+        adakd.distill(teacher, MyCNN, "kd", own_data(), out=tmp_path, **SMALL)
+
+
 @pytest.mark.parametrize("network", [3, None.__class__, "resnet7", lambda classes: "no network"])
 def test_what_is_no_network(network, tmp_path):
     with pytest.raises((TypeError, ValueError), match=r"network|unknown model|nn\.Module|argument"):

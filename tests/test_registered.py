@@ -302,7 +302,9 @@ def test_a_registered_row():
 
 
 @pytest.mark.parametrize("name", ["../../../escaped", "/tmp/escaped", "a/b", "kd+../x", "..", "", "kd\n", 3])
-def test_a_name_that_leads_out_of_its_folder_is_no_methods(name, tiny_data, tiny_teacher, tmp_path, monkeypatch):
+def test_a_name_that_leads_out_of_its_folder_is_no_methods(
+    name, tiny_data, tiny_teacher, tmp_path, monkeypatch
+):
     before = dict(adakd.METHODS)
     with pytest.raises(ValueError, match="method: expected a name of letters"):
         adakd.register_method(dataclasses.replace(adakd.METHODS["kd"], name=name))

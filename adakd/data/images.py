@@ -278,10 +278,20 @@ class ImageData:
             yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels
 
     def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
-        """Top-1 accuracy on the test split, in percent."""
+        """Top-1 accuracy on the test split, in percent.
+
+        Raises:
+            ValueError: unless the network gives a row for each image.
+        """
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.test_batches(first=share.rank, every=share.size):
-            correct += (network(images).argmax(dim=1) == labels).sum()
+            logits = network(images)
+            if logits.ndim != 2:
+                raise ValueError(
+                    f"network: expected logits (batch, {self.num_classes}), got shape {tuple(logits.shape)}; return a row for "
+                    "each image, as after a mean over its places"
+                )
+            correct += (logits.argmax(dim=1) == labels).sum()
         share.add([correct])
         return {"accuracy": 100.0 * correct.item() / len(self.test)}
 

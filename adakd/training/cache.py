@@ -169,7 +169,7 @@ class ViewCache:
 
         Raises:
             CacheError: if the teacher's logits are not finite or beyond fp16, or the disk is full.
-            ValueError: if a place is of an image that `views` does not hold.
+            ValueError: if a place is of an image that `views` does not hold, or the logits are of another shape.
         """
         with contextlib.ExitStack() as lock:
 
@@ -199,6 +199,7 @@ class ViewCache:
             ):
                 for part in parts:
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
+                    self._refuse_other_shape(logits.shape[1:])
                     with np.errstate(over="ignore"):
                         kept = logits.astype(self.dtype)
                     if not np.isfinite(logits).all():
@@ -209,6 +210,21 @@ class ViewCache:
                         )
                     write(part.tolist(), kept)
                     bar.update(len(part))
+
+    def _refuse_other_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError unless a view's logits are of the shape that there is room for."""
+        expected = self.shape[1:]
+        if shape == expected:
+            return
+        if shape[:-1] == expected[:-1]:
+            raise ValueError(
+                f"teacher and student disagree on the number of classes: {shape[-1]} and {expected[-1]}; they must be "
+                "trained on the same labels (for a loss that compares the classes of both, cache=None)"
+            )
+        raise ValueError(
+            f"teacher: expected logits of shape {('batch', *expected)}, got {('batch', *shape)}; say where they are in "
+            "what it returns, or return them alone"
+        )
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Any]:
