@@ -36,8 +36,11 @@ _WRITTEN = (
     torch.layout,
     torch.memory_format,
     np.dtype,
+    PurePath,
+    Decimal,
+    Fraction,
+    type(...),
 )
-_WRITTEN += (PurePath, Decimal, Fraction, type(...))
 _BUILT_IN = (
     types.BuiltinFunctionType,
     types.MethodDescriptorType,
@@ -100,9 +103,12 @@ class Description:
             return repr(value)
         if id(value) in self._known:
             return self._known[id(value)][0]
-        if id(value) in self._open or self._left < 1:  # which it is a part of
+        if id(value) in self._open:  # which it is a part of
             return type(value).__qualname__
         self._left -= 1
+        if self._left < 0:
+            self.lost += [f"{where}, which holds very much,"] if self._left == -1 else []
+            return type(value).__qualname__
         self._open.add(id(value))
         found = self._of(value, where)
         self._open.discard(id(value))

@@ -18,10 +18,12 @@ from .divergence import KL
 from .logits import peak, standardize
 from .models._layout import channels_last
 from .runs import Run, open_run, refuse_other_data, resolve_device
+from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.record import environment, now
+from .training.trainer import evaluating
 
 __all__ = ["logits_of", "measure_temperatures", "summarize_temperatures"]
 
@@ -258,14 +260,14 @@ def logits_of(
     if split not in ("train", "test"):
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
     images = getattr(data, split)
-    training = model.training
-    model.eval()
     parts = []
-    with progress_bar(progress, len(images), desc=label, unit="image", dynamic_ncols=True) as bar:
+    with (
+        evaluating(model),
+        progress_bar(progress, len(images), desc=label, unit="image", dynamic_ncols=True) as bar,
+    ):
         for batch, _ in eval_batches(replace(data, test=images)):
-            parts.append(model(batch).float())
+            parts.append(logits_of_output(model(batch)).float())
             bar.update(len(batch))
-    model.train(training)
     return torch.cat(parts)
 
 

@@ -13,8 +13,8 @@ import zipfile
 import numpy
 import pytest
 import torch
-from torch import nn
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import adakd
 from adakd import WeightsError, create_model, load_weights

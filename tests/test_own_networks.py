@@ -22,6 +22,7 @@ from adakd.export import export_network
 from adakd.models import network_of
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
+from adakd.temperatures import measure_temperatures
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -226,6 +227,56 @@ def test_a_teacher_of_other_outputs_is_named(tmp_path):
     teacher = nn.Sequential(nn.Conv2d(3, 4, 1))
     with pytest.raises(ValueError, match=r"expected logits \(batch, 4\), got shape \(60, 4, 16, 16\)"):
         adakd.distill(teacher, MyCNN, "kd", own_data(), out=tmp_path, **SMALL)
+
+
+def test_an_output_that_holds_logits_is_studied_and_measured(tmp_path):
+    data = own_data()
+    teacher = adakd.train_teacher(Wrapped, data, out=tmp_path, **SMALL)
+    study = adakd.study.Study(("kd",), (0,), ways=("matched",))
+    records = adakd.study.run_study(study, tmp_path / "study", teacher, Wrapped, data, out=tmp_path, **SMALL)
+    assert [record["config"]["method"] for record in records] == ["kd"]
+    found = measure_temperatures(teacher, data=data, out=tmp_path, device="cpu", progress=False)
+    assert found["result"]["test"]["accuracy"]["teacher"] == pytest.approx(teacher.accuracy, abs=1e-3)
+
+
+class Recurrent(nn.Module):
+    """A network with a part that returns a tuple."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.rnn = nn.GRU(48, 8, batch_first=True)
+        self.odd = Returns({"nothing": 0})
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        states, _ = self.rnn(x.permute(0, 2, 3, 1).flatten(2))
+        self.odd(x)
+        return self.head(states[:, -1])
+
+
+class Returns(nn.Module):
+    """A module that always returns one thing."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return self.what
+
+
+def of_features(layer):
+    return adakd.create_method("rkd", student_layers=layer, teacher_layers=layer)
+
+
+def test_a_part_that_returns_a_tuple_is_read_by_its_first_tensor(tmp_path):
+    data, teacher = own_data(), Recurrent(4)
+    run = adakd.distill(teacher, Recurrent, of_features("rnn"), data, out=tmp_path, **SMALL)
+    assert run.history[0]["kd"] > 0
+    with pytest.raises(
+        TypeError, match="student features: expected a tensor by the name 'odd', got dict; name"
+    ):
+        adakd.distill(teacher, Recurrent, of_features("odd"), data, out=tmp_path, **SMALL)
 
 
 @pytest.mark.parametrize("network", [3, None.__class__, "resnet7", lambda classes: "no network"])
@@ -552,6 +603,46 @@ def test_own_objectives_in_a_comparison(tmp_path):
         **SMALL,
     )
     assert [config_of(run)["method"] for run in runs] == heard == ["kd", "Doubled"]
+
+
+def test_objectives_of_one_class_are_told_apart_in_tables(tmp_path, capsys):
+    losses = [Doubled(adakd.KL(), adakd.Fixed(tau)) for tau in (2.0, 4.0)]
+    data, teacher = own_data(), MyCNN(4)
+    runs = adakd.compare(["kd", *losses], (0, 1), teacher, MyCNN, data, out=tmp_path, **SMALL)
+    names = [
+        f"Doubled [{run.record['config']['objective'][:8]}]" for run in runs if "objective" in config_of(run)
+    ]
+    lines = adakd.study.summarize(runs)
+    assert [line.name for line in lines] == ["kd", *dict.fromkeys(names)]
+    assert len(set(names)) == 2
+    assert [line.name for line in adakd.study.summarize(runs[:2])] == ["kd", "Doubled"], (
+        "one needs no more than its name"
+    )
+    assert main(["table", str(tmp_path), "--to", "kd"]) == 0
+    assert all(name in capsys.readouterr().out for name in names[:1])
+    with pytest.raises(ValueError, match=r"Doubled has seed 0 twice"):
+        adakd.study.summarize([runs[1], runs[1]])
+
+
+def test_records_of_own_objectives_are_rows(tmp_path):
+    run = adakd.distill(MyCNN(4), MyCNN, Doubled(adakd.KL()), own_data(), out=tmp_path, **SMALL)
+    (row,) = adakd.study.tidy([run.record])
+    assert (row["method"], row["ce_weight"], row["kd_weight"]) == ("Doubled", None, None)
+    assert row["settings"] == f"objective={config_of(run)['objective'][:8]}"
+    record = {**run.record, "config": {**config_of(run), "method_options": {"kd_weight": 2.0}}}
+    assert adakd.study.weights_of(record) == (None, 2.0)
+
+
+def test_runs_of_networks_with_other_settings_are_not_compared(tmp_path):
+    data = own_data()
+
+    def dropping(p):
+        return lambda classes: nn.Sequential(MyCNN(classes), nn.Dropout(p))
+
+    runs = [adakd.distill(None, dropping(p), "ce", data, out=tmp_path, **SMALL) for p in (0.0, 0.9)]
+    with pytest.raises(ValueError, match="the runs differ in settings"):
+        adakd.study.summarize(runs)
+    assert main(["table", str(tmp_path)]) == 0
 
 
 # ---- other packages ----

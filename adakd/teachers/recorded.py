@@ -22,6 +22,7 @@ from ..runs.config import Resources, RunConfig
 from ..signals import Signals, Taps, logits_of_output
 from ..training.files import first_sentence, write_bytes
 from ..training.loop import TeacherSource
+from ..training.trainer import evaluating
 
 __all__ = ["MISSING", "Recorded", "RecordedSource", "RecordedTeacher", "Rows", "record_logits"]
 
@@ -405,11 +406,9 @@ def record_logits(
     if bits not in (8, 32) or (bits == 8 and top is None):
         raise ValueError(f"bits: expected 32, or 8 with top=, got {bits!r} with top={top!r}")
     parts = (_of_text if isinstance(data, TokenData) else _of_images)(network, data, batch_size)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     kept: dict[str, list[Tensor]] = {}
     small = bits == 8 and classes <= 256
-    try:
+    with evaluating(network):
         for part in parts:
             logits = part.float().cpu()
             if logits.shape[-1] != classes:
@@ -425,9 +424,6 @@ def record_logits(
                 found = {"values": values, "indices": indices.to(torch.uint8 if small else torch.int32)}
             for name, tensor in found.items():
                 kept.setdefault(name, []).append(tensor)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     tensors = {name: torch.cat(parts) for name, parts in kept.items()}
     if bits == 8:
         tensors |= _coded(tensors.pop("values"), classes)
