@@ -363,7 +363,8 @@ def measure_temperatures(
         labels = getattr(data, split).labels
         result[split] = summarize_temperatures(logits["teacher"], labels, logits.get("student"), order=order)
     identity = {
-        role: what and {"model": what["model"], "sha256": what["sha256"]} for role, what in fields.items()
+        role: what and {name: what[name] for name in ("model", "sha256", "settings") if name in what}
+        for role, what in fields.items()
     }
     bounds = samuelson_bounds(data.num_classes)
     return {

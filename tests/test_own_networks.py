@@ -340,6 +340,30 @@ def test_noisy_labels_are_not_answered_with_the_clean_run(tmp_path):
     assert adakd.open_run(clean.folder) == clean
 
 
+def test_labels_that_are_written_to_are_other_labels():
+    data = own_data()
+    before = folder_of(data=data)
+    data.train.labels[:10] = 0
+    after = folder_of(data=data)
+    assert after != before
+    assert data.checksum == checksum_of(data.train, data.test)
+    data.train.labels[0] = 7
+    with pytest.raises(ValueError, match=r"expected labels from 0 to 3.*got 7 at place 0"):
+        folder_of(data=data)
+
+
+def test_a_teacher_of_other_views_is_warned_of(tmp_path, caplog):
+    data = own_data()
+    teacher = adakd.train_teacher(MyCNN, data, out=tmp_path, **SMALL)
+    adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    assert "seen as in" not in caplog.text
+    with pytest.raises(adakd.Interrupted):
+        adakd.distill(
+            *(teacher, MyCNN, "kd", OTHER_DATA["mean"](data)), out=tmp_path, should_stop=lambda: True, **SMALL
+        )
+    assert "mine: the data are not seen as in the teacher's run, whose views were {'padding': 0" in caplog.text
+
+
 def test_a_set_of_the_package_is_known_by_name_and_checksum_alone():
     for data in (load_gratings(60, 40), load_gratings(60, 40, classes=4)):
         assert identity_of(data) == {"name": data.name, "sha256": data.checksum}

@@ -151,6 +151,12 @@ class ImageData:
                 raise ValueError(f"{field}: expected True or False, got {brief(getattr(self, field))}")
         if not self.checksum or is_sha256(self.checksum):
             object.__setattr__(self, "checksum", checksum_of(self.train, self.test))
+        object.__setattr__(self, "_summed_up", self._written())
+
+    def _written(self) -> list[int]:
+        """How often each tensor was written to since it was made."""
+        tensors = [tensor for split in (self.train, self.test) for tensor in (split.images, split.labels)]
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
     def _check_channels(self) -> None:
         shape, other = self.train.images.shape[1:], self.test.images.shape[1:]
@@ -218,7 +224,9 @@ class ImageData:
         return 1 / self.num_classes, len(self.test)
 
     def to(self, device: torch.device | str) -> "ImageData":
-        """The same set on another device."""
+        """The same set on another device; its checksum is that of what it holds now, should somebody have written to it."""
+        if self._written() != vars(self)["_summed_up"]:
+            self.__post_init__()
         return self._with(train=self.train.to(device), test=self.test.to(device))
 
     def _with(self, **splits: Split) -> "ImageData":
@@ -226,6 +234,7 @@ class ImageData:
         other = copy.copy(self)
         for name, split in splits.items():
             object.__setattr__(other, name, split)
+        object.__setattr__(other, "_summed_up", other._written())
         return other
 
     def describe(self) -> dict[str, Any]:

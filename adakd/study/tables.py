@@ -61,7 +61,7 @@ def summarize(runs: Iterable[Run]) -> list["Line"]:
     """
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     settings: dict[str, Any] = {}
-    records = [run.record for run in runs]
+    records: list[Mapping[str, Any]] = [run.record for run in runs]
     for record in records:
         config = record["config"]
         for name in ("model", *OF_NETWORK, "data", "recipe", "precision", "teacher"):
