@@ -186,7 +186,8 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
     """What was given as a network: a name, a module, or a factory ``callable(num_classes) -> nn.Module``.
 
     A module is a network with its present weights, which are part of what identifies it; a factory (a class is one) is
-    called for each run, with torch's random state by the run's seed.
+    called for each run, with torch's random state by the run's seed. Of both, the settings of the modules are part of it too
+    (`settings_of`), and not the code of their classes.
 
     Raises:
         ValueError: for an unknown name.

@@ -72,9 +72,10 @@ def summarize(runs: Iterable[Run]) -> list["Line"]:
     for name, alike in by_method(records).items():
         seeds = groups.setdefault(name, {})
         for record in alike:
-            if record["seed"] in seeds:
-                raise ValueError(f"{name} has seed {record['seed']} twice")
-            seeds[record["seed"]] = record
+            seed = record["config"]["seed"]
+            if seed in seeds:
+                raise ValueError(f"{name} has seed {seed} twice")
+            seeds[seed] = record
     return compare_records(groups, list(groups)[:1])
 
 
