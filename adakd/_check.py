@@ -22,6 +22,7 @@ __all__ = [
     "check_float",
     "check_labels",
     "check_logits",
+    "check_method_name",
     "check_name",
     "check_probabilities",
     "check_tensor",
@@ -128,6 +129,21 @@ def check_whole(least: int | None = None, **options: Any) -> None:
         if number is None or isinstance(value, bool) or (least is not None and number < least):
             bound = "" if least is None else f" of at least {least}"
             raise ValueError(f"{name}: expected a whole number{bound}, got {brief(value)}")
+
+
+def check_method_name(name: Any) -> None:
+    """Raise ValueError unless a method's name can stand in a folder's name: parts between "+", each a plain word, or a name
+    of Python's, as of the class of somebody's loss.
+
+    >>> check_method_name("../escaped")
+    Traceback (most recent call last):
+    ValueError: method: expected a name of letters, digits, ".", "_", "+" and "-" that does not begin with a dot, got '../escaped'
+    """
+    parts = name.split("+") if isinstance(name, str) else [""]
+    if not all(
+        part.isidentifier() or _NAME.fullmatch(part) for part in parts
+    ):  # a sum may be longer than a word
+        check_name("method", name)
 
 
 def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:

@@ -1,7 +1,6 @@
 """From what was asked for, by names, to runs that can be carried out: all that can go wrong without training."""
 
 import copy
-import hashlib
 import json
 import logging
 import math
@@ -17,12 +16,13 @@ import torch
 from torch import nn
 
 from ._check import brief, check_trains
+from ._described import Description, digest_of, sha256_of_state
 from ._progress import Bar
 from .data import Dataset, is_named, name_of, resolve_data, usual
 from .divergence import Divergence
 from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
-from .models.network import is_model, refuse_extra_state, sha256_of_state
+from .models.network import is_model, refuse_extra_state
 from .runs import Job, Resources, Run, RunConfig
 from .signals import Taps
 from .teachers import MissingTeacherError, Recorded, Teacher, load_network, load_teacher, locate_teacher
@@ -431,27 +431,6 @@ def _objective(
     return objective, {} if is_built_in(method) else {"objective": _digest_of(objective)}
 
 
-_PLAIN = (bool, int, float, str, type(None))
-
-
 def _digest_of(objective: nn.Module) -> str:
-    """Digest of an objective: classes, plain settings and tensors of all its parts."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, _PLAIN):
-            return repr(value)
-        if isinstance(value, Mapping):
-            return {str(key): plain(each) for key, each in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(each) for each in value]
-        return type(value).__qualname__
-
-    parts = {
-        name: [
-            type(part).__qualname__,
-            {key: plain(value) for key, value in vars(part).items() if key[0] != "_" and key != "training"},
-        ]
-        for name, part in objective.named_modules()
-    }
-    text = json.dumps([parts, sha256_of_state(objective)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Digest of an objective: classes, settings and tensors of all its parts."""
+    return digest_of([Description(objective).parts, sha256_of_state(objective)])

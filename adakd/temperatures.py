@@ -18,10 +18,12 @@ from .divergence import KL
 from .logits import peak, standardize
 from .models._layout import channels_last
 from .runs import Run, open_run, refuse_other_data, resolve_device
+from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.record import environment, now
+from .training.trainer import evaluating
 
 __all__ = ["logits_of", "measure_temperatures", "summarize_temperatures"]
 
@@ -269,14 +271,14 @@ def logits_of(
     if split not in ("train", "test"):
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
     images = getattr(data, split)
-    training = model.training
-    model.eval()
     parts = []
-    with progress_bar(progress, len(images), desc=label, unit="image", dynamic_ncols=True) as bar:
+    with (
+        evaluating(model),
+        progress_bar(progress, len(images), desc=label, unit="image", dynamic_ncols=True) as bar,
+    ):
         for batch, _ in eval_batches(replace(data, test=images)):
-            parts.append(model(batch).float())
+            parts.append(logits_of_output(model(batch)).float())
             bar.update(len(batch))
-    model.train(training)
     return torch.cat(parts)
 
 
@@ -372,7 +374,8 @@ def measure_temperatures(
         labels = getattr(data, split).labels
         result[split] = summarize_temperatures(logits["teacher"], labels, logits.get("student"), order=order)
     identity = {
-        role: what and {"model": what["model"], "sha256": what["sha256"]} for role, what in fields.items()
+        role: what and {name: what[name] for name in ("model", "sha256", "settings") if name in what}
+        for role, what in fields.items()
     }
     bounds = samuelson_bounds(data.num_classes)
     return {

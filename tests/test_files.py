@@ -14,6 +14,7 @@ import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import adakd
 from adakd import WeightsError, create_model, load_weights
@@ -118,6 +119,22 @@ def test_weights_come_back_as_they_were(tmp_path):
     assert same(load_weights(fresh(), tmp_path / "w.safetensors"), model())
     content = (tmp_path / "w.safetensors").read_bytes()
     assert sha256_of(tmp_path / "w.safetensors") == hashlib.sha256(content).hexdigest()
+
+
+def test_tied_weights_come_back_tied(tmp_path):
+    network, other = (nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)}) for _ in range(2))
+    flat = torch.arange(6.0)
+    for each in (network, other):
+        each["b"].weight = each["a"].weight
+    network.register_buffer("first", flat[:4])
+    network.register_buffer("last", flat[2:])  # which overlap
+    other.register_buffer("first", torch.zeros(4))
+    other.register_buffer("last", torch.zeros(4))
+    save_weights(network, tmp_path / "tied.safetensors")
+    load_weights(other, tmp_path / "tied.safetensors")
+    assert other["a"].weight is other["b"].weight
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name])
 
 
 def test_weights_in_half_precision(tmp_path):

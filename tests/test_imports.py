@@ -22,6 +22,7 @@ PACKAGE = Path(adakd.__file__).parent
 FLOORS = {
     "_version": 0,
     "_check": -1,
+    "_described": -1,
     "_style": -1,
     "_progress": -1,
     "stages": -1,

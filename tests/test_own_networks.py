@@ -1,10 +1,15 @@
 """Anybody's network, data and loss through the same calls as ours, and what identifies such a run."""
 
 import dataclasses
+import functools
 import importlib.util
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,9 +17,12 @@ from torch import nn
 import adakd
 from adakd import ImageData, LogitObjective, create_model, evaluate
 from adakd.cli import main
-from adakd.data import Split, load_gratings
+from adakd.data import Split, checksum_of, identity_of, load_gratings
 from adakd.export import export_network
 from adakd.models import network_of
+from adakd.plan import Request, plan_student
+from adakd.runs import Resources
+from adakd.temperatures import measure_temperatures
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -163,7 +171,7 @@ def test_a_name_of_ours_that_names_something_else_is_another_run(tmp_path, monke
     ours = network_of("resnet8x0.5")
     assert ours.identity(4) == {}
     monkeypatch.setitem(adakd.MODELS, "resnet8x0.5", MyCNN)
-    assert set(ours.identity(4)) == {"architecture"}
+    assert set(ours.identity(4)) == {"architecture", "settings"}
     run = adakd.distill(None, "resnet8x0.5", "ce", data, out=tmp_path, **SMALL)
     assert config_of(run)["architecture"] == ours.identity(4)["architecture"]
 
@@ -183,11 +191,323 @@ def test_images_of_four_channels(tmp_path):
     assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
 
 
+class Tied(nn.Module):
+    """A network one of whose weights has two names, as of an embedding that also decodes."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x.mean((2, 3))).relu()))
+
+
+def test_a_student_with_tied_weights_is_saved_continued_and_loaded(tmp_path):
+    data, options = own_data(), {**SMALL, "epochs": 2}
+    whole = adakd.distill(None, Tied, "ce", data, out=tmp_path / "whole", **options)
+    left = iter([False] * 4)
+    with pytest.raises(adakd.Interrupted):
+        adakd.distill(None, Tied, "ce", data, out=tmp_path, should_stop=lambda: next(left, True), **options)
+    run = adakd.distill(None, Tied, "ce", data, out=tmp_path, **options)
+    assert run.record["weights_sha256"] == whole.record["weights_sha256"]
+    assert evaluate(run.folder, data=data, network=Tied, device="cpu") == run.accuracy
+    model = run.model()
+    assert model.a.weight is model.b.weight
+
+
+@pytest.mark.parametrize("cache", ["fp16", None])
+def test_a_teacher_of_other_classes_is_named(cache, tmp_path):
+    with pytest.raises(ValueError, match="teacher and student disagree on the number of classes: 6 and 4"):
+        adakd.distill(MyCNN(6), MyCNN, "kd", own_data(), out=tmp_path, cache=cache, **SMALL)
+
+
+def test_a_teacher_of_other_outputs_is_named(tmp_path):
+    teacher = nn.Sequential(nn.Conv2d(3, 4, 1))
+    with pytest.raises(ValueError, match=r"expected logits \(batch, 4\), got shape \(60, 4, 16, 16\)"):
+        adakd.distill(teacher, MyCNN, "kd", own_data(), out=tmp_path, **SMALL)
+
+
+def test_an_output_that_holds_logits_is_studied_and_measured(tmp_path):
+    data = own_data()
+    teacher = adakd.train_teacher(Wrapped, data, out=tmp_path, **SMALL)
+    study = adakd.study.Study(("kd",), (0,), ways=("matched",))
+    records = adakd.study.run_study(study, tmp_path / "study", teacher, Wrapped, data, out=tmp_path, **SMALL)
+    assert [record["config"]["method"] for record in records] == ["kd"]
+    found = measure_temperatures(teacher, data=data, out=tmp_path, device="cpu", progress=False)
+    assert found["result"]["test"]["accuracy"]["teacher"] == pytest.approx(teacher.accuracy, abs=1e-3)
+
+
+class Recurrent(nn.Module):
+    """A network with a part that returns a tuple."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.rnn = nn.GRU(48, 8, batch_first=True)
+        self.odd = Returns({"nothing": 0})
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        states, _ = self.rnn(x.permute(0, 2, 3, 1).flatten(2))
+        self.odd(x)
+        return self.head(states[:, -1])
+
+
+class Returns(nn.Module):
+    """A module that always returns one thing."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return self.what
+
+
+def of_features(layer):
+    return adakd.create_method("rkd", student_layers=layer, teacher_layers=layer)
+
+
+def test_a_part_that_returns_a_tuple_is_read_by_its_first_tensor(tmp_path):
+    data, teacher = own_data(), Recurrent(4)
+    run = adakd.distill(teacher, Recurrent, of_features("rnn"), data, out=tmp_path, **SMALL)
+    assert run.history[0]["kd"] > 0
+    with pytest.raises(
+        TypeError, match="student features: expected a tensor by the name 'odd', got dict; name"
+    ):
+        adakd.distill(teacher, Recurrent, of_features("odd"), data, out=tmp_path, **SMALL)
+
+
 @pytest.mark.parametrize("network", [3, None.__class__, "resnet7", lambda classes: "no network"])
 def test_what_is_no_network(network, tmp_path):
     with pytest.raises((TypeError, ValueError), match=r"network|unknown model|nn\.Module|argument"):
         adakd.distill(None, network, "ce", own_data(), out=tmp_path, **SMALL)
     assert not list(tmp_path.rglob("record.json"))
+
+
+# ---- own data ----
+
+
+def folder_of(teacher=None, student="resnet8x0.5", method="ce", data=None, out="runs"):
+    """Where such a run lies: what tells it from others, without training."""
+    resources = Resources(out=out, progress=False)
+    changes = {"epochs": 1, "batch_size": 20, "train_images": 60}
+    request = Request(own_data() if data is None else data, student, method, changes=changes, precision="fp32")
+    return plan_student(dataclasses.replace(request, teacher=teacher), resources).folder
+
+
+def with_other_labels(data):
+    return dataclasses.replace(data, train=Split(data.train.images, data.train.labels.flip(0)))
+
+
+OTHER_DATA = {
+    "crop": lambda data: dataclasses.replace(data, padding=1),
+    "flip": lambda data: dataclasses.replace(data, flip=True),
+    "mean": lambda data: dataclasses.replace(data, mean=(0.4, 0.5, 0.5)),
+    "std": lambda data: dataclasses.replace(data, std=(0.3, 0.25, 0.25)),
+    "labels": with_other_labels,
+    "test split": lambda data: dataclasses.replace(
+        data, test=Split(data.test.images[:30], data.test.labels[:30])
+    ),
+    "a class more": lambda data: dataclasses.replace(data, classes=(*data.classes, "none of these")),
+}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["own", "named"])
+@pytest.mark.parametrize("change", OTHER_DATA.values(), ids=OTHER_DATA)
+def test_data_that_are_seen_otherwise_are_of_another_run(change, named):
+    data = load_gratings(train_images=60, test_images=40) if named else own_data()
+    folder = folder_of(data=data)
+    assert folder_of(data=dataclasses.replace(data)) == folder == folder_of(data=data.to("cpu"))
+    assert folder_of(data=change(data)) != folder
+    assert folder_of(data=dataclasses.replace(change(data))) == folder_of(data=change(data))
+
+
+def test_noisy_labels_are_not_answered_with_the_clean_run(tmp_path):
+    data = own_data()
+    noisy = with_other_labels(data)
+    assert noisy.checksum == checksum_of(noisy.train, noisy.test) != data.checksum
+    teacher = MyCNN(4)
+    clean, other = (adakd.distill(teacher, MyCNN, "kd", each, out=tmp_path, **SMALL) for each in (data, noisy))
+    assert clean.folder != other.folder
+    views = {"padding": 0, "flip": False, "mean": [0.5] * 3, "std": [0.25] * 3}
+    assert config_of(clean)["data"] == {
+        **{"name": "mine", "sha256": data.checksum, "views": views},
+        **{"train": 60, "test": 60, "classes": 4},
+    }
+    assert len(list((tmp_path / "cache" / "mine").iterdir())) == 2
+    assert adakd.open_run(clean.folder) == clean
+
+
+def test_labels_that_are_written_to_are_other_labels():
+    data = own_data()
+    before = folder_of(data=data)
+    data.train.labels[:10] = 0
+    after = folder_of(data=data)
+    assert after != before
+    assert data.checksum == checksum_of(data.train, data.test)
+    data.train.labels[0] = 7
+    with pytest.raises(ValueError, match=r"expected labels from 0 to 3.*got 7 at place 0"):
+        folder_of(data=data)
+
+
+def test_a_teacher_of_other_views_is_warned_of(tmp_path, caplog):
+    data = own_data()
+    teacher = adakd.train_teacher(MyCNN, data, out=tmp_path, **SMALL)
+    adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    assert "seen as in" not in caplog.text
+    with pytest.raises(adakd.Interrupted):
+        adakd.distill(
+            *(teacher, MyCNN, "kd", OTHER_DATA["mean"](data)), out=tmp_path, should_stop=lambda: True, **SMALL
+        )
+    assert "mine: the data are not seen as in the teacher's run, whose views were {'padding': 0" in caplog.text
+
+
+def test_a_set_of_the_package_is_known_by_name_and_checksum_alone():
+    for data in (load_gratings(60, 40), load_gratings(60, 40, classes=4)):
+        assert identity_of(data) == {"name": data.name, "sha256": data.checksum}
+
+
+# ---- settings that no tensor tells ----
+
+
+class Scaled(nn.Module):
+    """A network whose logits are scaled, by a number that is no tensor."""
+
+    def __init__(self, network, k):
+        super().__init__()
+        self.network, self.k = network, k
+
+    def forward(self, x):
+        return self.k * self.network(x)
+
+
+class Held(nn.Module):
+    """A network that holds something, in public or in private."""
+
+    def __init__(self, network, **held):
+        super().__init__()
+        self.network = network
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.network(x)
+
+
+def with_buffer(network, value):
+    network = Held(network)
+    network.register_buffer("prior", torch.tensor(value), persistent=False)
+    return network
+
+
+def by_function(exponent):
+    return lambda x: x**exponent
+
+
+@dataclasses.dataclass
+class Sizes:
+    depth: int
+
+
+PAIRS_OF_SETTINGS = {
+    "number": lambda net, i: Scaled(net, (1.0, -5.0)[i]),
+    "private number": lambda net, i: Held(net, _k=i),
+    "tensor": lambda net, i: Held(net, k=torch.tensor([1.0, i])),
+    "array": lambda net, i: Held(net, k=np.array([1.0, i])),
+    "buffer": lambda net, i: with_buffer(net, (1.0, i)),
+    "dropout": lambda net, i: nn.Sequential(net, nn.Dropout((0.0, 0.9)[i])),
+    "stride": lambda net, i: nn.Sequential(nn.Conv2d(3, 3, 3, stride=i + 1), net),
+    "function": lambda net, i: Held(net, function=(torch.abs, torch.square)[i]),
+    "own function": lambda net, i: Held(net, function=((lambda x: x), (lambda x: -x))[i]),
+    "closure": lambda net, i: Held(net, function=by_function(i)),
+    "partial": lambda net, i: Held(net, function=functools.partial(torch.clamp, min=i)),
+    "object": lambda net, i: Held(net, sizes=Sizes(i)),
+    "list of modules": lambda net, i: Held(net, parts=[nn.Dropout(i / 2)]),
+    "set": lambda net, i: Held(net, names={"a", "b", str(i)}),
+    "class": lambda net, i: Held(net, kind=(nn.ReLU, nn.GELU)[i]),
+    "dtype": lambda net, i: Held(net, dtype=(torch.float32, torch.float64)[i]),
+}
+
+
+@pytest.mark.parametrize("made", PAIRS_OF_SETTINGS.values(), ids=PAIRS_OF_SETTINGS)
+def test_networks_of_other_settings_are_of_other_runs(made):
+    network = MyCNN(4)
+
+    def seeded(i):
+        torch.manual_seed(0)  # so that what is made has the same tensors
+        return made(network, i)
+
+    def teacher(i):
+        return folder_of(seeded(i), MyCNN, "kd")
+
+    def student(i):
+        return folder_of(None, lambda classes: made(MyCNN(classes), i), "ce")
+
+    def module(i):
+        return folder_of(None, seeded(i), "ce")
+
+    for folders in (teacher, student, module):
+        assert folders(0) == folders(0) != folders(1)
+
+
+def test_an_ensemble_is_known_by_where_it_finds_the_logits():
+    parts = [MyCNN(4), MyCNN(4)]
+    folders = [folder_of(adakd.Ensemble(parts, logits=which), MyCNN, "kd") for which in (None, 0, 1)]
+    assert len(set(folders)) == 3
+
+
+def test_a_part_of_a_student_that_is_not_trained_is_another_run():
+    def frozen(classes):
+        network = MyCNN(classes)
+        network.features.requires_grad_(False)
+        return network
+
+    frozen.__name__ = "MyCNN"
+    assert folder_of(None, MyCNN, "ce").parent == folder_of(None, frozen, "ce").parent
+    assert folder_of(None, MyCNN, "ce") != folder_of(None, frozen, "ce")
+
+
+def test_a_teacher_of_another_setting_is_asked_again(tmp_path):
+    data, teacher = own_data(), Scaled(MyCNN(4), 1.0)
+    first = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    teacher.k = -5.0
+    second = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    assert first.folder != second.folder
+    assert len(list((tmp_path / "cache" / "mine").iterdir())) == 2
+    assert first.history != second.history
+
+
+def test_weights_of_a_file_in_a_network_of_another_setting_are_another_teacher(tmp_path):
+    adakd.training.save_weights(Scaled(MyCNN(4), 1.0), tmp_path / "my.safetensors")
+
+    def distilled(k):
+        def scaled(classes):
+            return Scaled(MyCNN(classes), k)
+
+        weights = tmp_path / "my.safetensors"
+        return adakd.distill(scaled, MyCNN, "kd", own_data(), out=tmp_path, teacher_weights=weights, **SMALL)
+
+    assert distilled(1.0).folder == distilled(1.0).folder != distilled(-5.0).folder
+
+
+def test_a_run_opened_with_another_setting_is_warned_of(tmp_path, caplog):
+    data = own_data()
+
+    def scaled(classes, k=1.0):
+        return Scaled(MyCNN(classes), k)
+
+    run = adakd.open_run(adakd.distill(None, scaled, "ce", data, out=tmp_path, **SMALL).folder)
+    assert evaluate(run, data=data, network=scaled, device="cpu") == run.accuracy
+    assert "other settings" not in caplog.text
+    evaluate(run, data=data, network=functools.partial(scaled, k=-1.0), device="cpu")
+    assert "other settings than the one that" in caplog.text
+
+
+def test_a_network_of_a_package_is_known_by_its_name(monkeypatch):
+    fake_torchvision(monkeypatch)
+    assert set(network_of("torchvision/tiny").identity(4)) == {"architecture"}
 
 
 # ---- own losses ----
@@ -221,6 +541,79 @@ def test_an_own_objective_is_a_method(tmp_path):
         adakd.distill(teacher, MyCNN, objective, data, method_options={"tau": 2}, out=tmp_path, **SMALL)
 
 
+class Distance(adakd.Divergence):
+    """A divergence that holds something."""
+
+    def __init__(self, **held):
+        super().__init__()
+        for name, value in held.items():
+            setattr(self, name, value)
+
+    def forward(self, student, teacher, target, temperatures):
+        return (student - teacher).square().sum(1)
+
+
+def of_distance(**held):
+    return LogitObjective(Distance(**held), adakd.Fixed(4.0))
+
+
+class Opaque:
+    """What shows nothing of itself."""
+
+    __slots__ = ()
+
+
+PAIRS_OF_OBJECTIVES = {
+    "class weights": lambda i: LogitObjective(adakd.KL(), class_weights=((1, 1, 1, 1), (9, 0.1, 0.1, 0.1))[i]),
+    "function": lambda i: of_distance(fn=(torch.abs, torch.square)[i]),
+    "lambda": lambda i: of_distance(fn=((lambda x: x + 1), (lambda x: x + 2))[i]),
+    "private": lambda i: of_distance(_alpha=i),
+    "tensor": lambda i: of_distance(prior=torch.full((4,), float(i))),
+    "array": lambda i: of_distance(prior=np.full(4, i)),
+    "tensor in a list": lambda i: of_distance(priors=[torch.full((4,), float(i))]),
+}
+
+
+@pytest.mark.parametrize("made", PAIRS_OF_OBJECTIVES.values(), ids=PAIRS_OF_OBJECTIVES)
+def test_objectives_of_other_settings_are_of_other_runs(made, caplog):
+    teacher = MyCNN(4)
+    folders = [folder_of(teacher, MyCNN, made(i)) for i in (0, 0, 1)]
+    assert folders[0] == folders[1] != folders[2]
+    assert not caplog.text
+
+
+def test_the_same_functions_are_the_same_run_in_every_process():
+    code = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_own_networks import *\n"
+        "print(folder_of(None, lambda n: Held(MyCNN(n, 9), f=by_function(2), names={'a', 'b', 'c'}), 'ce').name)\n"
+        "print(folder_of(None, lambda n: MyCNN(n), of_distance(fn=lambda x: x in {'a', 'b', 'c'})).name)\n"
+    )
+    code = code.replace(
+        "folder_of(None, lambda n: MyCNN(n), of", "folder_of(MyCNN(4).requires_grad_(False), MyCNN, of"
+    )
+    root = Path(__file__).parents[1]
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", f"import torch; torch.manual_seed(0)\n{code}"],
+            cwd=root,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+    assert len(said.pop().split()) == 2
+
+
+def test_what_no_digest_can_be_made_of_is_warned_of(caplog):
+    folders = {folder_of(MyCNN(4).eval(), MyCNN, of_distance(thing=Opaque())).name for _ in range(2)}
+    assert caplog.text.count("Distance.thing (Opaque) is nothing of which a digest can be made") == 1
+    assert len(folders) == 2, "the teachers are two"
+
+
 def test_own_objectives_in_a_comparison(tmp_path):
     heard = []
     runs = adakd.compare(
@@ -234,6 +627,46 @@ def test_own_objectives_in_a_comparison(tmp_path):
         **SMALL,
     )
     assert [config_of(run)["method"] for run in runs] == heard == ["kd", "Doubled"]
+
+
+def test_objectives_of_one_class_are_told_apart_in_tables(tmp_path, capsys):
+    losses = [Doubled(adakd.KL(), adakd.Fixed(tau)) for tau in (2.0, 4.0)]
+    data, teacher = own_data(), MyCNN(4)
+    runs = adakd.compare(["kd", *losses], (0, 1), teacher, MyCNN, data, out=tmp_path, **SMALL)
+    names = [
+        f"Doubled [{run.record['config']['objective'][:8]}]" for run in runs if "objective" in config_of(run)
+    ]
+    lines = adakd.study.summarize(runs)
+    assert [line.name for line in lines] == ["kd", *dict.fromkeys(names)]
+    assert len(set(names)) == 2
+    assert [line.name for line in adakd.study.summarize(runs[:2])] == ["kd", "Doubled"], (
+        "one needs no more than its name"
+    )
+    assert main(["table", str(tmp_path), "--to", "kd"]) == 0
+    assert all(name in capsys.readouterr().out for name in names[:1])
+    with pytest.raises(ValueError, match=r"Doubled has seed 0 twice"):
+        adakd.study.summarize([runs[1], runs[1]])
+
+
+def test_records_of_own_objectives_are_rows(tmp_path):
+    run = adakd.distill(MyCNN(4), MyCNN, Doubled(adakd.KL()), own_data(), out=tmp_path, **SMALL)
+    (row,) = adakd.study.tidy([run.record])
+    assert (row["method"], row["ce_weight"], row["kd_weight"]) == ("Doubled", None, None)
+    assert row["settings"] == f"objective={config_of(run)['objective'][:8]}"
+    record = {**run.record, "config": {**config_of(run), "method_options": {"kd_weight": 2.0}}}
+    assert adakd.study.weights_of(record) == (None, 2.0)
+
+
+def test_runs_of_networks_with_other_settings_are_not_compared(tmp_path):
+    data = own_data()
+
+    def dropping(p):
+        return lambda classes: nn.Sequential(MyCNN(classes), nn.Dropout(p))
+
+    runs = [adakd.distill(None, dropping(p), "ce", data, out=tmp_path, **SMALL) for p in (0.0, 0.9)]
+    with pytest.raises(ValueError, match="the runs differ in settings"):
+        adakd.study.summarize(runs)
+    assert main(["table", str(tmp_path)]) == 0
 
 
 # ---- other packages ----

@@ -1,5 +1,6 @@
 """Refinements, rules, divergences, weights, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
 
+import dataclasses
 import re
 import warnings
 from pathlib import Path
@@ -299,6 +300,32 @@ def test_a_registered_row():
     assert create_method("mine+mlt").kd_weight == 3.0
     with pytest.raises(ValueError, match="unknown part 'nothing'"):
         adakd.register_method(Method("other", "me", "", "nothing"))
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "/tmp/escaped", "a/b", "kd+../x", "..", "", "kd\n", 3])
+def test_a_name_that_leads_out_of_its_folder_is_no_methods(
+    name, tiny_data, tiny_teacher, tmp_path, monkeypatch
+):
+    before = dict(adakd.METHODS)
+    with pytest.raises(ValueError, match="method: expected a name of letters"):
+        adakd.register_method(dataclasses.replace(adakd.METHODS["kd"], name=name))
+    assert before == adakd.METHODS
+    monkeypatch.setitem(adakd.METHODS, name, dataclasses.replace(adakd.METHODS["kd"], name=name))
+    with pytest.raises((ValueError, TypeError), match="method: expected a name"):
+        distilled(name, tiny_teacher, tiny_data, tmp_path / "a" / "b" / "c")
+    escaped = type(f"../../../{name}", (adakd.LogitObjective,), {})(adakd.KL(), adakd.Fixed(4.0))
+    with pytest.raises(ValueError, match="method: expected a name of letters"):
+        distilled(escaped, tiny_teacher, tiny_data, tmp_path / "a" / "b" / "c")
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_name_of_a_model_does_not_lead_out_of_the_cache(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setitem(adakd.MODELS, "../../../escaped", adakd.MODELS[NAME])
+    weights = tmp_path / "weights.safetensors"
+    adakd.training.save_weights(adakd.create_model(NAME, 10), weights)
+    with pytest.raises(ValueError, match=r"teacher: expected a name of letters.*got '\.\.'"):
+        distilled("kd", "../../../escaped", tiny_data, tmp_path / "a" / "b", teacher_weights=weights)
+    assert not list(tmp_path.rglob("cache.json"))
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,40 @@ def test_push_needs_a_divergence():
         push(adakd.create_method("ce"), torch.randn(2, 3), torch.randn(2, 3), torch.tensor([0, 1]))
 
 
+def test_push_is_of_the_rows_that_have_a_label():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 10, generator=generator) for _ in range(2))
+    target = torch.tensor([0, -100, 2, 3, -100, 5])
+    kept = target != -100
+    for name in ("kd", "zkd+mlt", "dkd"):
+        criterion = adakd.create_method(name)
+        selected = push(criterion, student[kept], teacher[kept], target[kept])
+        assert push(criterion, student, teacher, target) == selected
+    with pytest.raises(ValueError, match="expected a label in at least one row"):
+        push(criterion, student, teacher, torch.full((6,), -100))
+
+
+def test_push_by_probabilities_is_that_by_labels():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 10, generator=generator) for _ in range(2))
+    target = torch.arange(6).view(2, 3)
+    soft = torch.nn.functional.one_hot(target, 10).float()
+    kd = adakd.create_method("kd")
+    assert push(kd, student, teacher, soft) == push(kd, student, teacher, target)
+
+
+def test_push_leaves_a_rule_with_a_state_as_it_is():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 10, generator=generator) for _ in range(2))
+    for name in ("kd+dts", "kd+meta"):
+        criterion = adakd.create_method(name, **adakd.methods.fill_options(name, {}, epochs=5, num_classes=10))
+        before = {key: value.clone() for key, value in criterion.state_dict().items()}
+        first = push(criterion, student, teacher, torch.arange(6))
+        assert push(criterion, student, teacher, torch.arange(6)) == first
+        assert criterion.training
+        assert all(torch.equal(value, before[key]) for key, value in criterion.state_dict().items())
+
+
 # ---- going on ----
 
 

@@ -197,6 +197,29 @@ def written(folder, content):
             {"values": torch.full((60, 2), -1.0), "indices": torch.tensor([[1, 1]]).repeat(60, 1)},
             "a class stands twice",
         ),
+        (
+            {"values": torch.full((60, 2), -1.0), "indices": torch.tensor([[0.9, 1.9]]).repeat(60, 1)},
+            r"expected indices to be integers.*got torch.float32; convert them: indices.long\(\)",
+        ),
+        (
+            {"values": torch.full((60, 2), -1.0), "indices": torch.tensor([[False, True]]).repeat(60, 1)},
+            "expected indices to be integers.*got torch.bool",
+        ),
+        (
+            {"values": torch.full((60, 2), -1), "indices": torch.tensor([[0, 1]]).repeat(60, 1)},
+            "expected values to be log-probabilities, floating-point numbers, got torch.int64",
+        ),
+        (
+            {
+                "values": torch.full((60, 2), -1.0).to(torch.float8_e4m3fn),
+                "indices": torch.tensor([[0, 1]]).repeat(60, 1),
+            },
+            "expected values in float16, bfloat16, float32 or float64, got torch.float8_e4m3fn",
+        ),
+        (
+            {"logits": torch.zeros(60, 10).to(torch.float8_e5m2)},
+            r"expected logits in float16, .* got torch.float8_e5m2; convert them .*logits.half\(\)",
+        ),
         ({"values": torch.full((60, 3), -2.0), "indices": torch.zeros(60, 2).long()}, "values of the shape of"),
         (
             {

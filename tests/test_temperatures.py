@@ -351,6 +351,22 @@ def test_logits_are_the_networks_in_evaluation_mode(tiny_data, tiny_teacher, tra
     assert logits_of(model, tiny_data, "train").shape == (60, 10)
 
 
+def test_logits_of_a_network_that_returns_more_and_whose_parts_have_modes_of_their_own(tiny_data):
+    class Wrapped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = adakd.create_model("resnet8x0.5", 10)
+
+        def forward(self, x):
+            return {"logits": self.network(x)}
+
+    model = Wrapped().train()
+    frozen = model.network.bn1.eval()
+    logits = logits_of(model, tiny_data)
+    assert torch.equal(logits, logits_of(model.network, tiny_data))
+    assert model.training and model.network.conv1.training and not frozen.training  # noqa: PT018
+
+
 def test_an_unknown_split(tiny_data, tiny_teacher):
     with pytest.raises(ValueError, match="split: expected 'train' or 'test', got 'valid'"):
         logits_of(tiny_teacher.model(), tiny_data, "valid")

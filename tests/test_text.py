@@ -1,5 +1,7 @@
 """Text as data: a source whose truth is known, windows of passages, causal models, and runs on them from start to end."""
 
+import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -15,6 +17,7 @@ from adakd.data import (
     Language,
     TokenData,
     Tokens,
+    identity_of,
     load_data,
     load_pydoc,
     load_sentences,
@@ -225,6 +228,34 @@ def test_another_character_is_refused_with_its_place():
 def test_what_is_no_stream_of_tokens_is_refused(stream, window, message):
     with pytest.raises(ValueError, match=message):
         Tokens(stream, window)
+
+
+def of_ones_own(cut=900, vocabulary=("a", "b", "c"), name="mine"):
+    stream = torch.arange(1000) % 3
+    return TokenData(name, Tokens(stream[:cut], 8), Tokens(stream[cut:], 8), vocabulary=vocabulary)
+
+
+def test_a_checksum_is_of_where_a_text_is_cut_and_a_word_ends():
+    checksums = {of_ones_own(cut).checksum for cut in (500, 899, 900, 901, 941)}
+    assert len(checksums) == 5
+    words = [("a", "b\0c", "d"), ("a\0b", "c", "d"), ("a", "b", "c\0d")]
+    assert len({of_ones_own(vocabulary=each).checksum for each in words}) == 3
+    data = of_ones_own()
+    other = dataclasses.replace(data, train=data.test)
+    assert other.checksum == dataclasses.replace(other).checksum != data.checksum
+    assert dataclasses.replace(data, checksum="c").checksum == "c"
+    assert identity_of(data) == {"name": "mine", "sha256": data.checksum}
+
+
+def test_a_text_of_the_package_has_the_checksum_of_its_records():
+    """That of window, vocabulary and streams, one after another."""
+    stem = "3afd7f3bd0803c1cb17a395deda3904aea23c8d1a6d29e665102f9897f1fcda8"
+    assert load_sentences().checksum == stem
+    for data in (load_text(__file__), of_ones_own(), load_sentences(words=32, train_words=900, test_words=80)):
+        digest = hashlib.sha256(f"{data.window}\0{chr(0).join(data.vocabulary)}\0".encode())
+        for split in (data.train, data.test):
+            digest.update(split.stream.numpy().tobytes())
+        assert data.checksum == digest.hexdigest()
 
 
 def test_tokens_without_a_name_are_refused():

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .._check import near_names
 from ..training import Precision
+from ..training.trainer import evaluating
 from .timing import seconds_of
 
 __all__ = ["Ceiling", "ceiling", "flops_of", "roofline_seconds", "vendor_ceiling"]
@@ -121,12 +122,10 @@ def roofline_seconds(
 
     layers = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     hooks = [layer.register_forward_hook(visit) for layer in layers]
-    was_training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(images)
+        with torch.no_grad(), evaluating(model):
+            model(images)
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return seconds
@@ -134,8 +133,6 @@ def roofline_seconds(
 
 def flops_of(model: nn.Module, images: Tensor) -> float:
     """Floating-point operations of one forward pass, a multiplication and an addition counting as two."""
-    was_training = model.training
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(images)
-    model.train(was_training)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), evaluating(model):
+        model(images)
     return float(counter.get_total_flops())

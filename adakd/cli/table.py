@@ -11,11 +11,12 @@ from ..study import (
     WAYS,
     StudyResults,
     compare_records,
-    describe_method,
     format_lines,
     read_records,
     read_study,
 )
+from ..study.tables import OF_NETWORK, by_method
+from ..training.record import key_of
 from .options import new_command, path, word
 from .output import say
 
@@ -82,8 +83,8 @@ def groups_of(records: Iterable[Any]) -> list[tuple[str, Group]]:
     for record in records:
         config = record["config"]
         shared, teacher = (
-            json.dumps([config[name] for name in names], sort_keys=True)
-            for names in (("model", "data", "recipe", "precision"), ("teacher",))
+            json.dumps([config.get(name) for name in names], sort_keys=True)
+            for names in (("model", *OF_NETWORK, "data", "recipe", "precision"), ("teacher",))
         )
         alike.setdefault(shared, {}).setdefault(teacher, []).append(record)
     found = []
@@ -112,7 +113,15 @@ def _facts(record: Any) -> dict[str, Any]:
     """What may differ between groups of one title, by the name that a title gives it."""
     config = record["config"]
     recipe = {"recipe" if name == "name" else name: value for name, value in config["recipe"].items()}
-    facts = {**recipe, "precision": config["precision"], "data": config["data"].get("sha256", "")[:8]}
+    of_data, network = config["data"], {name: config[name][:8] for name in OF_NETWORK if name in config}
+    seen = {"views": key_of(of_data["views"])[:8]} if "views" in of_data else {}
+    facts = {
+        **recipe,
+        "precision": config["precision"],
+        "data": of_data.get("sha256", "")[:8],
+        **seen,
+        **network,
+    }
     if config["teacher"] is None:
         return {**facts, "teacher": "none"}
     teacher = {"logits": "live", **config["teacher"]}
@@ -122,13 +131,12 @@ def _facts(record: Any) -> dict[str, Any]:
 
 def _by_seed(records: Iterable[Any]) -> Group:
     runs: Group = {}
-    for record in records:
-        seeds = runs.setdefault(describe_method(record), {})
-        if record["seed"] in seeds:
-            raise ValueError(
-                f"{_title(record)}: {describe_method(record)} has seed {record['seed']} twice; name fewer files"
-            )
-        seeds[record["seed"]] = record
+    for name, alike in by_method(records).items():
+        seeds = runs.setdefault(name, {})
+        for record in alike:
+            if record["seed"] in seeds:
+                raise ValueError(f"{_title(record)}: {name} has seed {record['seed']} twice; name fewer files")
+            seeds[record["seed"]] = record
     return runs
 
 

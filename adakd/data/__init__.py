@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from .._check import near_names
-from .base import Dataset, Share, Usual
+from .base import Dataset, Share, Usual, identity_of
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
 from .images import ImageData, Split, checksum_of
@@ -38,6 +38,7 @@ __all__ = [
     "epoch_order",
     "eval_batches",
     "held_out",
+    "identity_of",
     "load_data",
     "load_pydoc",
     "load_sentences",

@@ -1,5 +1,6 @@
 """What a run needs of its data, whatever they are: examples in views to train on, a test split, and how to measure on it."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from .views import ExampleViews
 
-__all__ = ["WHOLE", "Dataset", "Share", "Usual"]
+__all__ = ["WHOLE", "Dataset", "Share", "Usual", "identity_of", "is_sha256"]
 
 
 class Usual(NamedTuple):
@@ -130,3 +131,21 @@ class Dataset(Protocol):
 
     def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         """What is measured of a network on the test split: ``accuracy`` in percent, and more where the data allow it."""
+
+
+def identity_of(data: Dataset) -> dict[str, Any]:
+    """What a run's config says of its data: name and checksum; and of sets that are not as a loader of ours makes them, views, sizes and classes.
+
+    A checksum is of what lies in the splits, and neither of how it is seen nor, of images, of how many classes a network
+    tells apart. The name of one of our sets says both, and records are known by name and checksum alone.
+    """
+    found = {"name": data.name, "sha256": data.checksum}
+    if getattr(data, "described_by_its_name", False):
+        return found
+    sizes = {"train": len(data.train), "test": len(data.test), "classes": data.num_classes}
+    return {**found, "views": data.describe_views(), **sizes}
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a text is a SHA-256 in hexadecimal digits."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None

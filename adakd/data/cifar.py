@@ -11,7 +11,7 @@ import torch
 
 from ._fetch import Archive, DataError, fetch, md5_of
 from ._pickle import PickledArray, read_pickle, shown
-from .images import ImageData, Split, checksum_of
+from .images import USUAL_VIEWS, ImageData, Split
 
 __all__ = ["CIFAR_NAMES", "DataError", "data_root", "load_cifar"]
 
@@ -86,6 +86,14 @@ _SETS = {
     ),
 }
 CIFAR_NAMES = tuple(_SETS)
+_PADDING, _FLIP = 4, True
+for _name, _set in _SETS.items():
+    USUAL_VIEWS[_name, _set.num_classes] = {
+        "padding": _PADDING,
+        "flip": _FLIP,
+        "mean": list(_set.mean),
+        "std": list(_set.std),
+    }
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -145,10 +153,9 @@ def load_cifar(
         classes=_class_names(of, name, folder / of.meta, contents.pop(of.meta)),
         mean=of.mean,
         std=of.std,
-        padding=4,
-        flip=True,
+        padding=_PADDING,
+        flip=_FLIP,
         official=official,
-        checksum=checksum_of(train, test),
     )
 
 

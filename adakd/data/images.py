@@ -1,9 +1,10 @@
 """A labelled image set as tensors: what every loader returns and every training loop reads."""
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -11,10 +12,13 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import WHOLE, Share, Usual
+from .base import WHOLE, Share, Usual, is_sha256
 from .views import Views, balanced_subset, held_out, normalization
 
 __all__ = ["ImageData", "Split", "checksum_of"]
+
+USUAL_VIEWS: dict[tuple[str, int | None], dict[str, Any]] = {}
+"""`ImageData.describe_views` of the sets that the package loads, by name and number of classes; None: which its name ends in."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class ImageData:
     official: bool = True
     """Whether the files matched their publisher's checksums (for a generated set: the recorded one)."""
     checksum: str = ""
-    """SHA-256 of pixels and labels of both splits, in order; computed when left out."""
+    """SHA-256 of pixels and labels of both splits, in order; computed when left out, and where the one given is a SHA-256
+    of other pixels or labels, as `dataclasses.replace` hands it on. Any other text stays."""
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
@@ -144,8 +149,14 @@ class ImageData:
         for field in ("flip", "official"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field}: expected True or False, got {brief(getattr(self, field))}")
-        if not self.checksum:
+        if not self.checksum or is_sha256(self.checksum):
             object.__setattr__(self, "checksum", checksum_of(self.train, self.test))
+        object.__setattr__(self, "_summed_up", self._written())
+
+    def _written(self) -> list[int]:
+        """How often each tensor was written to since it was made."""
+        tensors = [tensor for split in (self.train, self.test) for tensor in (split.images, split.labels)]
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
     def _check_channels(self) -> None:
         shape, other = self.train.images.shape[1:], self.test.images.shape[1:]
@@ -187,6 +198,13 @@ class ImageData:
         return self.train.images.shape[3]
 
     @property
+    def described_by_its_name(self) -> bool:
+        """Whether name and checksum say all: of a set that the package loads, in its usual views."""
+        family, ending, rest = self.name.rpartition(f"-{self.num_classes}")
+        known = (family, None) if ending and not rest else (self.name, self.num_classes)
+        return USUAL_VIEWS.get(known) == self.describe_views()
+
+    @property
     def device(self) -> torch.device:
         return self.train.images.device
 
@@ -206,8 +224,18 @@ class ImageData:
         return 1 / self.num_classes, len(self.test)
 
     def to(self, device: torch.device | str) -> "ImageData":
-        """The same set on another device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        """The same set on another device; its checksum is that of what it holds now, should somebody have written to it."""
+        if self._written() != vars(self)["_summed_up"]:
+            self.__post_init__()
+        return self._with(train=self.train.to(device), test=self.test.to(device))
+
+    def _with(self, **splits: Split) -> "ImageData":
+        """With other splits, and what they are made of as it was: nothing is checked or summed up again."""
+        other = copy.copy(self)
+        for name, split in splits.items():
+            object.__setattr__(other, name, split)
+        object.__setattr__(other, "_summed_up", other._written())
+        return other
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the data."""
@@ -222,7 +250,7 @@ class ImageData:
         }
 
     def describe_views(self) -> dict[str, Any]:
-        """What a cache of logits says of the views that they are of."""
+        """What normalization, crop and flip make of the images: a cache of logits says it, and the config of a run."""
         return {
             "padding": self.padding,
             "flip": self.flip,
@@ -239,8 +267,8 @@ class ImageData:
         return held_out(self.train.labels, size)
 
     def tested_on(self, index: Tensor) -> "ImageData":
-        """The same set with these training images in the place of the test split."""
-        return replace(self, test=Split(self.train.images[index], self.train.labels[index]))
+        """The same set with these training images in the place of the test split; its checksum stays that of the whole."""
+        return self._with(test=Split(self.train.images[index], self.train.labels[index]))
 
     def views(self, seed: int, subset: Tensor | None = None, limit: int | None = None) -> Views:
         """The training images, or those of a subset, in the views and the order of a seed."""
@@ -259,10 +287,20 @@ class ImageData:
             yield (images.float() * scale + shift).permute(0, 3, 1, 2), labels
 
     def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
-        """Top-1 accuracy on the test split, in percent."""
+        """Top-1 accuracy on the test split, in percent.
+
+        Raises:
+            ValueError: unless the network gives a row for each image.
+        """
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.test_batches(first=share.rank, every=share.size):
-            correct += (network(images).argmax(dim=1) == labels).sum()
+            logits = network(images)
+            if logits.ndim != 2:
+                raise ValueError(
+                    f"network: expected logits (batch, {self.num_classes}), got shape {tuple(logits.shape)}; return a row for "
+                    "each image, as after a mean over its places"
+                )
+            correct += (logits.argmax(dim=1) == labels).sum()
         share.add([correct])
         return {"accuracy": 100.0 * correct.item() / len(self.test)}
 

@@ -5,16 +5,19 @@ where it begins, and the labels of a window are the tokens that follow each of i
 passages share nothing: what is held out is in no other window, and a window is a pure function of (seed, epoch, passage).
 """
 
+import copy
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import WHOLE, Share, Usual
+from .base import WHOLE, Share, Usual, is_sha256
 from .views import ExampleViews, balanced_subset, held_out
 
 __all__ = ["TokenData", "Tokens", "Truth", "Windows"]
@@ -106,7 +109,8 @@ class TokenData:
     """What stands between tokens in a text: nothing between characters, a space between words."""
     official: bool = True
     checksum: str = ""
-    """SHA-256 of vocabulary, window and both streams; computed when left out."""
+    """SHA-256 of vocabulary, window and both streams; computed when left out, and where the one given is a SHA-256 of
+    other ones, as `dataclasses.replace` hands it on. Any other text stays."""
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
@@ -127,13 +131,18 @@ class TokenData:
                 raise ValueError(
                     f"{field}: expected tokens from 0 to {len(words) - 1}, for {len(words)} have names, got {highest}"
                 )
-        if not self.checksum:
+        if not self.checksum or is_sha256(self.checksum):
             object.__setattr__(self, "checksum", _checksum(self))
 
     @property
     def num_classes(self) -> int:
         """V, the size of the vocabulary."""
         return len(self.vocabulary)
+
+    @property
+    def described_by_its_name(self) -> bool:
+        """Whether name and checksum say all: always, for the checksum is of window and vocabulary too."""
+        return True
 
     @property
     def window(self) -> int:
@@ -162,7 +171,14 @@ class TokenData:
 
     def to(self, device: torch.device | str) -> "TokenData":
         """The same set on another device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        return self._with(train=self.train.to(device), test=self.test.to(device))
+
+    def _with(self, **splits: Tokens) -> "TokenData":
+        """With other splits, and what they are made of as it was: nothing is checked or summed up again."""
+        other = copy.copy(self)
+        for name, split in splits.items():
+            object.__setattr__(other, name, split)
+        return other
 
     def describe(self) -> dict[str, Any]:
         """What a record says of the data."""
@@ -196,8 +212,8 @@ class TokenData:
         return torch.zeros(len(self.train), dtype=torch.int64, device=self.device)
 
     def tested_on(self, index: Tensor) -> "TokenData":
-        """The same set with these training passages in the place of the test split."""
-        return replace(self, test=Tokens(self.train.passages[index].flatten(), self.window))
+        """The same set with these training passages in the place of the test split; its checksum stays that of the whole."""
+        return self._with(test=Tokens(self.train.passages[index].flatten(), self.window))
 
     def views(self, seed: int, subset: Tensor | None = None, limit: int | None = None) -> "Windows":
         """The training passages, or those of a subset, in the windows and the order of a seed."""
@@ -283,8 +299,25 @@ class Windows(ExampleViews):
         return self.render(positions, view + 1)
 
 
+_SENTENCES, _OTHER_SENTENCES = re.compile(r"sentences(-\d+)*"), re.compile(r"sentences-.*[0-9a-f]{8}")
+
+
 def _checksum(data: TokenData) -> str:
-    digest = hashlib.sha256(f"{data.window}\0{chr(0).join(data.vocabulary)}\0".encode())
+    words = data.vocabulary
+    head = f"{data.window}\0{chr(0).join(words)}\0"
+    if not _cut_as_usual(data) or any("\0" in word for word in words):
+        # Records know the texts that the package loads by the head above, which says neither where a stream ends nor
+        # where a word does.
+        head = json.dumps([data.window, words, len(data.train.stream), len(data.test.stream)]) + "\0"
+    digest = hashlib.sha256(head.encode(errors="surrogatepass"))
     for split in (data.train, data.test):
         digest.update(split.stream.cpu().contiguous().numpy().astype("<i8").data)
     return digest.hexdigest()
+
+
+def _cut_as_usual(data: TokenData) -> bool:
+    """Whether a set is cut in two where the loaders of the package cut, so that its length says where that is."""
+    train, test = len(data.train.stream), len(data.test.stream)
+    if _SENTENCES.fullmatch(data.name):
+        return train == 16 * test
+    return _OTHER_SENTENCES.fullmatch(data.name) is not None or test == (train + test) // 10

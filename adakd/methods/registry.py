@@ -14,7 +14,7 @@ from inspect import Parameter
 from types import NoneType
 from typing import Any, get_args
 
-from .._check import brief, near_names
+from .._check import brief, check_method_name, near_names
 from ..divergence import DIVERGENCES, Divergence
 from ..expression import LiveRule
 from ..objective import LogitObjective, Objective
@@ -491,7 +491,7 @@ def register_method(row: Method) -> Method:
     """Register a row of the table: parts and weights under a name of its own.
 
     Raises:
-        ValueError: for a name that is taken, or parts that there are none of.
+        ValueError: for a name that is none or taken, or parts that there are none of.
     """
     for summand in row.summands or (row,):
         for kind, known in PARTS.items():
@@ -503,6 +503,7 @@ def register_method(row: Method) -> Method:
 
 
 def _register_row(row: Method) -> None:
+    check_method_name(row.name)  # runs lie in folders of this name
     if row.name in METHODS and METHODS[row.name] != row:
         raise ValueError(f"method {row.name!r}: there is one of that name; choose another name")
     METHODS[row.name] = row

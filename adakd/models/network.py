@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .._check import brief, check_whole, near_names
+from .._described import Description, digest_of, sha256_of_state
 from .._seed import seeded
 from .imagenet_resnet import IMAGENET_RESNETS
 from .language import LANGUAGE_MODELS
@@ -182,7 +183,12 @@ class Network:
         """What a run's config says of it beside the name: nothing where the name says all."""
         if self.described_by_its_name:
             return {}
-        found = {"architecture": architecture_of(self.build(num_classes, in_channels))}
+        network = self.build(num_classes, in_channels)
+        found = {"architecture": architecture_of(network)}
+        if self.source is not None or self.name in MODELS:  # a package's own name says its settings
+            found["settings"] = settings_of(network)
+        if still := [name for name, each in network.named_parameters() if not each.requires_grad]:
+            found["frozen"] = digest_of(still)
         if isinstance(self.source, nn.Module):  # its weights are where training begins
             found["initial"] = sha256_of_state(self.source)
         return found
@@ -201,7 +207,8 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
     """What was given as a network: a name, a module, or a factory ``callable(num_classes) -> nn.Module``.
 
     A module is a network with its present weights, which are part of what identifies it; a factory (a class is one) is
-    called for each run, with torch's random state by the run's seed.
+    called for each run, with torch's random state by the run's seed. Of both, the settings of the modules are part of it too
+    (`settings_of`), and not the code of their classes.
 
     Raises:
         ValueError: for an unknown name.
@@ -243,11 +250,6 @@ def architecture_of(network: nn.Module) -> str:
     return hashlib.sha256(json.dumps([parts, tensors], sort_keys=True).encode()).hexdigest()
 
 
-def sha256_of_state(network: nn.Module) -> str:
-    """SHA-256 of a network's tensors, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def settings_of(network: nn.Module) -> str:
+    """Digest of what a network's tensors do not tell: the settings of its modules, as a rate of dropout or a stride."""
+    return digest_of(Description(network).parts)

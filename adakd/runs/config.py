@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .._check import check_name
+from .._check import check_method_name, check_name
 from .._progress import Bar
-from ..data import Dataset
+from ..data import Dataset, identity_of
 from ..models import Network
 from ..training.loop import never
 from ..training.precision import Precision
@@ -48,7 +48,7 @@ class RunConfig:
             "model": self.student.name,
             "method": self.method,
             "method_options": dict(self.options),
-            "data": {"name": self.data.name, "sha256": self.data.checksum},
+            "data": identity_of(self.data),
             "recipe": self.recipe.describe(),
             "seed": self.seed,
             "precision": self.precision.name,
@@ -69,6 +69,7 @@ class RunConfig:
             ("recipe", self.recipe.name),
         ):
             check_name(kind, name)  # none of them leads out of `out`
+        check_method_name(self.method)
         leaf = f"{self.method}-{self.recipe.name}-seed{self.seed}-{self.key[:8]}"
         return Path(out) / self.data.name / self.student.folder / leaf
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from .._check import printable
 from .._progress import Bar
-from ..data import Dataset, is_named, resolve_data
+from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
 from ..models.network import architecture_of, is_model
 from ..signals import Taps
@@ -102,11 +102,18 @@ class Run:
         if kept is not None and architecture_of(known.build(*shape)) == kept["architecture"]:
             return known
         of_record = config.get("architecture")
-        found = known.identity(*shape).get("architecture")
-        if of_record != found:
+        found = known.identity(*shape)
+        if of_record != found.get("architecture"):
             raise ValueError(
                 f"the network {known.name!r} is not the one that {self.folder} was trained with (its classes, or the "
                 "names and shapes of its tensors, are others); give that one (network=)"
+            )
+        if config.get("settings", found.get("settings")) != found.get("settings"):
+            log.warning(
+                "the network %r has other settings than the one that %s was trained with (a number, a text or a function "
+                "that one of its modules holds): what it says may be something else",
+                known.name,
+                self.folder,
             )
         return known if kept is None else deployed_network(known, self.record)
 
@@ -165,7 +172,7 @@ def data_of_run(run: Run, root: str | os.PathLike[str] | None, remedy: str) -> D
 
 
 def refuse_other_data(run: Run, data: Dataset, role: str) -> None:
-    """Raises ValueError unless the run is of this data set; a warning where its pixels were others."""
+    """Raises ValueError unless the run is of this data set; a warning where its pixels were others, or seen otherwise."""
     theirs = run.record["data"]
     if (theirs["name"], theirs["classes"]) != (data.name, data.num_classes):
         raise ValueError(
@@ -174,6 +181,13 @@ def refuse_other_data(run: Run, data: Dataset, role: str) -> None:
         )
     if theirs["sha256"] != data.checksum:
         log.warning("%s: the data are not those of the %s's run (another checksum)", data.name, role)
+    elif (seen := run.record["config"]["data"].get("views")) != identity_of(data).get("views"):
+        log.warning(
+            "%s: the data are not seen as in the %s's run, whose views were %s",
+            data.name,
+            role,
+            seen or "the usual",
+        )
 
 
 class Teaching(Protocol):

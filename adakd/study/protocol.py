@@ -13,6 +13,7 @@ another machine, and be worked on by several processes at once: start the same c
 there are cores. A run that diverges is written down beside them and left out; the others go on.
 """
 
+import copy
 import itertools
 import logging
 import math
@@ -40,6 +41,7 @@ from ..plan import (
     with_one_teacher,
 )
 from ..runs import Job, Resources, Run, resolve_device
+from ..signals import logits_of_output
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
 from ..training.recipe import Recipe, steps_of, student_views
@@ -81,17 +83,23 @@ def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Te
     its weight and warm-up. For comparison: that of the cross entropy is at most :math:`\sqrt 2`.
 
     Args:
-        criterion: of a method that has a divergence.
+        criterion: of a method that has a divergence; it stays as it is, with the state that its rule keeps.
         student, teacher: raw logits (…, K).
-        target: labels (…).
+        target: labels (…), of which -100 leaves the row out, or probabilities (…, K).
 
     Raises:
-        ValueError: if the method has no distillation term.
+        ValueError: if the method has no distillation term, or no row has a label.
     """
     if criterion.divergence is None:
         raise ValueError("push: this method has no distillation term")
-    student = student.detach().flatten(0, -2).requires_grad_()
-    teacher, target = teacher.flatten(0, -2), target.flatten()
+    criterion = copy.deepcopy(criterion)  # in its own mode: the weights of published plans are of training mode
+    student, teacher = student.detach().flatten(0, -2), teacher.flatten(0, -2)
+    target = target.flatten(0, -2) if target.is_floating_point() else target.flatten()
+    if not target.is_floating_point() and not (kept := target != -100).all():
+        if not kept.any():
+            raise ValueError("target: expected a label in at least one row, got -100 in all of them")
+        student, teacher, target = student[kept], teacher[kept], target[kept]
+    student.requires_grad_()
     (gradient,) = torch.autograd.grad(criterion(student, teacher, target).kd * len(student), student)
     return gradient.norm(dim=1).square().mean().sqrt().item()
 
@@ -288,7 +296,8 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device).train()
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
     some = itertools.islice(batches, _PUSH_BATCHES)
-    said = [(student(images), teacher(images), labels) for images, labels in some]
+    networks = student, teacher
+    said = [(*(logits_of_output(network(images)) for network in networks), labels) for images, labels in some]
     of_student, of_teacher, labels = map(torch.cat, zip(*said, strict=True))
     return of_student, of_teacher, labels
 

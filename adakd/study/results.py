@@ -46,15 +46,23 @@ class StudyResults:
         found = {record["config"]["method"] for record in self._own}
         return [*(name for name in METHODS if name in found), *sorted(found - set(METHODS))]
 
-    def weights(self, way: str, method: str) -> tuple[float, float | None] | None:
-        """Weights on labels and teacher that a method has by that way; None where they are not known (yet)."""
+    def weights(self, way: str, method: str) -> tuple[float | None, float | None] | None:
+        """Weights on labels and teacher that a method has by that way; None where they are not known (yet).
+
+        Both None: the published ones of a method that has no row here, for its package is not loaded.
+        """
         if way not in WAYS:
             raise ValueError(near_names("way", way, WAYS))
-        row = get_method(method)
-        if not row.needs_teacher:
+        row = None
+        try:
+            row = get_method(method)
+        except ValueError:
+            if method not in self.methods:
+                raise
+        if row is not None and not row.needs_teacher:
             return row.ce_weight, None
         if way == "published":
-            return row.ce_weight, row.kd_weight
+            return (None, None) if row is None else (row.ce_weight, row.kd_weight)
         found = self.plan[way].get(method)
         if found is None:
             return None
@@ -69,9 +77,9 @@ class StudyResults:
             if record["config"]["method"] == method and weights_of(record) == weights
         }
 
-    def by_weights(self, method: str) -> dict[tuple[float, float | None], dict[int, Mapping[str, Any]]]:
+    def by_weights(self, method: str) -> dict[tuple[float | None, float | None], dict[int, Mapping[str, Any]]]:
         """All runs of a method: by its weights on labels and teacher, and by seed."""
-        found: dict[tuple[float, float | None], dict[int, Mapping[str, Any]]] = {}
+        found: dict[tuple[float | None, float | None], dict[int, Mapping[str, Any]]] = {}
         for record in self._own:
             if record["config"]["method"] == method:
                 found.setdefault(weights_of(record), {})[record["seed"]] = record

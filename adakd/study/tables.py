@@ -28,6 +28,28 @@ def describe_method(run: Run | Mapping[str, Any]) -> str:
     return f"{config['method']} ({settings})" if settings else config["method"]
 
 
+OF_NETWORK = ("architecture", "initial", "settings", "frozen")
+"""Fields of a config that say of a student what its name does not."""
+
+
+def by_method(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Records by `describe_method`, in the order in which they come.
+
+    Losses of one class that are not one loss have the beginning of their digest behind it.
+    """
+    records = list(records)
+    losses: dict[str, set[str | None]] = {}
+    for record in records:
+        losses.setdefault(describe_method(record), set()).add(record["config"].get("objective"))
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        name, loss = describe_method(record), record["config"].get("objective")
+        if loss is not None and len(losses[name]) > 1:
+            name = f"{name} [{loss[:8]}]"
+        found.setdefault(name, []).append(record)
+    return found
+
+
 def summarize(runs: Iterable[Run]) -> list["Line"]:
     """A line for each method, in the order in which they come; differences are to the first.
 
@@ -39,25 +61,34 @@ def summarize(runs: Iterable[Run]) -> list["Line"]:
     """
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     settings: dict[str, Any] = {}
-    for run in runs:
-        config = run.record["config"]
-        for name in ("model", "data", "recipe", "precision", "teacher"):
+    records: list[Mapping[str, Any]] = [run.record for run in runs]
+    for record in records:
+        config = record["config"]
+        for name in ("model", *OF_NETWORK, "data", "recipe", "precision", "teacher"):
             if name == "teacher" and config[name] is None:  # trained on labels alone
                 continue
-            if settings.setdefault(name, config[name]) != config[name]:
-                raise ValueError(f"the runs differ in {name}: {settings[name]} and {config[name]}")
-        seeds = groups.setdefault(describe_method(run), {})
-        if config["seed"] in seeds:
-            raise ValueError(f"{describe_method(run)} has seed {config['seed']} twice")
-        seeds[config["seed"]] = run.record
+            if settings.setdefault(name, config.get(name)) != config.get(name):
+                raise ValueError(f"the runs differ in {name}: {settings[name]} and {config.get(name)}")
+    for name, alike in by_method(records).items():
+        seeds = groups.setdefault(name, {})
+        for record in alike:
+            seed = record["config"]["seed"]
+            if seed in seeds:
+                raise ValueError(f"{name} has seed {seed} twice")
+            seeds[seed] = record
     return compare_records(groups, list(groups)[:1])
 
 
-def weights_of(record: Mapping[str, Any]) -> tuple[float, float | None]:
+def weights_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Weights on the labels and on the teacher that a run was trained with; the latter is None without a teacher, and of a
-    sum, whose terms have a weight each."""
+    sum, whose terms have a weight each. Of a loss that has no row here, one of somebody's own or of a package that is not
+    loaded, what its options say, or None."""
     config = record["config"]
-    row, options = get_method(config["method"]), config["method_options"]
+    options = config["method_options"]
+    try:
+        row = get_method(config["method"])
+    except ValueError:
+        return options.get("ce_weight"), options.get("kd_weight")
     on_teacher = options.get("kd_weight", row.kd_weight) if row.needs_teacher else None
     return options.get("ce_weight", row.ce_weight), on_teacher
 
@@ -65,7 +96,7 @@ def weights_of(record: Mapping[str, Any]) -> tuple[float, float | None]:
 def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One flat row a run, for a data frame: ``pandas.DataFrame(tidy(records))``.
 
-    Columns: data, teacher, model, method, settings (as text), ce_weight, kd_weight, recipe, train_images, epochs, seed,
+    Columns: data, teacher, model, method, settings (as text), ce_weight, kd_weight (None where no row says it), recipe, train_images, epochs, seed,
     accuracy (test, last epoch, percent), best, best_epoch, validation (None where no images were held out), precision,
     hardware, commit; of text nats and kl_to_truth too.
     """
@@ -74,13 +105,16 @@ def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         config, result = record["config"], record["result"]
         recipe, hardware = config["recipe"], record["hardware"]
         ce_weight, kd_weight = weights_of(record)
+        settings = [f"{key}={value}" for key, value in config["method_options"].items()]
+        if "objective" in config:  # which its name does not tell from others
+            settings.append(f"objective={config['objective'][:8]}")
         rows.append(
             {
                 "data": config["data"]["name"],
                 "teacher": config["teacher"] and config["teacher"]["model"],
                 "model": config["model"],
                 "method": config["method"],
-                "settings": ", ".join(f"{key}={value}" for key, value in config["method_options"].items()),
+                "settings": ", ".join(settings),
                 "ce_weight": ce_weight,
                 "kd_weight": kd_weight,
                 "recipe": recipe["name"],

@@ -56,7 +56,7 @@ class Ensemble(nn.Module):
             raise ValueError(f"mean: expected 'probabilities' or 'logits', got {mean!r}")
         self.teachers = nn.ModuleList(_network(teacher, number) for number, teacher in enumerate(teachers))
         self.mean = mean
-        self._which = logits
+        self.logits = logits  # public: a setting, which tells one teacher from another
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ class Ensemble(nn.Module):
 
     def _answer(self, teacher: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         """What one teacher adds to the mean: log-probabilities or logits."""
-        logits = logits_of_output(teacher(*inputs, **named), self._which)
+        logits = logits_of_output(teacher(*inputs, **named), self.logits)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.log_softmax(dim=-1) if self.mean == "probabilities" else logits
 

@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from .._check import near_names
+from .._described import sha256_of_state
 from .._progress import Bar
-from ..data import Dataset
+from ..data import Dataset, identity_of
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
-from ..models.network import is_model, sha256_of_state
+from ..models.network import is_model, settings_of
 from ..runs.config import Resources, RunConfig
 from ..runs.folder import RECORD, WEIGHTS
 from ..runs.run import Run, loaded_model, open_run, refuse_other_data
@@ -29,6 +30,7 @@ from ..training.files import WeightsError, sha256_of
 from ..training.loop import TeacherSource
 from ..training.precision import Precision, choose_precision
 from ..training.recipe import Recipe, student_views
+from ..training.record import key_of
 from ..training.trainer import evaluate_model
 from .ensemble import Ensemble
 from .recorded import Recorded
@@ -129,7 +131,7 @@ class Teacher:
             fields["transfer_accuracy"] = self._accuracy(data, tuple(index.tolist()))
             measured = f", {fields['transfer_accuracy']:.2f} % of those it teaches with"
         # Of runs that share a display, the first says it for all.
-        once = (self.identity["sha256"], data.checksum, id(progress))
+        once = (self._who, key_of(identity_of(data)), id(progress))
         if isinstance(progress, bool) or once not in _said:
             _said.add(once)
             accuracy, (chance, labels) = fields["accuracy"], data.guessing
@@ -142,9 +144,14 @@ class Teacher:
                 )
         return fields
 
+    @property
+    def _who(self) -> str:
+        """What tells it from other teachers, however its logits are kept."""
+        return key_of({name: value for name, value in self.identity.items() if name != "logits"})
+
     def _accuracy(self, data: Dataset, index: tuple[int, ...] | None) -> float:
         """Of these training images, or of the test split, in percent; each measured once in a process."""
-        key = (self.identity["sha256"], data.checksum, index)
+        key = (self._who, key_of(identity_of(data)), index)
         if key not in _measured:
             of = data if index is None else data.tested_on(torch.tensor(index, device=data.device))
             fp32 = choose_precision("fp32", data.device, 0)
@@ -233,21 +240,28 @@ def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: D
     if isinstance(found, Recorded):
         return found.for_data(data)
     if isinstance(found, nn.Module):
-        sha256 = sha256_of_state(found)
-        identity = {"model": named_module(found), "sha256": sha256}
-        return Teacher(_frozen_copy(found, sha256, data.reads == "images"), identity, identity)
+        identity = {
+            "model": named_module(found),
+            "sha256": sha256_of_state(found),
+            "settings": settings_of(found),
+        }
+        frozen = _frozen_copy(found, key_of(identity), data.reads == "images")
+        return Teacher(frozen, identity, identity)
     if isinstance(found, Path):
         # The bytes that are loaded are held against this hash: a file that changes meanwhile is refused.
         network = network_of(teacher if callable(teacher) else str(teacher))
-        identity = {"model": network.name, "sha256": sha256_of(found)}
-        model = _checked_model(network, (data.num_classes, data.channels), found, identity["sha256"])
+        shape = data.num_classes, data.channels
+        identity = {"model": network.name, "sha256": sha256_of(found), **_settings(network.identity(*shape))}
+        model = _checked_model(network, shape, found, identity["sha256"], identity.get("settings"))
         return Teacher(model, identity, identity)
     refuse_other_data(found, data, "teacher")
     hashed, path = found.record.get("weights_sha256"), found.folder / WEIGHTS
     if hashed is None:
         raise TeacherError(f"{found.folder / RECORD} has no weights_sha256: train this teacher again")
-    identity = {"model": found.record["config"]["model"], "sha256": hashed}
-    model = _checked_model(found.known_network(), (data.num_classes, data.channels), path, hashed)
+    config = found.record["config"]
+    identity = {"model": config["model"], "sha256": hashed, **_settings(config)}
+    shape = data.num_classes, data.channels
+    model = _checked_model(found.known_network(), shape, path, hashed, identity.get("settings"))
     about = {
         "accuracy": found.accuracy,
         "recipe": found.record["config"]["recipe"]["name"],
@@ -277,9 +291,14 @@ def named_module(network: nn.Module) -> str:
     return network.name if isinstance(network, Ensemble) else type(network).__name__
 
 
-def _frozen_copy(network: nn.Module, sha256: str, in_fp32: bool) -> nn.Module:
+def _settings(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network whose name does not say all, as its identity has them: tensors do not tell them."""
+    return {name: said[name] for name in ("settings",) if name in said}
+
+
+def _frozen_copy(network: nn.Module, identity: str, in_fp32: bool) -> nn.Module:
     """One copy for all runs of a comparison, in the format that images have; the caller's own stays as it is."""
-    key, known = (sha256, in_fp32), _copies.get(network)
+    key, known = (identity, in_fp32), _copies.get(network)
     if known is None or known[0] != key:
         copied = copy.deepcopy(network).eval().requires_grad_(False)
         known = _copies[network] = (key, fp32_of(copied) if in_fp32 else copied)
@@ -289,14 +308,18 @@ def _frozen_copy(network: nn.Module, sha256: str, in_fp32: bool) -> nn.Module:
 _copies: WeakKeyDictionary[nn.Module, tuple[tuple[str, bool], nn.Module]] = WeakKeyDictionary()
 
 
-def _checked_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:
+def _checked_model(
+    network: Network, shape: tuple[int, int], weights: Path, sha256: str, settings: str | None
+) -> nn.Module:
     """The one object, of a file that is looked at each time."""
     if not weights.is_file() or sha256_of(weights) != sha256:
         _teacher_model.cache_clear()  # so that it is read again, and the error comes from who reads it
-    return _teacher_model(network, shape, weights, sha256)
+    return _teacher_model(network, shape, weights, sha256, settings)
 
 
 @lru_cache(maxsize=1)
-def _teacher_model(network: Network, shape: tuple[int, int], weights: Path, sha256: str) -> nn.Module:
+def _teacher_model(
+    network: Network, shape: tuple[int, int], weights: Path, sha256: str, settings: str | None
+) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
     return loaded_model(network, *shape, weights, sha256).eval().requires_grad_(False)

@@ -15,13 +15,14 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as saved_safetensors
 from torch import Tensor, nn
 
-from .._check import check_name
+from .._check import FLOATS, check_name
 from .._progress import Bar
 from ..data import Dataset, ImageData, TokenData, eval_batches
 from ..runs.config import Resources, RunConfig
 from ..signals import Signals, Taps, logits_of_output
 from ..training.files import first_sentence, write_bytes
 from ..training.loop import TeacherSource
+from ..training.trainer import evaluating
 
 __all__ = ["MISSING", "Recorded", "RecordedSource", "RecordedTeacher", "Rows", "record_logits"]
 
@@ -193,6 +194,15 @@ def _coded(values: Tensor, classes: int) -> dict[str, Tensor]:
     return {"codes": codes.to(torch.uint8), "scale": scale.float().reshape(1)}
 
 
+def _refuse_narrow(name: str, tensor: Tensor) -> None:
+    """Raises ValueError for a format of floating-point numbers with which nothing is computed."""
+    if tensor.dtype not in FLOATS:
+        raise ValueError(
+            f"expected {name} in float16, bfloat16, float32 or float64, got {tensor.dtype}; convert them before they are "
+            f"saved: {name}.half()"
+        )
+
+
 class Rows:
     """Rows of logits as a file has them, of all classes or of k; spread over all classes where they are read.
 
@@ -238,10 +248,16 @@ class Rows:
                     f"expected floating-point logits (N, {self.classes}) or (N, V, {self.classes}), "
                     f"got {logits.dtype} of shape {tuple(logits.shape)}"
                 )
+            _refuse_narrow("logits", logits)
             if not logits.isfinite().all():
                 raise ValueError("some logits are NaN or infinite")
             return
-        indices = self.tensors["indices"].long()
+        indices = self.tensors["indices"]
+        if indices.is_floating_point() or indices.is_complex() or indices.dtype is torch.bool:
+            raise ValueError(
+                f"expected indices to be integers, numbers of classes, got {indices.dtype}; convert them: indices.long()"
+            )
+        indices = indices.long()
         inside = indices.numel() and 0 <= indices.min() <= indices.max() < self.classes
         if indices.ndim not in (2, 3) or not inside:
             raise ValueError(
@@ -260,13 +276,21 @@ class Rows:
                 raise ValueError(
                     f"expected codes (..., {self.width + 1}), one more than indices, got {tuple(codes.shape)}"
                 )
+        else:
+            values = self.tensors["values"]
+            if not values.is_floating_point():
+                raise ValueError(
+                    f"expected values to be log-probabilities, floating-point numbers, got {values.dtype}; write those that "
+                    "log_softmax gives"
+                )
+            _refuse_narrow("values", values)
         values, _ = self.known(...)
         if values.shape != indices.shape:
             raise ValueError(
                 f"expected values of the shape of indices {tuple(indices.shape)}, got {tuple(values.shape)}"
             )
-        if not values.is_floating_point() or not values.isfinite().all():
-            raise ValueError("some values are NaN, infinite or no floating-point numbers")
+        if not values.isfinite().all():
+            raise ValueError("some values are NaN or infinite")
         if (indices.sort(-1).values.diff(dim=-1) == 0).any():
             raise ValueError("a class stands twice in a row; drawn classes are missing='sampled'")
         total = values.double().exp().sum(-1)
@@ -405,11 +429,9 @@ def record_logits(
     if bits not in (8, 32) or (bits == 8 and top is None):
         raise ValueError(f"bits: expected 32, or 8 with top=, got {bits!r} with top={top!r}")
     parts = (_of_text if isinstance(data, TokenData) else _of_images)(network, data, batch_size)
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     kept: dict[str, list[Tensor]] = {}
     small = bits == 8 and classes <= 256
-    try:
+    with evaluating(network):
         for part in parts:
             logits = part.float().cpu()
             if logits.shape[-1] != classes:
@@ -425,9 +447,6 @@ def record_logits(
                 found = {"values": values, "indices": indices.to(torch.uint8 if small else torch.int32)}
             for name, tensor in found.items():
                 kept.setdefault(name, []).append(tensor)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     tensors = {name: torch.cat(parts) for name, parts in kept.items()}
     if bits == 8:
         tensors |= _coded(tensors.pop("values"), classes)

@@ -10,10 +10,11 @@ __all__ = ["feature", "position", "refuse_unbuilt"]
 
 
 def feature(signals: Signals, name: str, network: str) -> Tensor:
-    """The feature of that name, in at least fp32.
+    """The feature of that name, in at least fp32; of several tensors, as a GRU returns them, the first.
 
     Raises:
         ValueError: if the network's outputs hold none of that name.
+        TypeError: if it is no tensor.
     """
     found = signals.features.get(name)
     if found is None:
@@ -21,6 +22,13 @@ def feature(signals: Signals, name: str, network: str) -> Tensor:
         raise ValueError(
             f"{network} features: expected {name!r}, got {known}; pass Signals(logits, features) with the features "
             "that the objective's taps name, as Distiller and distill do"
+        )
+    if isinstance(found, (tuple, list)):
+        found = next((each for each in found if isinstance(each, Tensor)), found)
+    if not isinstance(found, Tensor):
+        raise TypeError(
+            f"{network} features: expected a tensor by the name {name!r}, got {type(found).__name__}; name a submodule that "
+            "returns one"
         )
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
 

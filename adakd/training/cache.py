@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from .._check import check_name
 from .._progress import progress_bar
 from ..data import Dataset, ExampleViews
 from ..signals import logits_of_output
@@ -168,7 +169,7 @@ class ViewCache:
 
         Raises:
             CacheError: if the teacher's logits are not finite or beyond fp16, or the disk is full.
-            ValueError: if a place is of an image that `views` does not hold.
+            ValueError: if a place is of an image that `views` does not hold, or the logits are of another shape.
         """
         with contextlib.ExitStack() as lock:
 
@@ -198,6 +199,7 @@ class ViewCache:
             ):
                 for part in parts:
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
+                    self._refuse_other_shape(logits.shape[1:])
                     with np.errstate(over="ignore"):
                         kept = logits.astype(self.dtype)
                     if not np.isfinite(logits).all():
@@ -208,6 +210,21 @@ class ViewCache:
                         )
                     write(part.tolist(), kept)
                     bar.update(len(part))
+
+    def _refuse_other_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError unless a view's logits are of the shape that there is room for."""
+        expected = self.shape[1:]
+        if shape == expected:
+            return
+        if shape[:-1] == expected[:-1]:
+            raise ValueError(
+                f"teacher and student disagree on the number of classes: {shape[-1]} and {expected[-1]}; they must be "
+                "trained on the same labels (for a loss that compares the classes of both, cache=None)"
+            )
+        raise ValueError(
+            f"teacher: expected logits of shape {('batch', *expected)}, got {('batch', *shape)}; say where they are in "
+            "what it returns, or return them alone"
+        )
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -332,17 +349,23 @@ def open_cache(
     Args:
         out: folder of all runs; caches lie in ``cache`` under it.
         data: the set whose training images are seen.
-        teacher: its ``model`` and the ``sha256`` of its weights.
+        teacher: its ``model``, the ``sha256`` of its weights, and the ``settings`` of one whose name does not say them.
         precision: number format in which the teacher runs.
         views: how many views an image has.
         dtype: "fp16" (1.62 GB for CIFAR-100 with all views) or "fp32" (twice that, and nothing is rounded).
 
     Raises:
         CacheError: if the folder holds something else or cannot be written.
+        ValueError: for names of teacher or data that could lead out of `out`.
     """
+    check_name("data set", data.name)
+    for part in teacher["model"].split("/"):  # "timm/resnet18" lies in a folder of that package
+        if not part.isidentifier():
+            check_name("teacher", part)
     identity = {
         "teacher": teacher["model"],
         "weights_sha256": teacher["sha256"],
+        **({"settings": teacher["settings"]} if "settings" in teacher else {}),
         "data": data.name,
         "data_sha256": data.checksum,
         "images": len(data.train),

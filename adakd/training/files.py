@@ -204,11 +204,14 @@ def sha256_of(path: Path) -> str:
 
 
 def save_weights(model: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
-    """Save parameters and buffers as safetensors; floating ones in `dtype` where given."""
-    state = {}
+    """Save parameters and buffers as safetensors; floating ones in `dtype` where given. Tied ones are saved each."""
+    state, memories = {}, set[int]()
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
-        state[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+        tensor = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+        memory = tensor.untyped_storage().data_ptr()
+        state[name] = tensor.clone() if memory in memories else tensor  # safetensors refuses shared memory
+        memories.add(memory)
     _write_atomically(path, lambda file: file.write(save(state)))
 
 

@@ -102,12 +102,20 @@ def measure_model(
         with precision.autocast(data.device):
             return logits_of_output(model(inputs))
 
+    with evaluating(model):
+        return data.measure(answer, world)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode; then each part is again in its own, as a frozen BatchNorm in evaluation mode."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    found = data.measure(answer, world)
-    for module, training in modes.items():  # a part of a teacher stays in evaluation mode
-        module.training = training
-    return found
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 class Trainer:
