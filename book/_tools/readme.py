@@ -13,9 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from adakd.statistics import mean_interval, paired_interval
-from adakd.study import WAYS, plus_minus, read_records, read_study
+from adakd.study import WAYS, plus_minus, read_records, read_study, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
+PAIRS_OF_CHAPTER_11 = 15  # five pairs, three ways: its intervals of the temperature hold all together
 MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
 DATA_NAMES = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "gratings": "gratings (embedded)"}
 
@@ -83,12 +84,13 @@ def numbers(study):
     published = study.plan["published"]
     forces = [published[name] * study.plan["push"][name] for name in taught]
 
-    def gap(way, one, other, level=0.95):
+    def differences(way, one, other):
         ours, theirs = study.runs(way, one), study.runs(way, other)
         seeds = sorted(ours.keys() & theirs.keys())
-        return paired_interval(
-            *([runs[seed]["result"]["last"] for seed in seeds] for runs in (ours, theirs)), level
-        )
+        return [ours[seed]["result"]["last"] - theirs[seed]["result"]["last"] for seed in seeds]
+
+    def gap(way, one, other, level=0.95):
+        return mean_interval(differences(way, one, other), level)
 
     def mean(way, name):
         return statistics.mean(run["result"]["last"] for run in study.runs(way, name).values())
@@ -96,26 +98,48 @@ def numbers(study):
     def end(way):
         return statistics.mean(run["history"][-1]["temperature"] for run in study.runs(way, "ctkd").values())
 
+    def moved(names):
+        return statistics.mean(abs(mean("matched", name) - mean("published", name)) for name in names)
+
+    def sets_of_runs(name):
+        return len({study.weights(way, name) for way in WAYS})
+
+    turn = paired_interval(*(differences(way, "kd+mlt", "kd") for way in ("matched", "published")))
+    labels = study.plan["config"]["ce_weight"]  # of matched and chosen weights
     others = ("zkd+mlt-abs", "zkd+mlt-teacher", "correlation")
     together = 1 - 0.05 / (len(WAYS) * len(others))  # all at once, by Bonferroni
     found = SimpleNamespace(
         taught=taught,
         images=study.plan["config"]["recipe"]["train_images"],
         forces=max(forces) / min(forces),
-        moved=statistics.mean(abs(mean("matched", name) - mean("published", name)) for name in taught),
+        moved=moved(taught),
+        moved_alone=moved([name for name in taught if study.weights("published", name)[0] == labels]),
+        labels_too=sum(study.weights("published", name)[0] != labels for name in taught),
         over_labels=[gap(way, name, "ce") for way in WAYS for name in taught],
         rule=[gap(way, "zkd+mlt", "zkd") for way in WAYS],
-        raw=[gap(way, "kd+mlt", "kd").estimate for way in WAYS[:2]],
+        raw=[gap(way, "kd+mlt", "kd", 1 - 0.05 / PAIRS_OF_CHAPTER_11) for way in WAYS[:2]],
+        turn=turn,
         clean=[gap(way, "zkd+mlt", "kd+mlt") for way in WAYS[:2]],
         mixed=[gap(way, "zkd", "kd").estimate for way in WAYS],
         family=[gap(way, name, "zkd+mlt", together) for way in WAYS for name in others],
         ctkd=[end(way) for way in WAYS[:2]],
+        lowest=[
+            min(epoch["temperature"] for epoch in run["history"][:6])
+            for run in study.runs("matched", "ctkd").values()
+        ],
     )
     holds = {
         "every method is ahead of the labels": all(one.low > 0 for one in found.over_labels),
         "the fixed temperature is ahead": all(one.estimate < 0 for one in found.rule),
-        "the weights move more": found.moved > max(-one.estimate for one in found.rule),
-        "equal force turns the verdict on raw logits": found.raw[0] < 0 < found.raw[1],
+        "two sets of runs carry it": sets_of_runs("zkd") == sets_of_runs("zkd+mlt") == 2,
+        "the weights move a method by as much": min(-one.estimate for one in found.rule)
+        < found.moved_alone
+        < found.moved,
+        "the labels' weight changes for seven": found.labels_too == 7,
+        "equal force turns the means on raw logits": found.raw[0].estimate < 0 < found.raw[1].estimate,
+        "either of them is undecided, and the turn is not": all(0 in one for one in found.raw)
+        and found.turn.low > 0,
+        "CTKD had been near 3": all(abs(low - 3) < 0.1 for low in found.lowest),
         "standardizing is open": found.clean[0].low > 0 and 0 in found.clean[1] and min(found.mixed) > 0,
         "the definitions cannot be told apart": all(0 in one for one in found.family),
     }
@@ -127,9 +151,10 @@ def numbers(study):
 
 def on_features(study):
     """How the methods on features end beside the study's, at published weights, in the seeds that all of them have."""
-    ended = defaultdict(dict)
+    ended, labels = defaultdict(dict), {}
     for run in read_records(ROOT / "book" / "records" / "evidence" / "features.jsonl"):
         ended[run["config"]["method"]][run["seed"]] = run["result"]["last"]
+        labels[run["config"]["method"]] = weights_of(run)[0]
     seeds = sorted(set.intersection(*(set(values) for values in ended.values())))
     beside = {
         name: {seed: run["result"]["last"] for seed, run in study.runs("published", name).items()}
@@ -146,6 +171,7 @@ def on_features(study):
     found = SimpleNamespace(
         count=len(ended),
         seeds=len(seeds),
+        full_labels=sum(weight == 1 for weight in labels.values()),
         best=best,
         gap=gap(best, "dist", 0.95),
         ahead=sorted(name for name in ended if gap(name, "kd").low > 0),
@@ -169,10 +195,10 @@ def answer(found):
     text = (
         f"**Does it help?** Distilling does: on CIFAR-100 with {spaced(found.images)} images every one of the study's {len(found.taught)} methods is "
         f"ahead of the labels alone, by {low:.1f} to {high:.1f} points. The paper's adaptive temperature, the maximum logit, does not, beside a good constant: on "
-        f"standardized logits it is {behind} points behind the fixed τ = 2 at the three kinds of weights, and in "
-        f"{clear} of {len(found.rule)} the interval excludes zero. What moves a method more is the weight of its term, by "
-        f"{found.moved:.1f} points on average from its published weight to that of equal force; what the paper's own, longer recipe "
-        "gives awaits a GPU run."
+        f"standardized logits it is {behind} points behind the fixed τ = 2 at the three kinds of weights (which are two sets of runs of "
+        f"either method), and in {clear} of {len(found.rule)} the interval excludes zero. The weights move a method by as much: by "
+        f"{found.moved:.1f} points on average from the published ones to those of equal force, and by {found.moved_alone:.1f} where only "
+        "the weight on the teacher changes. What the paper's own, longer recipe gives awaits a GPU run."
     )
     return textwrap.fill(text, 120, break_on_hyphens=False)
 
@@ -182,12 +208,13 @@ def findings(found, features):
     points = [
         "**The weight is half of a method.** At published weights methods pull with forces that differ up to "
         f"{found.forces:.0f}-fold, and equal forces move a method by {found.moved:.1f} points on average (for seven of them the "
-        "weight on the labels changes as well). The weight even decides where a learned temperature goes: that of CTKD ends at "
-        f"{found.ctkd[0]:.1f} with its published weight, and on its bound of 21 with one that pulls as hard as the others.",
+        "weight on the labels changes as well). The weight even decides whether a learned temperature settles: that of CTKD ends at "
+        f"{found.ctkd[0]:.1f} with its published weight, and on its bound of 21, after it had been near 3, with one that pulls as hard as "
+        "the others.",
         "**The maximum logit does not beat a good constant here.** On standardized logits the mean of the fixed τ = 2 (`zkd`) is ahead of "
-        f"it at each kind of weight, by {', '.join(f'{-one.estimate:.1f}' for one in found.rule)} points, and in "
+        f"it at each of the three kinds of weights (which are two sets of runs of either method), by {', '.join(f'{-one.estimate:.1f}' for one in found.rule)} points, and in "
         f"{sum(one.high < 0 for one in found.rule)} of {len(found.rule)} the interval excludes zero. Its three definitions and their limit 1 − ρ "
-        f"(`correlation`) cannot be told apart: of {len(found.family)} simultaneous intervals between them none excludes zero. On raw logits it is behind plain KD at the published weight, and equal force turns that by {found.raw[1] - found.raw[0]:.1f} points.",
+        f"(`correlation`) cannot be told apart: of {len(found.family)} simultaneous intervals between them none excludes zero. On raw logits its mean is behind that of plain KD at the published weight and ahead at equal force, either of them undecided among the fifteen intervals of chapter 11, while the turn from one to the other is {found.turn.estimate:.1f} points, by an interval that excludes zero.",
         f"**Whether standardizing helps is open.** `zkd` is ahead of `kd` by {min(found.mixed):.1f} to {max(found.mixed):.1f} points, but the two differ "
         "in temperature as well. The pair with one rule of temperature, `zkd+mlt` minus `kd+mlt`, has "
         f"{found.clean[0]:+.2f} at its published weights, which differ tenfold, and {found.clean[1]:+.2f} at equal force. The experiment that "
@@ -196,7 +223,8 @@ def findings(found, features):
         f"Of {features.count} methods on features, at published weights and with {features.seeds} seeds, "
         f"{listed(features.ahead)} are ahead of `kd` in simultaneous intervals, and {listed(features.behind)} behind it. The best, "
         f"`{features.best}`, is {features.gap.estimate:+.2f} [{features.gap.low:+.2f}, {features.gap.high:+.2f}] from `dist`, the best of the "
-        "study on logits. The released code of CAT-KD ends where the labels alone do, in every seed and to the last digit.",
+        f"study on logits. Of the {features.count} methods, {features.full_labels} have a weight of 1 on the labels, where `kd` has 0.1, so that their difference to `kd` is one of two "
+        "changes. The released code of CAT-KD ends where the labels alone do, in every seed and to the last digit.",
         "It is a short protocol for two CPU cores. What the paper's own recipe gives awaits a GPU run.",
     ]
     return "\n".join(
