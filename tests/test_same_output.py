@@ -10,7 +10,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_tools"))
 
-from same_output import NEAR_IF_TRAINED, as_words, differ_in, reconcile, same_path, without_signs_of_zero
+from same_output import (
+    NEAR_IF_TRAINED,
+    as_words,
+    differ_in,
+    reconcile,
+    same_path,
+    same_text,
+    without_signs_of_zero,
+)
 
 from adakd.explore import picture, use_style
 
@@ -190,3 +198,20 @@ def test_a_zero_has_no_sign(text, plain):
     reconcile(fresh, [stream(plain)], False)
     assert fresh == [stream(plain)]
     assert differ_in(drawing(label=text), drawing(label=plain)) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("z = [4.21548, -1.50325]", "z = [4.21549, -1.50325]", True),
+        ("z = [4.21548, -1.50325]", "z = [4.2155, -1.50324]", False),  # two in the last place
+        ("z = [4.21549]", "z = [4.2155]", True),  # a last 0 is not printed
+        ("τ = 4.04", "τ = 4.05", False),
+        ("-0.00001", "0.00000", True),
+        ("1.5e-07", "1.6e-07", False),
+        ("4.21548 nats", "4.21549 bits", False),
+        ("1.00000 2.00000", "1.00000", False),
+    ],
+)
+def test_the_last_of_many_decimals_is_the_processors(one, other, same):
+    assert same_text(one, other) == same_text(other, one) == same

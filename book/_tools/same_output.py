@@ -44,6 +44,7 @@ _DRAWN_AT = (
     "transform",
     "viewBox",
 )
+_MANY_DECIMALS = 5
 _SIZES = re.compile(r"(?:scale|matrix|skew.)\([^)]*\)")  # parts of a transform that are no places
 _PNG = "data:image/png;base64,"
 _IMAGE_NEAR = 1 / 255  # in the mean over all pixels, each from 0 to 1
@@ -77,6 +78,30 @@ class _Comparison:
 def without_signs_of_zero(text: str) -> str:
     """A text in which a number that is printed as 0 has no sign: on another processor its last bit has the other one."""
     return re.sub(r"(?<![\w.])[-+−](0(?:\.0+)?)(?![\w.]\d|\d)", r"\1", text)
+
+
+def same_text(one: str, other: str) -> bool:
+    """Whether two texts have the same words and numbers, where a number of five or more decimals may differ by one in its last.
+
+    So many are the rounding of something computed, as in the arrays that a live figure is made of; of fewer, each counts.
+    """
+    one, other = without_signs_of_zero(one), without_signs_of_zero(other)
+    return one == other or (
+        _NUMBER.sub("#", one) == _NUMBER.sub("#", other)
+        and all(map(_same_number, _NUMBER.findall(one), _NUMBER.findall(other)))
+    )
+
+
+def _same_number(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    if "e" in (one + other).lower():
+        return False
+    decimals = max(
+        len(text.partition(".")[2]) for text in (one, other)
+    )  # of a last 0, which may not be printed, too
+    apart = abs(float(one.replace("−", "-")) - float(other.replace("−", "-")))
+    return decimals >= _MANY_DECIMALS and apart < 1.5 * 10**-decimals
 
 
 def as_words(text: str) -> str:
@@ -245,7 +270,10 @@ def _distance(points, line):
 
 def reconcile(fresh, committed, trained_here: bool) -> list[str]:
     """Put the committed value wherever the fresh one shows the same, and say what else differs in figures."""
-    alike = as_words if trained_here else without_signs_of_zero
+
+    def alike(one: str, other: str) -> bool:
+        return as_words(one) == as_words(other) if trained_here else same_text(one, other)
+
     found = []
     kinds = {kind for output in (*fresh, *committed) for kind in output.get("data", {})}
     for kind in kinds:
@@ -261,12 +289,12 @@ def reconcile(fresh, committed, trained_here: bool) -> list[str]:
                 same = difference is None
                 found += [] if same else [f"figure: {difference}"]
             else:
-                same = isinstance(new, str) and alike(new) == alike(old)
+                same = isinstance(new, str) and isinstance(old, str) and alike(new, old)
             if same:
                 output["data"][kind] = old
     streams, others = ([output for output in outputs if "text" in output] for outputs in (fresh, committed))
     for output, other in zip(streams, others, strict=False):
-        if alike(output["text"]) == alike(other["text"]):
+        if alike(output["text"], other["text"]):
             output["text"] = other["text"]
     return found
 
