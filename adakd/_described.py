@@ -9,6 +9,7 @@ import json
 import logging
 import random
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Iterator, Mapping
@@ -49,7 +50,7 @@ _BUILT_IN = (
     np.ufunc,
 )
 # What computes nothing, whatever it holds.
-_MUTE = (types.ModuleType, logging.Logger, weakref.ref)
+_MUTE = (types.ModuleType, logging.Logger, weakref.ref, type(threading.Lock()), type(threading.RLock()))
 _LIBRARIES = {"adakd", "torch", "numpy", *sys.stdlib_module_names} - {"__main__"}
 _OF_MODULES = {*vars(nn.Module()), "_compiled_call_impl"}
 _MOST = 100_000  # values of one module: whoever holds more holds the world
@@ -75,10 +76,10 @@ class Description:
 
     A setting is an attribute: a number, a text, a tensor by its content, a function by its name, or, of somebody's own, by
     its code and by the values that it has from outside; and what is made of such, also a dataclass or another object. Of a
-    buffer that is not saved, which no state has, the content. Of a class of somebody's own the private attributes count
-    where they are numbers, texts or functions; of ours and of torch's none does: they follow from the others.
+    buffer that is not saved, which no state has, the content. Of a module of somebody's own the private attributes count
+    where they are numbers, texts or functions; of installed packages none does: they follow from the others.
 
-    Attributes of which none of this can be said count by their class alone, with a warning: a lock, an open file.
+    Attributes of which none of this can be said count by their class alone, with a warning, as an open file.
     """
 
     def __init__(self, module: nn.Module):
@@ -140,9 +141,15 @@ class Description:
             parts = {name: self._part(part) for name, part in value.named_modules()}
             return [parts, sha256_of_state(value)]
         if hasattr(value, "__dict__") and _shows_all(kind):
-            settings = {name: self._value(each, f"{where}.{name}") for name, each in vars(value).items()}
+            own = _is_own(kind)
+            settings = {
+                name: self._value(each, f"{where}.{name}")
+                for name, each in vars(value).items()
+                if own or name[:1] != "_"
+            }
             return [kind.__qualname__, settings]
-        self.lost.append(f"{where} ({kind.__qualname__})")
+        if not kind.__module__.startswith("torch._"):  # the compiler's, which changes no answer
+            self.lost.append(f"{where} ({kind.__qualname__})")
         return kind.__qualname__
 
     def _function(self, value: Any, where: str) -> Any:
@@ -160,7 +167,7 @@ class Description:
                 _root(type(value)) == "torch" and hasattr(value, "__name__")
             )
             return f"{value.__module__}.{getattr(value, '__qualname__', value.__name__)}" if named else None
-        if _root(value) in _LIBRARIES:
+        if not _is_own(value):
             return f"{value.__module__}.{value.__qualname__}"
         outside = {
             name: value.__globals__[name] for name in _globals(value.__code__) if name in value.__globals__
@@ -177,9 +184,9 @@ class Description:
 
 def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
     """Attributes of a module that are settings of it."""
-    ours = _root(type(part)) in _LIBRARIES
+    own = _is_own(type(part))
     for name, value in vars(part).items():
-        if name == "training" or name in _OF_MODULES or (name[0] == "_" and ours):
+        if name == "training" or name in _OF_MODULES or (name[0] == "_" and not own):
             continue
         if name[0] != "_" or _is_plain(value):
             yield name, value
@@ -197,6 +204,14 @@ def _is_plain(value: Any) -> bool:
 def _root(value: Any) -> str:
     """The package that a class or a function is from."""
     return str(getattr(value, "__module__", None) or "builtins").partition(".")[0]
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a class or a function is somebody's own, and not of a package that is installed."""
+    if _root(value) in _LIBRARIES:
+        return False
+    file = getattr(sys.modules.get(value.__module__), "__file__", None) or ""
+    return not {"site-packages", "dist-packages"}.intersection(PurePath(file).parts)
 
 
 def _array_of(value: Any) -> Any:
@@ -222,7 +237,7 @@ def _shows_all(kind: type) -> bool:
     if kind.__name__ in ("Namespace", "SimpleNamespace"):
         return True
     if _root(kind) == "torch":
-        return "._" not in kind.__module__
+        return "._" not in kind.__module__  # the others are the compiler's
     return _root(kind) == "adakd" or _root(kind) not in _LIBRARIES
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from adakd.cli import main
 from adakd.data import Split, checksum_of, identity_of, load_gratings
 from adakd.export import export_network
 from adakd.models import network_of
+from adakd.models.network import settings_of
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
 from adakd.temperatures import measure_temperatures
@@ -427,6 +429,8 @@ PAIRS_OF_SETTINGS = {
     "list of modules": lambda net, i: Held(net, parts=[nn.Dropout(i / 2)]),
     "set": lambda net, i: Held(net, names={"a", "b", str(i)}),
     "class": lambda net, i: Held(net, kind=(nn.ReLU, nn.GELU)[i]),
+    "operator": lambda net, i: Held(net, function=(torch.ops.aten.abs, torch.ops.aten.square)[i]),
+    "generator": lambda net, i: Held(net, random=torch.Generator().manual_seed(i)),
     "dtype": lambda net, i: Held(net, dtype=(torch.float32, torch.float64)[i]),
 }
 
@@ -450,6 +454,15 @@ def test_networks_of_other_settings_are_of_other_runs(made):
 
     for folders in (teacher, student, module):
         assert folders(0) == folders(0) != folders(1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+def test_a_compiled_network_is_described_without_a_word_of_the_compiler(caplog):
+    first, again, other = (nn.Sequential(nn.Dropout(p)) for p in (0.1, 0.1, 0.2))
+    digests = [settings_of(torch.compile(network)) for network in (first, again, other)]
+    assert digests[0] == digests[1] != digests[2]
+    assert settings_of(Held(first, lock=threading.Lock())) == settings_of(Held(again, lock=threading.Lock()))
+    assert not caplog.text
 
 
 def test_an_ensemble_is_known_by_where_it_finds_the_logits():
