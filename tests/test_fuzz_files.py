@@ -119,7 +119,8 @@ def load_teacher(root, data):
 
 def teacher_arguments(root):
     record = json.loads((root / "teacher" / "record.json").read_text())
-    return network_of(NAME), (10, 3), root / "teacher" / "weights.safetensors", record["weights_sha256"]
+    weights = root / "teacher" / "weights.safetensors"
+    return network_of(NAME), (10, 3), weights, record["weights_sha256"], None  # the name says its settings
 
 
 def go_on(root, data):
