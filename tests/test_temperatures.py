@@ -1,5 +1,6 @@
 """Measuring temperatures: distributions that agree with the rules and with NumPy, and a record of a real run."""
 
+import dataclasses
 import json
 import math
 
@@ -471,7 +472,7 @@ def test_other_data_than_the_runs_are_refused_or_told(tiny_data, tiny_teacher, d
     with pytest.raises(ValueError, match=r"the teacher in .* was trained on gratings \(10 classes\), not on"):
         measure_temperatures(
             tiny_teacher,
-            data=adakd.ImageData(**{**vars(tiny_data), "name": "other"}),
+            data=dataclasses.replace(tiny_data, name="other"),
             progress=False,
         )
     with caplog.at_level("WARNING"):
