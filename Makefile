@@ -23,8 +23,10 @@ notebooks: $(READY) ## run every notebook and write its outputs back
 	@$(BIN)/python book/_tools/notebooks.py write
 
 test: $(READY) ## run all tests, and every notebook against its committed outputs
-	@$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
-	@$(BIN)/python book/_tools/notebooks.py check
+	@failed=0; \
+	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder || failed=1; \
+	$(BIN)/python book/_tools/notebooks.py check || failed=1; \
+	exit $$failed
 
 check: $(READY) ## run the tests that take no longer than seconds
 	@$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow"

@@ -98,7 +98,8 @@ def _standardize_in_graph(logits: Tensor, ddof: int, eps: float) -> Tensor:
     variance = (logits * logits).sum(dim=-1, keepdim=True) / (logits.shape[-1] - ddof)
     # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
     sigma = variance.masked_fill(constant, 1.0).sqrt()
-    return (logits / (sigma + factor * eps)).masked_fill(constant, 0.0)
+    # A row is divided once, and not its every number, there and back.
+    return (logits * (1 / (sigma + factor * eps))).masked_fill(constant, 0.0)
 
 
 class Standardized(NamedTuple):
@@ -216,7 +217,7 @@ def log_softened(logits: Tensor, tau: Tensor) -> Tensor:
     if not torch.compiler.is_compiling():
         return torch.log_softmax(logits / tau, dim=-1)
     # The peak comes off before the division: of softmax(x / tau) a compiler computes both orders, for a tau below 0.
-    apart = (logits - logits.detach().amax(dim=-1, keepdim=True)) / tau
+    apart = (logits - logits.detach().amax(dim=-1, keepdim=True)) * (1 / tau)
     return apart - apart.exp().sum(dim=-1, keepdim=True).log()
 
 
@@ -224,7 +225,7 @@ def softened(logits: Tensor, tau: Tensor) -> Tensor:
     """Probabilities (B, K) of logits at temperatures (B, 1) or (1, 1), which are above 0."""
     if not torch.compiler.is_compiling():
         return torch.softmax(logits / tau, dim=-1)
-    powers = ((logits - logits.detach().amax(dim=-1, keepdim=True)) / tau).exp()  # as in `log_softened`
+    powers = ((logits - logits.detach().amax(dim=-1, keepdim=True)) * (1 / tau)).exp()  # as in `log_softened`
     return powers * (1 / powers.sum(dim=-1, keepdim=True))  # a row is divided once, and not its every number
 
 

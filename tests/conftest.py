@@ -45,6 +45,23 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_configure(config):
+    config.pluginmanager.register(_Failures(config), "failures")
+
+
+class _Failures:
+    """Names what fails when it fails: a log of which the end was never reached says it, too."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def pytest_runtest_logreport(self, report):
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        if report.failed and terminal is not None:  # which a worker of `-n` has not
+            terminal.ensure_newline()
+            terminal.write_line(f"failed: {report.nodeid} ({report.when})", red=True)
+
+
 @pytest.fixture(scope="session")
 def tiny_data():
     """60 training and 40 test gratings: an epoch of three steps takes a tenth of a second."""
