@@ -18,7 +18,7 @@ from ._seed import seeded
 from ._traced import traced_terms
 from .divergence import Divergence
 from .refine import Refinement
-from .signals import Batch, Signals, Taps, is_parameter
+from .signals import Batch, Signals, Taps, first_tensor, is_parameter
 from .temperature import TemperatureRule, Temperatures
 from .terms import LogitTerm, Term
 from .weight import SampleWeight
@@ -288,7 +288,7 @@ class Objective(nn.Module):
         if rows.keep is not None:
             self._refuse_gaps(ignore_index)
         if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
-            index = index[rows.keep]
+            index = _positions_kept(index, rows.keep)
         if rows.target is not None and not usual and not torch.compiler.is_compiling():
             rows = rows._replace(target=_ordinary(rows.target))
         if _are_plain(rows) and self._may_be_plain and self.chunk is None and not (usual and rows.keep is None):
@@ -684,13 +684,25 @@ def _kept(signals: Signals, rows: Rows) -> Mapping[str, Tensor]:
         return signals.features
     found = {}
     for name, feature in signals.features.items():
-        if is_parameter(name):
+        feature = first_tensor(feature)
+        if is_parameter(name) or not isinstance(feature, Tensor):  # of which the term has something to say
             found[name] = feature
         elif rows.keep is not None:
             found[name] = feature[rows.keep]
         elif rows.mask is not None:
             found[name] = torch.where(rows.mask.view(-1, *[1] * (feature.ndim - 1)), feature, 0.0)
     return found
+
+
+def _positions_kept(index: Tensor, keep: Tensor) -> Tensor:
+    """Positions of the images that are left."""
+    if not isinstance(index, Tensor) or index.shape != keep.shape:
+        got = tuple(index.shape) if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(
+            f"index: expected the positions of the batch's {len(keep)} images, a tensor of shape ({len(keep)},), got {got}; pass "
+            "those of the ignored rows, too"
+        )
+    return index[keep]
 
 
 def _check_values(name: str, values: Tensor, count: int) -> None:

@@ -92,6 +92,13 @@ def logits_of_output(output: Any, which: Which = None) -> Tensor:
     )
 
 
+def first_tensor(value: Any) -> Any:
+    """A feature as losses read it: of several tensors, as a GRU returns them, the first; anything else as it is."""
+    if isinstance(value, (tuple, list)):
+        return next((each for each in value if isinstance(each, Tensor)), value)
+    return value
+
+
 def _refuse_several(shape: str, candidates: list[tuple[int, Tensor]]) -> None:
     shapes = ", ".join(f"{i}: {tuple(x.shape)}" for i, x in candidates)
     raise ValueError(

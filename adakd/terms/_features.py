@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from .._check import label_ends, may_read
-from ..signals import Batch, Signals
+from ..signals import Batch, Signals, first_tensor
 
 __all__ = ["feature", "position", "refuse_unbuilt"]
 
@@ -23,8 +23,7 @@ def feature(signals: Signals, name: str, network: str) -> Tensor:
             f"{network} features: expected {name!r}, got {known}; pass Signals(logits, features) with the features "
             "that the objective's taps name, as Distiller and distill do"
         )
-    if isinstance(found, (tuple, list)):
-        found = next((each for each in found if isinstance(each, Tensor)), found)
+    found = first_tensor(found)
     if not isinstance(found, Tensor):
         raise TypeError(
             f"{network} features: expected a tensor by the name {name!r}, got {type(found).__name__}; name a submodule that "

@@ -102,6 +102,20 @@ def test_ignored_rows_are_as_if_they_were_not_there(name):
 
 
 @every
+def test_ignored_rows_of_a_network_that_returns_tuples(name):
+    """As a GRU does: the first tensor is the feature, whether rows are left out or not."""
+    student, teacher = pair()
+    objective = Objective({name: made(name, student, teacher)}, {name: 2.0})
+    target = torch.tensor([1, -100, 3, 0, -100, 2])
+    several = [
+        x._replace(features={key: (f, None) for key, f in x.features.items()})
+        for x in (student, teacher)
+    ]
+    expected = copy.deepcopy(objective)(student, teacher, target).total
+    torch.testing.assert_close(objective(*several, target).total, expected)
+
+
+@every
 def test_dead_features_train_on(name):
     """A channel, a map or an image of zeros, as behind a ReLU that never fires."""
     student, teacher = pair()
