@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     target: Tensor | None
     """(N,) labels, (N, K) probabilities, or None without labels."""
     index: Tensor | None = None  # type: ignore[assignment]  # tuple has a method of that name
-    """(B,) positions of the images in the training set, for terms with a memory of it."""
+    """(B,) positions of the images in the training set, which is what a run shows of its data; for terms with a memory of it."""
     epoch: int | None = None
     """Counted from 1; None means that warm-ups and schedules are over."""
 

@@ -45,6 +45,14 @@ def stopped(method, teacher, data, out, steps, **changes):
     return torch.load(checkpoint, weights_only=True)
 
 
+def test_a_memory_holds_the_images_that_are_shown(tiny_data, tiny_teacher, tmp_path):
+    """And none of the others: CRD would be contrasted with random vectors."""
+    saved = stopped("crd", tiny_teacher, tiny_data, tmp_path, steps=3)
+    (labels,) = (value for name, value in saved["criterion"].items() if name.endswith("labels"))
+    assert len(labels) == SMALL["train_images"] < len(tiny_data.train)
+    assert (labels >= 0).all()  # each has been seen once
+
+
 def check_learned(method, saved):
     """Every connector stands in the optimizer, and a gradient has moved it."""
     network = [name for name, value in adakd.create_model(STUDENT, 10).named_parameters()]

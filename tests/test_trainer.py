@@ -74,7 +74,8 @@ def test_a_step_shows_where_its_images_are_from(tiny_data):
     data = dataclasses.replace(tiny_data, padding=1, flip=True)
     views = student_views(data, dataclasses.replace(RECIPE, train_images=50), 3)
     for shown in views.steps(2, 20, start=1):
-        assert torch.equal(data.train.labels[shown.index], shown.labels)
+        assert torch.equal(data.train.labels[views.index[shown.index]], shown.labels)
+        assert shown.index.max() < 50  # among those that are shown
         assert torch.equal(views.at(shown.slots), shown.images)
 
 

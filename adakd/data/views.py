@@ -92,7 +92,7 @@ class Shown(NamedTuple):
     labels: Tensor
     """(B,); of text, the tokens that follow (B, T)."""
     index: Tensor  # type: ignore[assignment]  # tuple has a method of that name
-    """Positions (B,) of the examples in the whole training set."""
+    """Positions (B,) of the examples among those that are shown, which are the training set of the run."""
     slots: Tensor
     """Numbers (B,) of the views shown among all views of all training examples; see `ExampleViews.places`."""
 
@@ -197,7 +197,7 @@ class ExampleViews(ABC):
             view, index = self.choose(epoch, positions), self.index[positions]
             own = slice(None) if part is None else part(len(positions))
             inputs, slots = self.render(positions[own], view[own]), index[own] * self.count + view[own]
-            yield Shown(inputs, self.targets(positions, view), index, slots)
+            yield Shown(inputs, self.targets(positions, view), positions, slots)
 
 
 class Views(ExampleViews):

@@ -252,7 +252,7 @@ class Job:
             images = next(views.steps(1, 2)).images
             objective: Any = self.objective
             teacher = _network_of(self.teacher)
-            build_terms(objective, student, teacher, images, len(config.data.train), config.seed)
+            build_terms(objective, student, teacher, images, len(views), config.seed)
         return student
 
     def __call__(self) -> Run:

@@ -57,7 +57,6 @@ class CRD(Term):
           without replacement where there are enough. Here those of the same class count 0 once their labels are known.
         - Scores of all n images are computed and those drawn are counted: this spares gathering B·K vectors, and a
           gradient whose last bits depend on the order in which a GPU adds them up.
-        - Images that a run never shows (a held-out split) stay in the memory as they were drawn: random vectors.
     """
 
     taps = Taps(("pooled",), ("pooled",))
