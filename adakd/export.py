@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ._version import __version__
 from .data import ImageData, eval_batches, resolve_images
+from .plan import check_arguments
 from .runs import Run, data_of_run, open_run, refuse_other_data
 from .signals import logits_of_output
 from .training.files import first_sentence, write_bytes
@@ -98,6 +99,14 @@ def export_network(
         FileNotFoundError: if the folder holds no finished run.
         DataError, WeightsError: if data or weights are missing or damaged.
     """
+    check_arguments(
+        network=network,
+        file=file,
+        root=root,
+        normalize=normalize,
+        official=official,
+        **({} if data is None else {"data": data}),
+    )
     file = Path(file)
     if file.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"file: expected a name that ends in .onnx or .pt2, got {file.name!r}")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from .._check import printable
+from .._check import brief, printable
 from .._progress import Bar
 from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
@@ -139,9 +139,12 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     """Open a finished run.
 
     Raises:
+        TypeError: for what is no path.
         FileNotFoundError: if the folder holds no finished run.
         ValueError: if its record is damaged.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder: expected the folder of a run, as a text or a path, got {brief(folder)}")
     folder = Path(folder)
     if not (folder / RECORD).is_file():
         unfinished = (folder / CHECKPOINT).is_file()

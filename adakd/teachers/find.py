@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from .._check import near_names
+from .._check import brief, near_names
 from .._described import sha256_of_state
 from .._progress import Bar
 from ..data import Dataset, identity_of
@@ -193,7 +193,18 @@ def locate_teacher(
         TeacherError: if there is none, with what to do.
         WeightsError: if the file is not there.
         ValueError: for an unknown model.
+        TypeError: for what is none of all that.
     """
+    if not (isinstance(teacher, str | os.PathLike | Run | Recorded) or callable(teacher) or is_model(teacher)):
+        several = isinstance(teacher, Sequence)
+        raise TypeError(
+            "teacher: expected a Run, the folder of one, a model's name, a module, an adakd.Ensemble or adakd.Recorded logits, "
+            + (
+                f"got a {type(teacher).__name__}; of several networks adakd.Ensemble(teachers) makes one"
+                if several
+                else f"got {brief(teacher)}"
+            )
+        )
     if weights is not None:
         network_of(teacher if callable(teacher) else str(teacher))
         if not Path(weights).is_file():
