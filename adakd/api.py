@@ -54,7 +54,7 @@ from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision
-from .training.recipe import Recipe, steps_of, student_views
+from .training.recipe import SETTINGS, Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model, measure_model
 from .training.world import ALONE, World
@@ -178,7 +178,8 @@ def distill(
     Args:
         teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's
             name: then its finished run under `out` is used (on the embedded set it is trained first where there is none).
-            The data set's usual teacher when left out. Of a half or double module that reads images, a copy in fp32 is asked.
+            The data set's usual teacher when left out. A run of a network that has no name is opened with it,
+            ``open_run(folder, network=...)``. Of a half or double module that reads images, a copy in fp32 is asked.
         student: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
             set's usual student when left out.
         method: a name of `adakd.METHODS`, ``<row>+<rule>``, or an `Objective`.
@@ -311,7 +312,7 @@ def compare(
     )
     seeds = [checked_seed(seed) for seed in seeds]
     chosen = _chosen(methods, seeds)
-    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options(options)
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))  # once

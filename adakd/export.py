@@ -84,7 +84,8 @@ def export_network(
     method has made of student and teacher (SimKD) is exported as it was saved.
 
     Args:
-        network: a finished run or its folder, or a module, which goes from normalized images to logits.
+        network: a finished run or its folder (of a network that has no name ``open_run(folder, network=...)``), or a module,
+            which goes from normalized images to logits.
         file: ``.onnx``, which needs onnx, onnxscript and onnxruntime, or ``.pt2``, for `torch.export.load`.
         data: a data set, for normalization and check; left out for a run of a data set with a name.
         normalize: whether normalization is inside, so that the file takes pixels in [0, 1]; else it is beside, in what the

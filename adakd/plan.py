@@ -28,7 +28,7 @@ from .signals import Taps
 from .teachers import MissingTeacherError, Teacher, load_network, load_teacher, locate_teacher
 from .training.cache import DTYPES, ViewCache
 from .training.precision import Precision, choose_precision
-from .training.recipe import Recipe, get_recipe, steps_of, student_views
+from .training.recipe import Recipe, check_settings, get_recipe, steps_of, student_views
 from .training.world import World
 
 __all__ = [
@@ -90,6 +90,7 @@ class Request:
 
     def resolved_recipe(self, role: str) -> Recipe:
         """The recipe, or the data set's usual one, with its changes."""
+        check_settings(self.changes)  # of which get_recipe takes some names for its own arguments
         network = self.network(role)
         named = network.name if network.described_by_its_name else None
         recipe = get_recipe(self.recipe or usual(self.data).recipe, role, network=named, **self.changes)
@@ -383,9 +384,7 @@ _OF_RESOURCES = ("out", "cache", "capture", "fresh")
 def split_options(options: Mapping[str, Any]) -> tuple[Request, Resources]:
     """Options of `distill` by whether they identify a run or say where it is carried out."""
     if unknown := set(options) - {*_OF_REQUESTS, *_OF_RESOURCES}:
-        # As get_recipe has it: what is no option of ours is taken for a setting of the recipe.
-        unknown_settings: dict[str, Any] = dict.fromkeys(sorted(unknown), 0)
-        get_recipe("demo", **unknown_settings)
+        check_settings(sorted(unknown))  # what is no option of ours is taken for a setting of the recipe
     of_requests = {name: options[name] for name in _OF_REQUESTS if name in options}
     of_resources = {name: options[name] for name in _OF_RESOURCES if name in options}
     check_arguments(**of_resources)

@@ -128,6 +128,10 @@ KINDS = [
         r"precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got \['fp32'\]",
     ),
     ({"precision": None}, TypeError, "precision: expected 'auto'"),
+    *(
+        ({name: "x"}, ValueError, f"unknown recipe setting '{name}'.* Known: algorithm, ")
+        for name in ("role", "name", "network", "epoch")
+    ),
     ({"cache": ["fp16"]}, TypeError, r"cache: expected 'fp16', 'fp32' or None, got \['fp16'\]"),
     ({"cache": False}, TypeError, "cache: expected 'fp16', 'fp32' or None, got False"),
     ({"fresh": "no"}, TypeError, "fresh: expected True or False, got 'no'"),
@@ -164,6 +168,10 @@ def test_distill_says_which_argument_is_of_another_kind(given, error, message, d
         ({"teacher": [3]}, TypeError, "teacher: expected a Run"),
         ({"on_failure": 3}, TypeError, "on_failure: expected a function"),
         ({"progress": "no"}, TypeError, "progress: expected True or False, got 'no'"),
+        *(
+            ({name: "x"}, ValueError, f"unknown recipe setting '{name}'")
+            for name in ("role", "name", "network")
+        ),
         ({"fresh": "no"}, TypeError, "fresh: expected True or False, got 'no'"),
         ({"cache": ["fp16"]}, TypeError, "cache: expected 'fp16', 'fp32' or None"),
         ({"precision": ["fp32"]}, TypeError, "precision: expected 'auto'"),

@@ -47,7 +47,7 @@ from ..runs import Job, Resources, Run, resolve_device
 from ..signals import logits_of_output
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
-from ..training.recipe import Recipe, steps_of, student_views
+from ..training.recipe import SETTINGS, Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
 from .records import append_record, read_records
@@ -444,7 +444,7 @@ def run_study(
         engine=engine,
     )
     folder = Path(folder)
-    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options({**options, "out": out})
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))
