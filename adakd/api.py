@@ -23,6 +23,7 @@ from .data import Dataset, name_of, resolve_data
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
+    OF_FIT,
     Request,
     check_arguments,
     checked_seed,
@@ -53,7 +54,7 @@ from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision
-from .training.recipe import Recipe, steps_of, student_views
+from .training.recipe import SETTINGS, Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model, measure_model
 from .training.world import ALONE, World
@@ -124,7 +125,16 @@ def train_teacher(
         Interrupted: when `should_stop` returns True, after saving.
     """
     check_arguments(
-        data=data, out=out, device=device, root=root, progress=progress, should_stop=should_stop, world=world
+        data=data,
+        out=out,
+        device=device,
+        root=root,
+        official=official,
+        progress=progress,
+        fresh=fresh,
+        capture=capture,
+        should_stop=should_stop,
+        world=world,
     )
     request = Request(
         data, model, recipe=recipe, changes=recipe_changes, seed=seed, precision=precision, on_epoch=on_epoch
@@ -168,7 +178,8 @@ def distill(
     Args:
         teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's
             name: then its finished run under `out` is used (on the embedded set it is trained first where there is none).
-            The data set's usual teacher when left out. Of a half or double module that reads images, a copy in fp32 is asked.
+            The data set's usual teacher when left out. A run of a network that has no name is opened with it,
+            ``open_run(folder, network=...)``. Of a half or double module that reads images, a copy in fp32 is asked.
         student: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
             set's usual student when left out.
         method: a name of `adakd.METHODS`, ``<row>+<rule>``, or an `Objective`.
@@ -206,7 +217,17 @@ def distill(
         Interrupted: when `should_stop` returns True, after saving.
     """
     check_arguments(
-        data=data, out=out, device=device, root=root, progress=progress, should_stop=should_stop, world=world
+        data=data,
+        out=out,
+        device=device,
+        root=root,
+        official=official,
+        progress=progress,
+        fresh=fresh,
+        cache=cache,
+        capture=capture,
+        should_stop=should_stop,
+        world=world,
     )
     request = Request(
         data,
@@ -280,6 +301,8 @@ def compare(
         seeds=seeds,
         data=data,
         root=root,
+        official=official,
+        progress=progress,
         device=device,
         should_stop=should_stop,
         on_epoch=on_epoch,
@@ -289,7 +312,7 @@ def compare(
     )
     seeds = [checked_seed(seed) for seed in seeds]
     chosen = _chosen(methods, seeds)
-    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options(options)
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))  # once
@@ -484,7 +507,16 @@ def cache_teacher(
         ValueError: for unknown names, recorded logits, or a set too large for a cache.
         TeacherError, DataError, CacheError: as for `distill`.
     """
-    check_arguments(seeds=seeds, data=data, out=out, device=device, root=root, progress=progress)
+    check_arguments(
+        seeds=seeds,
+        data=data,
+        out=out,
+        device=device,
+        root=root,
+        official=official,
+        progress=progress,
+        dtype=dtype,
+    )
     request = Request(
         data,
         recipe=recipe,
@@ -567,11 +599,21 @@ def fit(
         ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
             logits of a step.
     """
-    check_arguments(on_epoch=on_epoch, should_stop=should_stop, world=world)
-    if not isinstance(recipe, Recipe):
-        raise TypeError(
-            f"recipe: expected an adakd.Recipe, such as get_recipe('demo') gives, got {brief(recipe)}"
-        )
+    check_arguments(
+        OF_FIT,
+        model=model,
+        data=data,
+        recipe=recipe,
+        criterion=criterion,
+        checkpoint=checkpoint,
+        precision=precision,
+        teacher=teacher,
+        capture=capture,
+        progress=progress,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+        world=world,
+    )
     views = student_views(data, recipe, checked_seed(seed))
     if isinstance(teacher, nn.Module) and data.reads == "images":
         teacher = fp32_of(teacher)
@@ -654,7 +696,13 @@ def measurements(
     ``accuracy`` in percent; of text ``nats`` a token, and ``kl_to_truth`` where the source is known (`TokenData.measure`).
     Arguments and errors are those of `evaluate`.
     """
-    check_arguments(run=run, device=device, root=root, **({} if data is None else {"data": data}))
+    given = {"data": data, "precision": precision}
+    check_arguments(
+        run=run,
+        device=device,
+        root=root,
+        **{name: value for name, value in given.items() if value is not None},
+    )
     run = run if isinstance(run, Run) else open_run(run)
     device = resolve_device(device)
     record = run.record
@@ -692,7 +740,9 @@ def evaluate_weights(
         ValueError: for unknown names.
         DataError, WeightsError: if data or weights are missing or damaged, or the weights are of another network.
     """
-    check_arguments(weights=weights, data=data, device=device, root=root)
+    check_arguments(
+        weights=weights, data=data, device=device, precision=precision, root=root, official=official
+    )
     chosen_network = network_of(model)
     name_of(data)
     device = resolve_device(device)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ._version import __version__
 from .data import ImageData, eval_batches, resolve_images
+from .plan import check_arguments
 from .runs import Run, data_of_run, open_run, refuse_other_data
 from .signals import logits_of_output
 from .training.files import first_sentence, write_bytes
@@ -83,7 +84,8 @@ def export_network(
     method has made of student and teacher (SimKD) is exported as it was saved.
 
     Args:
-        network: a finished run or its folder, or a module, which goes from normalized images to logits.
+        network: a finished run or its folder (of a network that has no name ``open_run(folder, network=...)``), or a module,
+            which goes from normalized images to logits.
         file: ``.onnx``, which needs onnx, onnxscript and onnxruntime, or ``.pt2``, for `torch.export.load`.
         data: a data set, for normalization and check; left out for a run of a data set with a name.
         normalize: whether normalization is inside, so that the file takes pixels in [0, 1]; else it is beside, in what the
@@ -98,6 +100,14 @@ def export_network(
         FileNotFoundError: if the folder holds no finished run.
         DataError, WeightsError: if data or weights are missing or damaged.
     """
+    check_arguments(
+        network=network,
+        file=file,
+        root=root,
+        normalize=normalize,
+        official=official,
+        **({} if data is None else {"data": data}),
+    )
     file = Path(file)
     if file.suffix not in (".onnx", ".pt2"):
         raise ValueError(f"file: expected a name that ends in .onnx or .pt2, got {file.name!r}")

@@ -22,16 +22,17 @@ from .data import Dataset, is_named, name_of, resolve_data, usual
 from .divergence import Divergence
 from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
-from .models.network import is_model, refuse_extra_state
+from .models.network import refuse_extra_state
 from .runs import Job, Resources, Run, RunConfig
 from .signals import Taps
-from .teachers import MissingTeacherError, Recorded, Teacher, load_network, load_teacher, locate_teacher
-from .training.cache import DTYPES
-from .training.precision import choose_precision
-from .training.recipe import Recipe, get_recipe, steps_of, student_views
+from .teachers import MissingTeacherError, Teacher, load_network, load_teacher, locate_teacher
+from .training.cache import DTYPES, ViewCache
+from .training.precision import Precision, choose_precision
+from .training.recipe import Recipe, check_settings, get_recipe, steps_of, student_views
 from .training.world import World
 
 __all__ = [
+    "OF_FIT",
     "Request",
     "check_arguments",
     "check_student",
@@ -74,6 +75,7 @@ class Request:
             method_options=self.options,
             teacher_weights=self.teacher_weights,
             on_epoch=self.on_epoch,
+            precision=self.precision,
         )
 
     @property
@@ -88,6 +90,7 @@ class Request:
 
     def resolved_recipe(self, role: str) -> Recipe:
         """The recipe, or the data set's usual one, with its changes."""
+        check_settings(self.changes)  # of which get_recipe takes some names for its own arguments
         network = self.network(role)
         named = network.name if network.described_by_its_name else None
         recipe = get_recipe(self.recipe or usual(self.data).recipe, role, network=named, **self.changes)
@@ -108,11 +111,22 @@ def _is_data(value: Any) -> bool:
     return isinstance(value, str) or all(hasattr(value, name) for name in ("name", "train", "num_classes"))
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 # By an argument's name: whether it is of the right kind, and what is expected of it.
-_ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+Kinds = Mapping[str, tuple[Callable[[Any], bool], str]]
+_ARGUMENTS: Kinds = {
     "data": (_is_data, "the name of a data set (as 'gratings'), an adakd.ImageData or an adakd.TokenData"),
     "run": (lambda value: _is_path(value) or isinstance(value, Run), "a Run, or the folder of one"),
+    "network": (
+        lambda value: _is_path(value) or isinstance(value, Run | nn.Module),
+        "a Run, the folder of one, or a module",
+    ),
     "out": (_is_path, "a folder, as a text or a path"),
+    "folder": (_is_path, "a folder, as a text or a path"),
+    "file": (_is_path, "the file to be written, as a text or a path"),
     "weights": (_is_path, "a file of weights, as a text or a path"),
     "root": (lambda value: value is None or _is_path(value), "a folder, as a text or a path, or None"),
     "teacher_weights": (
@@ -127,6 +141,15 @@ _ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes),
         "a sequence of integers, such as (0, 1, 2)",
     ),
+    "precision": (lambda value: isinstance(value, str), "'auto', 'fp32', 'bf16' or 'fp16'"),
+    "cache": (lambda value: value is None or isinstance(value, str), "'fp16', 'fp32' or None"),
+    "dtype": (lambda value: isinstance(value, str), "'fp16' or 'fp32'"),
+    # What is true in Python is not what was meant: "no" would forget a finished run.
+    "fresh": (_is_flag, "True or False"),
+    "official": (_is_flag, "True or False"),
+    "normalize": (_is_flag, "True or False"),
+    "retry_failed": (_is_flag, "True or False"),
+    "capture": (lambda value: value is None or _is_flag(value), "True, False or None"),
     "progress": (lambda value: isinstance(value, bool | Bar), "True or False"),
     "world": (lambda value: isinstance(value, World), "what adakd.training.join_world() returns"),
     "engine": (lambda value: value is None or hasattr(value, "open"), "one of adakd.engine, or None"),
@@ -141,12 +164,41 @@ _ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "should_stop": (callable, "a function without arguments that returns True to stop"),
 }
+# Of `adakd.fit`, which takes the things themselves and no names.
+OF_FIT: Kinds = {
+    **_ARGUMENTS,
+    "model": (lambda value: isinstance(value, nn.Module), "a module"),
+    "criterion": (
+        lambda value: isinstance(value, nn.Module),
+        "a loss, such as adakd.create_method('kd') gives",
+    ),
+    "data": (
+        lambda value: not isinstance(value, str) and _is_data(value),
+        "an adakd.ImageData or an adakd.TokenData, such as adakd.load_data('gratings') gives",
+    ),
+    "recipe": (
+        lambda value: isinstance(value, Recipe),
+        "an adakd.Recipe, such as get_recipe('demo') gives",
+    ),
+    "checkpoint": (_is_path, "a file, as a text or a path"),
+    "precision": (
+        lambda value: isinstance(value, Precision),
+        "a Precision, such as choose_precision('fp32', data.device, 0) gives",
+    ),
+    "teacher": (
+        lambda value: (
+            value is None or isinstance(value, nn.Module | ViewCache) or hasattr(value, "begin_epoch")
+        ),
+        "a module, an adakd.ViewCache, or None",
+    ),
+    "capture": (_is_flag, "True or False"),
+}
 
 
-def check_arguments(**given: Any) -> None:
+def check_arguments(kinds: Kinds = _ARGUMENTS, /, **given: Any) -> None:
     """Raise TypeError naming the first argument that is of another kind than all that takes one of its name."""
     for name, value in given.items():
-        fits, expected = _ARGUMENTS[name]
+        fits, expected = kinds[name]
         if not fits(value):
             raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
 
@@ -263,16 +315,6 @@ def _check_trained(network: Network) -> None:
 
 def _located(request: Request, resources: Resources) -> Any:
     teacher = request.named_teacher
-    if not (_is_path(teacher) or isinstance(teacher, Run | Recorded) or callable(teacher) or is_model(teacher)):
-        several = isinstance(teacher, Sequence)
-        raise TypeError(
-            "teacher: expected a Run, the folder of one, a model's name, a module, an adakd.Ensemble or adakd.Recorded logits, "
-            + (
-                f"got a {type(teacher).__name__}; of several networks adakd.Ensemble(teachers) makes one"
-                if several
-                else f"got {brief(teacher)}"
-            )
-        )
     if isinstance(teacher, nn.Module):
         refuse_extra_state(teacher)
     return locate_teacher(request.named_teacher, request.teacher_weights, name_of(request.data), resources.out)
@@ -314,6 +356,8 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     """
     taught = [each for each in requests if _is_taught(each.method)]
     if not taught:
+        if any(each.teacher is not None or each.teacher_weights is not None for each in requests):
+            log.warning("%s reads no teacher: the one given is not asked", named_method(requests[0].method))
         return
     request = taught[0]
     named = request.named_teacher
@@ -340,11 +384,10 @@ _OF_RESOURCES = ("out", "cache", "capture", "fresh")
 def split_options(options: Mapping[str, Any]) -> tuple[Request, Resources]:
     """Options of `distill` by whether they identify a run or say where it is carried out."""
     if unknown := set(options) - {*_OF_REQUESTS, *_OF_RESOURCES}:
-        # As get_recipe has it: what is no option of ours is taken for a setting of the recipe.
-        unknown_settings: dict[str, Any] = dict.fromkeys(sorted(unknown), 0)
-        get_recipe("demo", **unknown_settings)
+        check_settings(sorted(unknown))  # what is no option of ours is taken for a setting of the recipe
     of_requests = {name: options[name] for name in _OF_REQUESTS if name in options}
     of_resources = {name: options[name] for name in _OF_RESOURCES if name in options}
+    check_arguments(**of_resources)
     return Request(**of_requests), Resources(**of_resources)
 
 

@@ -17,6 +17,7 @@ from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
 from .logits import peak, standardize
 from .models._layout import channels_last
+from .plan import check_arguments
 from .runs import Run, open_run, refuse_other_data, resolve_device
 from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
@@ -340,6 +341,7 @@ def measure_temperatures(
         WeightsError: if weights are missing, damaged or of another network.
         DataError: if the data cannot be had.
     """
+    check_arguments(data=data, out=out, device=device, root=root, official=official, progress=progress)
     started, clock = now(), time.perf_counter()
     name = name_of(data)
     order = math.inf if order == "inf" else order

@@ -670,6 +670,24 @@ def assert_one_line(result, *parts):
         assert part in err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+@pytest.mark.parametrize(
+    "options", [["--model", "resnet8"], ["--data", "gratings"], ["--data", "cifar10"], ["--unofficial-archive"]]
+)
+def test_what_the_record_of_a_folder_says_is_not_said_again(adakd, runs, command, options, tmp_path):
+    target = ["--to", tmp_path / "student.pt2"] if command == "export" else []
+    result = adakd(command, teacher_in(runs).folder, *target, *options)
+    assert_one_line(result, f"{options[0]}: the record of the run in the folder says it; leave it out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("method", ["ce", "kd"])
+def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplog):
+    named = ["--teacher", teacher_in(runs).folder, "--method", method, "--out", tmp_path]
+    assert adakd("distill", *named, *SMALL)[0] == 0
+    assert ("ce reads no teacher: the one given is not asked" in caplog.text) == (method == "ce")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [

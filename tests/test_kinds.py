@@ -7,8 +7,11 @@ from torch import nn
 
 import adakd
 from adakd.api import cache_teacher, fit
+from adakd.data import eval_batches
 from adakd.models import create_model, network_of
+from adakd.study import Study, run_study
 from adakd.sweep import run_sweep
+from adakd.temperatures import measure_temperatures
 from adakd.training import choose_precision, get_recipe
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
@@ -119,6 +122,21 @@ KINDS = [
     ({"progress": "no"}, TypeError, "progress: expected True or False, got 'no'"),
     ({"on_epoch": 3}, TypeError, "on_epoch: expected a function"),
     ({"should_stop": 3}, TypeError, "should_stop: expected a function"),
+    (
+        {"precision": ["fp32"]},
+        TypeError,
+        r"precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got \['fp32'\]",
+    ),
+    ({"precision": None}, TypeError, "precision: expected 'auto'"),
+    *(
+        ({name: "x"}, ValueError, f"unknown recipe setting '{name}'.* Known: algorithm, ")
+        for name in ("role", "name", "network", "epoch")
+    ),
+    ({"cache": ["fp16"]}, TypeError, r"cache: expected 'fp16', 'fp32' or None, got \['fp16'\]"),
+    ({"cache": False}, TypeError, "cache: expected 'fp16', 'fp32' or None, got False"),
+    ({"fresh": "no"}, TypeError, "fresh: expected True or False, got 'no'"),
+    ({"official": "no"}, TypeError, "official: expected True or False, got 'no'"),
+    ({"capture": "no"}, TypeError, "capture: expected True, False or None, got 'no'"),
     ({"world": 2}, TypeError, r"world: expected what adakd.training.join_world\(\) returns, got 2"),
 ]
 
@@ -149,6 +167,14 @@ def test_distill_says_which_argument_is_of_another_kind(given, error, message, d
         ({"data": 5}, TypeError, "data: expected the name of a data set"),
         ({"teacher": [3]}, TypeError, "teacher: expected a Run"),
         ({"on_failure": 3}, TypeError, "on_failure: expected a function"),
+        ({"progress": "no"}, TypeError, "progress: expected True or False, got 'no'"),
+        *(
+            ({name: "x"}, ValueError, f"unknown recipe setting '{name}'")
+            for name in ("role", "name", "network")
+        ),
+        ({"fresh": "no"}, TypeError, "fresh: expected True or False, got 'no'"),
+        ({"cache": ["fp16"]}, TypeError, "cache: expected 'fp16', 'fp32' or None"),
+        ({"precision": ["fp32"]}, TypeError, "precision: expected 'auto'"),
         ({"methods": [("kd", {"class_weights": torch.ones(10)})] * 2}, ValueError, "given twice"),
     ],
 )
@@ -170,6 +196,8 @@ def test_so_do_the_others(tiny_data, tmp_path):
         ({"data": 5}, "data: expected"),
         ({"seed": "1"}, "seed: expected an integer"),
         ({"out": 3}, "out: expected a folder"),
+        ({"fresh": "no"}, "fresh: expected True or False"),
+        ({"precision": ["fp32"]}, "precision: expected 'auto'"),
         ({"model": net(kind=Extra)}, "state_dict of tensors"),
     ]:
         with pytest.raises(TypeError, match=message):
@@ -183,6 +211,25 @@ def test_so_do_the_others(tiny_data, tmp_path):
         adakd.evaluate_weights(3, "resnet8", tiny_data)
     with pytest.raises(TypeError, match="seeds: expected a sequence of integers"):
         cache_teacher(net(), tiny_data, seeds=3, out=tmp_path, device="cpu", progress=False)
+    with pytest.raises(TypeError, match=r"dtype: expected 'fp16' or 'fp32', got \['fp16'\]"):
+        cache_teacher(net(), tiny_data, out=tmp_path, device="cpu", progress=False, dtype=["fp16"])
+    with pytest.raises(ValueError, match=r"precision: expected 'auto', .* got \['fp32'\]"):
+        choose_precision(["fp32"], tiny_data.device, 0)
+    with pytest.raises(TypeError, match="folder: expected the folder of a run, as a text or a path, got 3"):
+        adakd.open_run(3)
+    with pytest.raises(TypeError, match=r"name: expected the name of a data set .* got 3"):
+        adakd.load_data(3)
+    with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 1, got 0"):
+        eval_batches(tiny_data, 0)
+    for given, message in [
+        ({"teacher": 3}, "teacher: expected a Run, the folder of one"),
+        ({"student": 3}, "folder: expected the folder of a run"),
+        ({"out": 3}, "out: expected a folder"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            measure_temperatures(
+                **{"teacher": "resnet8", "data": tiny_data, "device": "cpu", "out": tmp_path, **given}
+            )
     with pytest.raises(TypeError, match=r"grid: expected an adakd.sweep.Grid, .* got 'grid.toml'"):
         run_sweep("grid.toml", out=tmp_path)
     for name in (3, None, ["kd"]):
@@ -194,6 +241,73 @@ def test_so_do_the_others(tiny_data, tmp_path):
         create_model("resnet8", "10")
     with pytest.raises(ValueError, match="milestones: expected a sequence of epochs"):
         adakd.Recipe("mine", epochs=9, milestones=5)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"network": None}, TypeError, "network: expected a Run, the folder of one, or a module, got None"),
+        ({"file": 3}, TypeError, "file: expected the file to be written, as a text or a path, got 3"),
+        ({"data": 3}, TypeError, "data: expected the name of a data set"),
+        ({"normalize": "no"}, TypeError, "normalize: expected True or False, got 'no'"),
+    ],
+)
+def test_so_does_an_export(given, error, message, tiny_data, tmp_path):
+    with pytest.raises(error, match=message):
+        adakd.export_network(
+            **{"network": net(), "file": tmp_path / "x.pt2", "data": tiny_data, "normalize": True, **given}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"network": "resnet8"}, TypeError, "network: expected a module, got 'resnet8'"),
+        ({"path": 3}, TypeError, "path: expected a .safetensors file, as a text or a path, got 3"),
+        ({"batch_size": 0}, ValueError, "batch_size: expected a whole number of at least 1, got 0"),
+    ],
+)
+def test_so_does_a_recording(given, error, message, tiny_data, tmp_path):
+    with pytest.raises(error, match=message):
+        adakd.record_logits(
+            **{"network": net(), "data": tiny_data, "path": tmp_path / "x.safetensors", **given}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"methods": "kd"}, r"methods: expected a sequence, such as \('kd', 'zkd\+mlt'\), got 'kd'"),
+        ({"methods": ("kd", 3)}, "methods: expected a sequence"),
+        ({"seeds": 3}, r"seeds: expected a sequence, such as \(0, 1, 2\), got 3"),
+        ({"seeds": ("a",)}, "seeds: expected a sequence"),
+        ({"grid": ("a",)}, r"grid: expected a sequence, such as \(0.25, 1.0, 4.0\), got \('a',\)"),
+        ({"ways": "published"}, r"ways: expected a sequence, such as \('published', 'matched'\)"),
+        ({"ce_weight": "x"}, "ce_weight: expected a finite number, got 'x'"),
+    ],
+)
+def test_so_does_a_study(given, message):
+    with pytest.raises(TypeError, match=message):
+        Study(**{"methods": ("kd",), **given})
+    assert Study(iter(["kd"]), np.arange(2), grid=[1]).seeds == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"study": "kd"}, "study: expected an adakd.study.Study, got 'kd'"),
+        ({"folder": 3}, "folder: expected a folder, as a text or a path, got 3"),
+        ({"retry_failed": "no"}, "retry_failed: expected True or False, got 'no'"),
+        ({"fresh": "no"}, "fresh: expected True or False, got 'no'"),
+    ],
+)
+def test_so_does_its_run(given, message, tiny_data, tmp_path):
+    study = Study(("ce",), (0,), ways=("published",))
+    with pytest.raises(TypeError, match=message):
+        run_study(**{"study": study, "folder": tmp_path / "study", "data": tiny_data, "out": tmp_path, **given})
+    assert not list(tmp_path.iterdir())
 
 
 def trained(data, tmp_path, recipe=None, **options):
@@ -222,6 +336,30 @@ def test_fit_says_it_too(tiny_data, tmp_path):
         trained(tiny_data, tmp_path, recipe="demo")
     with pytest.raises(TypeError, match="seed: expected an integer"):
         trained(tiny_data, tmp_path, seed="1")
+    for given, message in [
+        ({"model": "resnet8"}, "model: expected a module, got 'resnet8'"),
+        ({"criterion": "kd"}, r"criterion: expected a loss, such as adakd.create_method\('kd'\) gives"),
+        ({"teacher": "resnet14"}, "teacher: expected a module, an adakd.ViewCache, or None, got 'resnet14'"),
+        ({"precision": "fp32"}, r"precision: expected a Precision, such as choose_precision\("),
+        ({"checkpoint": 3}, "checkpoint: expected a file, as a text or a path, got 3"),
+        ({"capture": "no"}, "capture: expected True or False, got 'no'"),
+        ({"progress": "no"}, "progress: expected True or False, got 'no'"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            trained(tiny_data, tmp_path, **given)
+    for data in (None, "gratings"):
+        with pytest.raises(TypeError, match=r"data: expected an adakd.ImageData or an adakd.TokenData, such"):
+            fit(
+                net(),
+                data,
+                get_recipe("demo"),
+                adakd.create_method("ce"),
+                seed=0,
+                checkpoint=tmp_path / "c.pt",
+                config={},
+                precision=choose_precision("fp32", tiny_data.device, 0),
+            )
+    assert not list(tmp_path.iterdir())
     with pytest.raises(RuntimeError) as raised:
         trained(tiny_data, tmp_path, model=net().double())
     (note,) = raised.value.__notes__

@@ -2,12 +2,16 @@
 
 import inspect
 import math
+import re
 
 import pytest
 
 import adakd
 from adakd.cli import main
+from adakd.methods import METHODS, RULE_NAMES
 from adakd.methods.base import PARTS
+from adakd.methods.registry import fill_options, options_of
+from adakd.plan import plain_options
 
 TOLD = {"num_classes": 3}
 # Order ∞ of a Taylor polynomial: the exponential itself.
@@ -48,12 +52,34 @@ def test_so_are_those_of_the_loss(option, value):
         adakd.create_method("kd", **{option: value})
 
 
-@pytest.mark.parametrize("setting", ["alpha=inf", "kd_weight=inf"])
+@pytest.mark.parametrize("setting", ["alpha=inf", "kd_weight=inf", "tau=inf"])
 def test_a_command_refuses_them_before_it_trains(setting, tmp_path, capsys):
     arguments = ["distill", "--method", "dkd", "--set", setting, "--out", str(tmp_path), "--device", "cpu"]
     assert main(arguments) != 0
     assert f"{setting.partition('=')[0]}: expected a finite number" in capsys.readouterr().err
     assert not any(tmp_path.rglob("*.json"))
+
+
+def refusal(name, options):
+    """What a run of a method says to these options; None where it takes them."""
+    told = fill_options(name, plain_options(options), epochs=60, num_classes=10, seed=0)
+    try:
+        adakd.create_method(name, **told)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("name", [*METHODS, *(f"kd+{rule}" for rule in RULE_NAMES), "crd+kd"])
+def test_infinity_is_the_number_in_every_run_too(name):
+    """Although a record writes it as a text: what is refused is refused in words."""
+    for option in sorted(options_of(name)):
+        if option.endswith(("layers", "stage")):
+            continue  # names, of which nobody knows them all
+        said = refusal(name, {option: math.inf})
+        bare = option.rpartition(".")[2]
+        assert said is None or re.search(rf"(\b{bare}\b|weight of).*: expected .*inf", said)
+        assert said or option in ("order", "standardize")
 
 
 @pytest.mark.parametrize("value", [2.5, True, "8", None])

@@ -75,7 +75,7 @@ def test_own_network_and_own_data_in_three_lines(tmp_path):
     # The accuracy again: in this process, and from the folder alone.
     assert evaluate(student, data=data, device="cpu") == student.accuracy
     assert evaluate(student.folder, data=data, network=MyCNN, device="cpu") == student.accuracy
-    with pytest.raises(ValueError, match=r"'MyCNN' of .* is not known here: give .*network="):
+    with pytest.raises(ValueError, match=r"'MyCNN' of .* is not known here: give .*open_run\(.*network="):
         evaluate(student.folder, data=data, device="cpu")
     with pytest.raises(
         ValueError, match=r"data that have no name here \('mine'\); give them: evaluate\(run, data="
@@ -516,6 +516,30 @@ def test_a_run_opened_with_another_setting_is_warned_of(tmp_path, caplog):
     assert "other settings" not in caplog.text
     evaluate(run, data=data, network=functools.partial(scaled, k=-1.0), device="cpu")
     assert "other settings than the one that" in caplog.text
+
+
+def test_a_run_opened_with_its_network_teaches_and_is_exported(tmp_path):
+    """As the run itself does in the process that made it."""
+    data = own_data()
+    run = adakd.distill(None, MyCNN, "ce", data, out=tmp_path, **SMALL)
+    opened = adakd.open_run(run.folder, network=MyCNN)
+    taught = [
+        adakd.distill(each, "resnet8x0.5", "kd", data, out=tmp_path / name, cache=None, **SMALL)
+        for name, each in (("a", run), ("b", opened))
+    ]
+    assert taught[0].folder.name == taught[1].folder.name
+    assert adakd.Ensemble(opened, run)
+    assert export_network(opened, tmp_path / "mine.pt2", data).agreeing == 60
+    assert measure_temperatures(opened, opened, data, device="cpu", progress=False)["result"]
+    for asks in (
+        lambda: adakd.distill(run.folder, "resnet8x0.5", "kd", data, out=tmp_path, **SMALL),
+        lambda: export_network(run.folder, tmp_path / "other.pt2", data),
+        lambda: adakd.Ensemble(adakd.open_run(run.folder)),
+    ):
+        with pytest.raises(ValueError, match=r"adakd\.open_run\(folder, network=\.\.\.\)"):
+            asks()
+    with pytest.raises(ValueError, match=r"is not the one that .* was trained with"):
+        adakd.open_run(run.folder, network=Wrapped).model()
 
 
 def test_a_network_of_a_package_is_known_by_its_name(monkeypatch):

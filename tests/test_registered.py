@@ -1,6 +1,7 @@
 """Refinements, rules, divergences, weights, terms and rows from outside: by a decorator, or by an entry point of an installed package."""
 
 import dataclasses
+import math
 import re
 import warnings
 from pathlib import Path
@@ -147,6 +148,17 @@ def test_a_registered_rule_goes_with_every_row(tiny_data, tiny_teacher, tmp_path
     run = distilled("kd+warm", tiny_teacher, tiny_data, tmp_path)
     assert all(row["temperature"] > 2 for row in run.history)
     assert set(run.record["config"]) - {"objective"} == set(tiny_teacher.record["config"])
+
+
+def test_a_part_from_outside_gets_the_number():
+    class Scaled(adakd.KL):
+        def __init__(self, most=1.0):
+            super().__init__()
+            self.most = most
+
+    adakd.register_divergence("scaled-by-most")(Scaled)
+    for most in ("inf", math.inf):
+        assert adakd.create_method("scaled-by-most", most=most).divergence.most == math.inf
 
 
 def test_a_registered_divergence_is_a_method(tiny_data, tiny_teacher, tmp_path):

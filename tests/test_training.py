@@ -880,6 +880,25 @@ def test_a_teacher_by_run_folder_and_weights_is_the_same_teacher(student, tiny_d
     assert outcome(by_weights)[1] == outcome(student)[1]
 
 
+def test_a_student_on_all_labels_teaches_by_its_folder_alone(tiny_data, tmp_path):
+    baseline = small_student(tiny_data, None, tmp_path, method="ce", train_images="all")
+    assert baseline.record["kind"] == "student"
+    assert adakd.find_teacher("resnet8x0.5", "gratings", tmp_path) is None
+    taught = small_student(tiny_data, baseline.folder, tmp_path)
+    assert taught.record["teacher"]["sha256"] == baseline.record["weights_sha256"]
+    trained = adakd.train_teacher("resnet8x0.5", tiny_data, out=tmp_path, seed=1, **SMALL)
+    assert adakd.find_teacher("resnet8x0.5", "gratings", tmp_path).folder == trained.folder != baseline.folder
+
+
+def test_a_student_whose_run_is_the_teachers_is_found_as_one(tiny_data, tmp_path):
+    """Both are one run: the second call opens what the first has made."""
+    same = {"data": tiny_data, "out": tmp_path, "device": "cpu", "precision": "fp32", "progress": False}
+    recipe = adakd.get_recipe("demo", "teacher")
+    baseline = adakd.distill(student="resnet8x0.5", method="ce", recipe=recipe, **same)
+    assert adakd.train_teacher("resnet8x0.5", recipe="demo", **same).folder == baseline.folder
+    assert adakd.find_teacher("resnet8x0.5", "gratings", tmp_path).folder == baseline.folder
+
+
 def test_a_teacher_is_found_by_its_model(tiny_data, tmp_path):
     assert adakd.find_teacher("resnet8x0.5", "gratings", tmp_path) is None
     trained = adakd.train_teacher("resnet8x0.5", tiny_data, out=tmp_path, **SMALL)

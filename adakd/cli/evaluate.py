@@ -4,11 +4,10 @@ import argparse
 from typing import Any
 
 from ..api import evaluate_weights, measurements
-from ..data import is_named
 from ..models import MODELS
 from ..runs import open_run
 from .distill import of_text
-from .options import OptionError, add_data, add_device, add_json, new_command, path, word
+from .options import OptionError, add_data, add_device, add_json, new_command, path, refuse_beside_folder, word
 from .output import write_result
 
 __all__ = ["add_parser", "run"]
@@ -30,6 +29,7 @@ def add_parser(commands: Any) -> None:
     )
     weights.add_argument("--model", type=word, metavar="NAME", help=f"its network: {', '.join(MODELS)}")
     add_data(parser)
+    parser.set_defaults(data=None)  # of weights gratings; a run says its own
     add_device(parser, precision="the run's own; for weights, what the hardware does fastest")
     add_json(parser, "the accuracy")
 
@@ -38,33 +38,33 @@ def run(arguments: argparse.Namespace) -> None:
     if (arguments.run_folder is None) == (arguments.weights is None):
         arguments.parser.error("expected the FOLDER of a run, or --weights FILE --model NAME --data NAME")
     if arguments.run_folder is not None:
-        if arguments.model is not None:
-            raise OptionError("--model: the run in the folder says which network it is; leave it out")
+        refuse_beside_folder(arguments, "model", "unofficial-archive")
+        if not (arguments.data or "").startswith("text:"):  # of a text the record has no path
+            refuse_beside_folder(arguments, "data")
         found = open_run(arguments.run_folder)
-        about = found.record["data"]
-        named = is_named(about["name"]) or not arguments.data.startswith("text:")
         measured = measurements(
             found,
-            data=None if named else arguments.data,
+            data=arguments.data,
             device=arguments.device,
             precision=arguments.precision,
             root=arguments.root,
         )
         result = {"run": arguments.run_folder, **measured, "recorded": found.accuracy}
         text = f"test accuracy {measured['accuracy']:.2f} % (record: {found.accuracy:.2f} %)"
-        write_result(arguments.json, result, "\n".join([text, *of_text(measured, about)]))
+        write_result(arguments.json, result, "\n".join([text, *of_text(measured, found.record["data"])]))
         return
     if arguments.model is None:
         raise OptionError("--weights: which network are they of? Say it: --model NAME")
+    data = arguments.data or "gratings"
     accuracy = evaluate_weights(
         arguments.weights,
         arguments.model,
-        arguments.data,
+        data,
         device=arguments.device,
         precision=arguments.precision or "auto",
         root=arguments.root,
         official=not arguments.unofficial_archive,
     )
-    result = {"weights": arguments.weights, "model": arguments.model, "data": arguments.data}
-    text = f"{arguments.model} on {arguments.data}: test accuracy {accuracy:.2f} %"
+    result = {"weights": arguments.weights, "model": arguments.model, "data": data}
+    text = f"{arguments.model} on {data}: test accuracy {accuracy:.2f} %"
     write_result(arguments.json, {**result, "accuracy": accuracy}, text)

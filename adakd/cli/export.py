@@ -9,7 +9,7 @@ from ..data import resolve_images
 from ..export import Exported, export_network
 from ..models import MODELS, network_of
 from ..runs import loaded_model
-from .options import OptionError, add_data, add_json, file, new_command, path, word
+from .options import OptionError, add_data, add_json, file, new_command, path, refuse_beside_folder, word
 from .output import write_result
 
 __all__ = ["add_parser", "run"]
@@ -45,6 +45,7 @@ def add_parser(commands: Any) -> None:
     )
     weights.add_argument("--model", type=word, metavar="NAME", help=f"its network: {', '.join(MODELS)}")
     add_data(parser)
+    parser.set_defaults(data=None)  # of weights gratings; a run says its own
     add_json(parser, "what was written and how it was checked")
 
 
@@ -59,14 +60,15 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.parser.error("expected the FOLDER of a run, or --weights FILE --model NAME --data NAME")
     normalize = not arguments.normalized
     if arguments.run_folder is not None:
-        if arguments.model is not None:
-            raise OptionError("--model: the run in the folder says which network it is; leave it out")
+        refuse_beside_folder(arguments, "model", "data", "unofficial-archive")
         found = export_network(arguments.run_folder, arguments.target, normalize=normalize, root=arguments.root)
     else:
         if arguments.model is None:
             raise OptionError("--weights: which network are they of? Say it: --model NAME")
         chosen = network_of(arguments.model)
-        data = resolve_images(arguments.data, arguments.root, not arguments.unofficial_archive, "export")
+        data = resolve_images(
+            arguments.data or "gratings", arguments.root, not arguments.unofficial_archive, "export"
+        )
         network = loaded_model(chosen, data.num_classes, data.channels, Path(arguments.weights))
         found = export_network(network, arguments.target, data, normalize=normalize, name=chosen.name)
     result = {**asdict(found), "path": str(found.path), "bytes": found.path.stat().st_size}

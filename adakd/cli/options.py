@@ -41,6 +41,7 @@ __all__ = [
     "order",
     "path",
     "positive",
+    "refuse_beside_folder",
     "seed",
     "setting",
     "teacher_arguments",
@@ -444,6 +445,13 @@ def engine_of(arguments: argparse.Namespace) -> Engine:
         raise OptionError("--address, --gpus-per-run, --cpus-per-run: are Ray's; say --engine ray")
     workers = arguments.workers or 1
     return Sequential() if workers == 1 else Processes(workers, arguments.retries)
+
+
+def refuse_beside_folder(arguments: argparse.Namespace, *options: str) -> None:
+    """Raise OptionError for the first of these options that was given: the record in a run's folder says it."""
+    for option in options:
+        if getattr(arguments, option.replace("-", "_")):
+            raise OptionError(f"--{option}: the record of the run in the folder says it; leave it out")
 
 
 def teacher_arguments(arguments: argparse.Namespace) -> dict[str, Any]:

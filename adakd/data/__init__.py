@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._check import near_names
+from .._check import brief, check_whole, near_names
 from .base import Dataset, Share, Usual, identity_of
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
@@ -162,6 +162,8 @@ def load_data(
         FileNotFoundError: if there is no such file.
         DataError: if CIFAR is offline, damaged or altered.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected the name of a data set (as 'gratings'), got {brief(name)}")
     if name.startswith(_TEXT):
         return load_text(name.removeprefix(_TEXT))
     if family_of(name) == "sentences":
@@ -181,4 +183,5 @@ def eval_batches(
 
     Those of the batches from `first` on, one in `every`.
     """
+    check_whole(1, batch_size=batch_size, every=every)
     return data.test_batches(batch_size, first=first, every=every)

@@ -94,16 +94,17 @@ _KINDS = {
 }
 
 
-def _check_option(method: str, name: str, value: Any, annotation: Any) -> None:
-    """Raise ValueError unless an option's value is of the kind that its part is written for.
+def _option(method: str, name: str, value: Any, annotation: Any) -> Any:
+    """The value of an option; ValueError unless it is of the kind that its part is written for.
 
     Python itself would take `"false"` for true, true for 1, and fail deep inside at a word in the place of a number.
     """
-    if annotation is Any or annotation is Parameter.empty or isinstance(annotation, str):
-        return  # nobody says of what kind it is
     kinds = get_args(annotation) or (annotation,)
-    if value == "inf" and float in kinds:  # as a record writes it
-        return
+    untold = annotation is Any or annotation is Parameter.empty or isinstance(annotation, str)
+    if isinstance(value, str) and value == "inf" and (untold or float in kinds):
+        return math.inf  # a record, which has no infinity, writes it as a text
+    if untold:
+        return value
     if isinstance(value, bool | str | NoneType):
         fits = type(value) in kinds
     elif isinstance(value, numbers.Integral):
@@ -122,6 +123,7 @@ def _check_option(method: str, name: str, value: Any, annotation: Any) -> None:
         largest: float = _LARGEST if float in kinds else 2**63 - 1 if name == "seed" else _MOST
         if largest < size < math.inf:
             raise ValueError(f"{method}: {name}: expected at most {largest:g} in size, got {brief(value)}")
+    return value
 
 
 # Of the whole loss; the first is of a published row too. The objective itself looks at class weights, which are many.
@@ -230,8 +232,7 @@ def create_method(name: str, /, **overrides: Any) -> Any:
     of_loss: dict[str, Any] = {"ce_weight": row.ce_weight}
     for key, annotation in _OF_LOSS.items():
         if key in overrides:
-            _check_option(name, key, overrides[key], annotation)
-            of_loss[key] = overrides[key]
+            of_loss[key] = _option(name, key, overrides[key], annotation)
     try:
         if row.on_logits:
             parts, settings = _made(row, overrides)
@@ -276,7 +277,7 @@ def _made(row: Method, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], di
     annotations = _options_of_row(row)
     for key, value in overrides.items():
         for annotation in annotations.get(key, ()):
-            _check_option(row.name, key, value, annotation)
+            value = _option(row.name, key, value, annotation)
         if key in settings:
             settings[key] = value
         # An option that two parts share, such as the order of a Taylor polynomial, is set in both.

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from .._check import printable
+from .._check import brief, printable
 from .._progress import Bar
 from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
@@ -94,8 +94,9 @@ class Run:
             known = network_of(config["model"])
         else:
             raise ValueError(
-                f"the network {config['model']!r} of {self.folder} is not known here: give the module or the function "
-                "that makes it (network=), or register it: adakd.MODELS[name] = function of the number of classes"
+                f"the network {config['model']!r} of {self.folder} is not known here: give the run, and with it the "
+                "module or the function that makes it, adakd.open_run(folder, network=...); or register it: "
+                "adakd.MODELS[name] = function of the number of classes"
             )
         shape = data["classes"], data.get("channels", 3)
         kept = self.record.get("deployed")
@@ -135,13 +136,23 @@ def loaded_model(
     return load_weights(model, weights, sha256=sha256, name=f"{network.name} ({num_classes} classes)")
 
 
-def open_run(folder: str | os.PathLike[str]) -> Run:
+def open_run(
+    folder: str | os.PathLike[str], network: str | nn.Module | Callable[..., nn.Module] | None = None
+) -> Run:
     """Open a finished run.
 
+    Args:
+        folder: of the run.
+        network: what the run was made with, where that was no name: a module, or a factory. The run then teaches, is
+            measured and exported as in the process that made it.
+
     Raises:
+        TypeError: for what is no path.
         FileNotFoundError: if the folder holds no finished run.
         ValueError: if its record is damaged.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder: expected the folder of a run, as a text or a path, got {brief(folder)}")
     folder = Path(folder)
     if not (folder / RECORD).is_file():
         unfinished = (folder / CHECKPOINT).is_file()
@@ -153,7 +164,7 @@ def open_run(folder: str | os.PathLike[str]) -> Run:
     record = read_record(folder / RECORD, RUN_FIELDS, remedy)
     if problem := contradiction(record):
         raise ValueError(f"{folder / RECORD} is damaged ({printable(problem)}); {remedy}")
-    return Run(folder, record)
+    return Run(folder, record, None if network is None else network_of(network))
 
 
 def data_of_run(run: Run, root: str | os.PathLike[str] | None, remedy: str) -> Dataset:

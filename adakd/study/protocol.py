@@ -18,8 +18,9 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ from filelock import FileLock
 from torch import Tensor
 
 from .. import engine as engines
+from .._check import brief, check_finite_options
 from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
 from ..objective import LogitObjective
 from ..plan import (
     Request,
+    check_arguments,
     ensure_teacher,
     load_requested_teacher,
     plan_student,
@@ -44,7 +47,7 @@ from ..runs import Job, Resources, Run, resolve_device
 from ..signals import logits_of_output
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
-from ..training.recipe import Recipe, steps_of, student_views
+from ..training.recipe import SETTINGS, Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
 from .records import append_record, read_records
@@ -72,6 +75,13 @@ _PLAN_FIELDS = {
 FAILURES = "failures.json"
 PUBLISHED_EPOCHS = 240  # of the recipe that published warm-ups are counted in
 _PUSH_BATCHES = 8
+# What a study has several of, and how they are written.
+_SEVERAL: dict[str, tuple[type, str]] = {
+    "methods": (str, "('kd', 'zkd+mlt')"),
+    "seeds": (Integral, "(0, 1, 2)"),
+    "grid": (Real, "(0.25, 1.0, 4.0)"),
+    "ways": (str, "('published', 'matched')"),
+}
 
 
 def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
@@ -126,8 +136,11 @@ class Study:
     ways: tuple[str, ...] = WAYS
 
     def __post_init__(self) -> None:
-        for name in ("methods", "seeds", "grid", "ways"):
-            values = tuple(getattr(self, name))
+        for name, (kind, example) in _SEVERAL.items():
+            given = getattr(self, name)
+            values = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
+            if not all(isinstance(value, kind) for value in values):
+                raise TypeError(f"{name}: expected a sequence, such as {example}, got {brief(given)}")
             object.__setattr__(self, name, values)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"study: expected at least one of {name}, each once, got {values}")
@@ -135,6 +148,7 @@ class Study:
             get_method(name)
         if get_method(self.reference).divergence is None:
             raise ValueError(f"reference: {self.reference} has no distillation term to match")
+        check_finite_options(ce_weight=self.ce_weight)
         if not all(math.isfinite(x) and x > 0 for x in (*self.grid, self.ce_weight)):
             raise ValueError(f"study: expected positive grid and ce_weight, got {self.grid}, {self.ce_weight}")
         if unknown := set(self.ways) - set(WAYS):
@@ -415,8 +429,22 @@ def run_study(
         Exception: what `adakd.distill` raises.
         Interrupted: when `should_stop` says so, after saving.
     """
+    if not isinstance(study, Study):
+        raise TypeError(f"study: expected an adakd.study.Study, got {brief(study)}")
+    check_arguments(
+        folder=folder,
+        data=data,
+        out=out,
+        device=device,
+        root=root,
+        official=official,
+        progress=progress,
+        retry_failed=retry_failed,
+        should_stop=should_stop,
+        engine=engine,
+    )
     folder = Path(folder)
-    changes = {key: options.pop(key) for key in list(options) if key in Recipe.__dataclass_fields__}
+    changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options({**options, "out": out})
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))

@@ -15,12 +15,11 @@ from ..models import MODELS
 from ..models.network import is_model
 from ..plan import checked_seed
 from ..training.cache import DTYPES
-from ..training.recipe import Recipe, get_recipe
+from ..training.recipe import SETTINGS, Recipe, get_recipe
 
 __all__ = ["Cell", "Grid", "read_grid"]
 
 _CACHES = (*DTYPES, "off")
-_SETTINGS = tuple(name for name in Recipe.__dataclass_fields__ if name != "name")
 Table = Mapping[str, Any]
 
 
@@ -154,14 +153,14 @@ class Grid:
                 )
 
     def _check_recipes(self) -> None:
-        _known("setting of the grid", self.settings, _SETTINGS)
-        _known("setting of a teacher", self.teacher, ("recipe", "seed", *_SETTINGS))
+        _known("setting of the grid", self.settings, SETTINGS)
+        _known("setting of a teacher", self.teacher, ("recipe", "seed", *SETTINGS))
         if "train_images" in self.teacher:
             raise ValueError("teacher: a teacher sees all images; leave out train_images")
         checked_seed(self.teacher.get("seed", 0))
         self.teacher_recipe()
         for override in self.overrides or ({},):
-            changes = {name: value for name, value in override.items() if name in _SETTINGS}
+            changes = {name: value for name, value in override.items() if name in SETTINGS}
             for _, student in self.all_pairs:
                 self.student_recipe(student, changes)
 
@@ -172,12 +171,12 @@ class Grid:
             for override in self.overrides or ({},):
                 given = {
                     **options,
-                    **{name: value for name, value in override.items() if name not in _SETTINGS},
+                    **{name: value for name, value in override.items() if name not in SETTINGS},
                 }
                 for option in given:
                     if option not in options_of(method):
                         what = near_names(f"option of {method}:", option, options_of(method))
-                        raise ValueError(f"{what}; nor is it a setting of the recipe: {', '.join(_SETTINGS)}")
+                        raise ValueError(f"{what}; nor is it a setting of the recipe: {', '.join(SETTINGS)}")
                 create_method(method, **fill_options(method, given, epochs=240, num_classes=100, seed=0))
 
     @property
@@ -223,10 +222,10 @@ class Grid:
 def _cell(teacher: str, student: str, entry: Any, override: Table, seed: int) -> Cell:
     method, options = _method(entry)
     row = get_method(method)
-    options = {**options, **{name: value for name, value in override.items() if name not in _SETTINGS}}
+    options = {**options, **{name: value for name, value in override.items() if name not in SETTINGS}}
     # What is the row's own value anyway makes no other run.
     told = {name: value for name, value in options.items() if getattr(row, name, not value) != value}
-    changes = {name: value for name, value in override.items() if name in _SETTINGS}
+    changes = {name: value for name, value in override.items() if name in SETTINGS}
     return Cell(
         teacher if row.needs_teacher else None,
         student,

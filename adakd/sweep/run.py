@@ -313,7 +313,17 @@ def run_sweep(
     """
     if not isinstance(grid, Grid):
         raise TypeError(f"grid: expected an adakd.sweep.Grid, such as read_grid(file) gives, got {brief(grid)}")
-    check_arguments(out=out, engine=engine, device=device, root=root, should_stop=should_stop)
+    check_arguments(
+        out=out,
+        engine=engine,
+        device=device,
+        capture=capture,
+        root=root,
+        official=official,
+        progress=progress,
+        retry_failed=retry_failed,
+        should_stop=should_stop,
+    )
     engine = engine or Sequential()
     name_of(grid.data)
     data = resolve_data(grid.data, root, official, progress)

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from .._check import near_names
+from .._check import brief, near_names
 from .._described import sha256_of_state
 from .._progress import Bar
 from ..data import Dataset, identity_of
@@ -29,7 +29,7 @@ from ..training.cache import ViewCache, fits, open_cache
 from ..training.files import WeightsError, sha256_of
 from ..training.loop import TeacherSource
 from ..training.precision import Precision, choose_precision
-from ..training.recipe import Recipe, student_views
+from ..training.recipe import RECIPES, Recipe, get_recipe, student_views
 from ..training.record import key_of
 from ..training.trainer import evaluate_model
 from .ensemble import Ensemble
@@ -165,7 +165,9 @@ _measured: dict[tuple[str, str, tuple[int, ...] | None], float] = {}
 
 
 def find_teacher(model: str, data: str, out: str | os.PathLike[str] = "runs") -> Run | None:
-    """The finished run of that model on all labels of that data set under `out`; None if there is none.
+    """The finished run of a teacher of that model on all labels of that data set under `out`; None if there is none.
+
+    A student that was trained on all labels alone teaches by its folder.
 
     Raises:
         TeacherError: if there are several; name the folder of one.
@@ -174,10 +176,19 @@ def find_teacher(model: str, data: str, out: str | os.PathLike[str] = "runs") ->
     runs = [open_run(path.parent) for path in records]
     # A baseline trained on a small transfer set is no teacher.
     runs = [run for run in runs if run.record["config"]["recipe"]["train_images"] is None]
+    runs = [run for run in runs if run.record["kind"] == "teacher"] or list(filter(_is_as_a_teachers, runs))
     if len(runs) > 1:
         listed = "; ".join(f"{run.folder} ({run.accuracy:.2f} %)" for run in runs)
         raise TeacherError(f"several teachers {model} on {data}: {listed}. Name the folder of one.")
     return runs[0] if runs else None
+
+
+def _is_as_a_teachers(run: Run) -> bool:
+    """Whether a student's run is the very one that training a teacher would make, and so opens in its place."""
+    config = run.record["config"]
+    recipe = config["recipe"]
+    name = recipe["name"]
+    return name in RECIPES and recipe == get_recipe(name, "teacher", network=config["model"]).describe()
 
 
 def locate_teacher(
@@ -193,7 +204,18 @@ def locate_teacher(
         TeacherError: if there is none, with what to do.
         WeightsError: if the file is not there.
         ValueError: for an unknown model.
+        TypeError: for what is none of all that.
     """
+    if not (isinstance(teacher, str | os.PathLike | Run | Recorded) or callable(teacher) or is_model(teacher)):
+        several = isinstance(teacher, Sequence)
+        raise TypeError(
+            "teacher: expected a Run, the folder of one, a model's name, a module, an adakd.Ensemble or adakd.Recorded logits, "
+            + (
+                f"got a {type(teacher).__name__}; of several networks adakd.Ensemble(teachers) makes one"
+                if several
+                else f"got {brief(teacher)}"
+            )
+        )
     if weights is not None:
         network_of(teacher if callable(teacher) else str(teacher))
         if not Path(weights).is_file():

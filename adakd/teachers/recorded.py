@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as saved_safetensors
 from torch import Tensor, nn
 
-from .._check import FLOATS, check_name
+from .._check import FLOATS, brief, check_name, check_whole
 from .._progress import Bar
 from ..data import Dataset, ImageData, TokenData, eval_batches
 from ..runs.config import Resources, RunConfig
@@ -417,10 +417,15 @@ def record_logits(
     Raises:
         ValueError: for a file of another kind, a ``top`` that is not from 1 to K, 8 bits without it, or logits that are not
             finite.
-        TypeError: for data that are neither images nor text.
+        TypeError: for data that are neither images nor text, or a network that is no module.
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network: expected a module, got {brief(network)}")
     if not isinstance(data, ImageData | TokenData):
         raise TypeError(f"data: expected ImageData or TokenData, got {type(data).__name__}")
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a .safetensors file, as a text or a path, got {brief(path)}")
+    check_whole(1, batch_size=batch_size)
     path, classes = Path(path), data.num_classes
     if path.suffix != ".safetensors":
         raise ValueError(f"path: expected a .safetensors file, got {path.name!r}")

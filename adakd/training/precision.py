@@ -41,7 +41,7 @@ def choose_precision(name: str, device: torch.device, parameters: int, reads: st
     Raises:
         ValueError: for an unknown name, or fp16 on a CPU.
     """
-    if name in _DTYPES:
+    if name in tuple(_DTYPES):  # also of what has no hash
         if name == "fp16" and device.type == "cpu":
             raise ValueError("precision: fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU")
         return Precision(name, "asked for")

@@ -14,7 +14,17 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from .._check import brief, check_name, near_names
 from ..data import Dataset, ExampleViews
 
-__all__ = ["MOST_EPOCHS", "RECIPES", "Recipe", "get_recipe", "steps_of", "student_views", "validation_split"]
+__all__ = [
+    "MOST_EPOCHS",
+    "RECIPES",
+    "SETTINGS",
+    "Recipe",
+    "check_settings",
+    "get_recipe",
+    "steps_of",
+    "student_views",
+    "validation_split",
+]
 
 # A record holds a row an epoch, so this is a record of some 30 MB; the longest recipe in the literature that is known to
 # us has 4000. Beyond it a number is a slip of the hand, and the run would never end.
@@ -184,6 +194,17 @@ SETTINGS_OF: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+# What a call may change of a recipe; its name says which recipe it is.
+SETTINGS = tuple(setting for setting in Recipe.__dataclass_fields__ if setting != "name")
+
+
+def check_settings(names: Iterable[str]) -> None:
+    """Raise ValueError for the first name that no setting of a recipe has, with the nearest that one has."""
+    for name in names:
+        if name not in SETTINGS:
+            raise ValueError(near_names("recipe setting", name, SETTINGS))
+
+
 def get_recipe(
     name: str | Recipe, role: str = "student", *, network: str | None = None, **changes: Any
 ) -> Recipe:
@@ -210,9 +231,7 @@ def get_recipe(
     else:
         raise ValueError(near_names("recipe", name, RECIPES))
     changes = {key: value for key, value in changes.items() if value is not None}
-    for key in changes:
-        if key not in Recipe.__dataclass_fields__:
-            raise ValueError(near_names("recipe setting", key, Recipe.__dataclass_fields__))
+    check_settings(changes)
     if changes.get("train_images") == "all":
         changes["train_images"] = None
     if "epochs" in changes and "milestones" not in changes:
