@@ -25,6 +25,7 @@ from adakd.models.network import settings_of
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
 from adakd.temperatures import measure_temperatures
+from adakd.training import load_weights, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -193,6 +194,19 @@ def test_images_of_four_channels(tmp_path):
     assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
 
 
+class Masked(nn.Module):
+    """A network with a causal mask that is saved along, as those of many language models."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+        self.head = nn.Linear(12, num_classes)
+
+    def forward(self, x):
+        x = nn.functional.adaptive_avg_pool2d(x, (4, 1)).squeeze(3)
+        return self.head((x @ self.mask.softmax(1).T).flatten(1))
+
+
 class Tied(nn.Module):
     """A network one of whose weights has two names, as of an embedding that also decodes."""
 
@@ -206,17 +220,30 @@ class Tied(nn.Module):
         return self.head(self.b(self.a(x.mean((2, 3))).relu()))
 
 
-def test_a_student_with_tied_weights_is_saved_continued_and_loaded(tmp_path):
+@pytest.mark.parametrize("network", [Tied, Masked])
+def test_a_student_of_unusual_tensors_is_saved_continued_and_loaded(network, tmp_path):
     data, options = own_data(), {**SMALL, "epochs": 2}
-    whole = adakd.distill(None, Tied, "ce", data, out=tmp_path / "whole", **options)
+    whole = adakd.distill(None, network, "ce", data, out=tmp_path / "whole", **options)
     left = iter([False] * 4)
     with pytest.raises(adakd.Interrupted):
-        adakd.distill(None, Tied, "ce", data, out=tmp_path, should_stop=lambda: next(left, True), **options)
-    run = adakd.distill(None, Tied, "ce", data, out=tmp_path, **options)
+        adakd.distill(None, network, "ce", data, out=tmp_path, should_stop=lambda: next(left, True), **options)
+    run = adakd.distill(None, network, "ce", data, out=tmp_path, **options)
     assert run.record["weights_sha256"] == whole.record["weights_sha256"]
-    assert evaluate(run.folder, data=data, network=Tied, device="cpu") == run.accuracy
+    assert evaluate(run.folder, data=data, network=network, device="cpu") == run.accuracy
     model = run.model()
-    assert model.a.weight is model.b.weight
+    if network is Tied:
+        assert model.a.weight is model.b.weight
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda net: net.mask.diagonal().fill_(torch.inf), lambda net: net.mask.fill_(torch.nan)]
+)
+def test_a_mask_is_infinite_where_the_networks_is_and_nowhere_else(spoil, tmp_path):
+    other = Masked(4)
+    spoil(other)
+    save_weights(other, tmp_path / "w.safetensors")
+    with pytest.raises(adakd.WeightsError, match=r"mask: .* values are not finite"):
+        load_weights(Masked(4), tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("cache", ["fp16", None])

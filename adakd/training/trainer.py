@@ -191,6 +191,7 @@ class Trainer:
         if (validation := validation_split(data, recipe)) is not None:
             self.tests["validation"] = validation
         self.learned = list(objective.parameters())
+        self._still = _infinite(self.student), _infinite(objective)
         self.optimizer = recipe.optimizer([*student.parameters(), *self.learned])
         self.scheduler = recipe.scheduler(self.optimizer, self.steps)
         self.scaler = precision.scaler(self.device)
@@ -314,7 +315,12 @@ class Trainer:
         """
         means = self.meter.read()
         # The loss is of before the last update, which may have ruined the weights without being seen in it.
-        tensors = [*self.student.state_dict().values(), *self.objective.state_dict().values()]
+        tensors = [
+            tensor
+            for module, still in ((self.student, self._still[0]), (self.objective, self._still[1]))
+            for name, tensor in module.state_dict().items()
+            if name not in still
+        ]
         finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()  # one wait for all of them
         if not math.isfinite(means["loss"]):
             raise DivergedError(f"the loss became {means['loss']} in epoch {self.epoch}")
@@ -369,6 +375,16 @@ class Trainer:
         self.meter.sums.copy_(state["meter"])
         self.epoch, self.step_in_epoch = state["epoch"], state["step"]
         self.seconds, self.history = state["seconds"], list(state["history"])
+
+
+def _infinite(module: nn.Module) -> set[str]:
+    """Names of what is not trained and not finite to begin with, as a causal mask: no sign of a divergence."""
+    trained = {name for name, each in module.named_parameters(remove_duplicate=False) if each.requires_grad}
+    return {
+        name
+        for name, tensor in module.state_dict().items()
+        if name not in trained and not tensor.isfinite().all()
+    }
 
 
 def _refuse_small_batches(data: Dataset, recipe: Recipe, world: World) -> None:
