@@ -52,7 +52,7 @@ from .teachers.source import fp32_of
 from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
-from .training.precision import Precision, choose_precision
+from .training.precision import Precision, choose_precision, plain_torch
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model, measure_model
@@ -72,6 +72,7 @@ __all__ = [
 log = logging.getLogger("adakd")
 
 
+@plain_torch()
 def train_teacher(
     model: str | nn.Module | Callable[..., nn.Module] | None = None,
     data: str | Dataset = "gratings",
@@ -135,6 +136,7 @@ def train_teacher(
     return world.together(lambda: plan_teacher(request, resources))()
 
 
+@plain_torch()
 def distill(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
@@ -228,6 +230,7 @@ def distill(
     return world.together(lambda: plan_student(request, resources))()
 
 
+@plain_torch()
 def compare(
     methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     seeds: Sequence[int] = (0, 1, 2),
@@ -453,6 +456,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     return list(groups.values())
 
 
+@plain_torch()
 def cache_teacher(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     data: str | Dataset = "gratings",
@@ -507,6 +511,7 @@ def cache_teacher(
     return cached.filled_cache(data, recipe, seeds, resources)
 
 
+@plain_torch()
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -640,6 +645,7 @@ def evaluate(
     ]
 
 
+@plain_torch()
 def measurements(
     run: str | os.PathLike[str] | Run,
     *,
@@ -667,6 +673,7 @@ def measurements(
     return measure_model(model, data, chosen)
 
 
+@plain_torch()
 def evaluate_weights(
     weights: str | os.PathLike[str],
     model: str,

@@ -44,6 +44,7 @@ from ..runs import Job, Resources, Run, resolve_device
 from ..signals import logits_of_output
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
+from ..training.precision import plain_torch
 from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
@@ -368,6 +369,7 @@ def _plan(work: _Work) -> dict[str, Any]:
     }
 
 
+@plain_torch()
 def run_study(
     study: Study,
     folder: str | os.PathLike[str],
