@@ -4,10 +4,11 @@ These are keyword faces: what they do is in `adakd.plan` (what is asked for), `a
 `adakd.teachers` and `adakd.training`.
 """
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from . import engine as engines
 from ._check import brief
 from ._progress import Bar
 from .data import Dataset, name_of, resolve_data
+from .distiller import check_apart
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
@@ -55,7 +57,7 @@ from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision, plain_torch
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
-from .training.trainer import Trainer, evaluate_model, measure_model
+from .training.trainer import Trainer, evaluate_model, evaluating, measure_model
 from .training.world import ALONE, World
 
 __all__ = [
@@ -547,7 +549,7 @@ def fit(
         config: what identifies the run; a checkpoint of another config is refused.
         precision: number format of forward and backward.
         teacher: a network, evaluated live on the very views the student sees (in fp32, where it is of another format and
-            reads images); or a `ViewCache` that holds what it
+            reads images), and afterwards as it was; or a `ViewCache` that holds what it
             says of all of them.
         capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
             operation at a time.
@@ -569,8 +571,8 @@ def fit(
         Interrupted: when `should_stop` returns True, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
-        ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
-            logits of a step.
+        ValueError: if the criterion needs a teacher and there is none, a cache of other data, or a network that shares
+            tensors with the model; or if it (on a CPU) refuses the logits of a step.
     """
     check_arguments(on_epoch=on_epoch, should_stop=should_stop, world=world)
     if not isinstance(recipe, Recipe):
@@ -581,10 +583,12 @@ def fit(
     if isinstance(teacher, nn.Module) and data.reads == "images":
         teacher = fp32_of(teacher)
     network = teacher if isinstance(teacher, nn.Module) else None
+    if network is not None:
+        check_apart(model, network)
     trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
-    source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
     display = Display(label, progress if world.leads else False)
-    try:
+    with _as_it_was(network), contextlib.closing(display):
+        source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
         history = fit_trainer(
             trainer,
             views,
@@ -593,9 +597,22 @@ def fit(
             callbacks=[display, *([OnEpoch(on_epoch)] if on_epoch is not None else [])],
             should_stop=should_stop,
         )
-    finally:
-        display.close()
     return history, trainer.seconds
+
+
+@contextlib.contextmanager
+def _as_it_was(teacher: nn.Module | None) -> Iterator[None]:
+    """A network that is frozen meanwhile, and then again as somebody has it: modes, and what needs gradients."""
+    if teacher is None:
+        yield
+        return
+    learned = [each for each in teacher.parameters() if each.requires_grad]
+    with evaluating(teacher):
+        try:
+            yield
+        finally:
+            for each in learned:
+                each.requires_grad_(True)
 
 
 def _source(

@@ -324,8 +324,16 @@ def test_a_method_with_a_teacher_needs_one(tiny_data, tmp_path):
 
 
 def test_the_teacher_is_not_touched(tiny_data, tmp_path):
-    """Weights and running statistics, bit for bit, also of a teacher that comes in training mode."""
+    """Weights and running statistics, bit for bit, and what is trained in which mode, of a teacher in training mode."""
+
+    def flags():
+        return [each.training for each in teacher.modules()], [
+            each.requires_grad for each in teacher.parameters()
+        ]
+
     teacher = seeded_model("resnet14", 10, 1).train()
+    teacher.bn1.eval().requires_grad_(False)
+    as_given = flags()
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     adakd.fit(
         seeded_model("resnet8x0.5", 10, 0),
@@ -340,8 +348,29 @@ def test_the_teacher_is_not_touched(tiny_data, tmp_path):
         progress=False,
     )
     assert [key for key, value in teacher.state_dict().items() if not torch.equal(value, before[key])] == []
-    assert not teacher.training
+    assert flags() == as_given
     assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("share", ["all", "a layer"])
+def test_a_teacher_that_shares_tensors_with_the_student_is_refused(share, tiny_data, tmp_path):
+    student = seeded_model("resnet8x0.5", 10, 0)
+    teacher = student if share == "all" else seeded_model("resnet8x0.5", 10, 1)
+    teacher.conv1 = student.conv1
+    with pytest.raises(ValueError, match="student, teacher: expected"):
+        adakd.fit(
+            student,
+            tiny_data,
+            SHORT["onecycle"],
+            adakd.create_method("kd"),
+            seed=0,
+            checkpoint=tmp_path / "c.pt",
+            config={},
+            precision=FP32,
+            teacher=teacher,
+            progress=False,
+        )
+    assert all(each.requires_grad for each in student.parameters())
 
 
 def test_methods_are_paired(tiny_data, tmp_path):
