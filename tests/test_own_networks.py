@@ -509,6 +509,35 @@ def test_a_part_of_a_student_that_is_not_trained_is_another_run():
     assert folder_of(None, MyCNN, "ce") != folder_of(None, frozen, "ce")
 
 
+def test_a_batch_norm_in_evaluation_mode_stays_so_and_is_of_another_run(tmp_path):
+    def network(resting):
+        torch.manual_seed(0)
+        made = create_model("resnet8x0.5", 4)
+        made.bn1.train(not resting)
+        return made
+
+    data, student = own_data(), network(True)
+    run = adakd.distill(None, student, "ce", data, out=tmp_path, **SMALL)
+    adakd.fit(
+        student,
+        data,
+        adakd.get_recipe("demo", epochs=2, batch_size=20, train_images="all"),
+        adakd.create_method("ce"),
+        seed=0,
+        checkpoint=tmp_path / "c.pt",
+        config={},
+        precision=adakd.choose_precision("fp32", torch.device("cpu"), 0),
+        progress=False,
+    )
+    for trained in (run.model(), student):
+        assert trained.bn1.num_batches_tracked == 0 != trained.layer1[0].bn1.num_batches_tracked
+        assert trained.bn1.running_mean.eq(0).all()
+    assert not student.bn1.training
+    assert student.training
+    folders = [folder_of(None, given, "ce") for given in (network(True), network(False), network(False).eval())]
+    assert folders[0] != folders[1] == folders[2]
+
+
 def test_a_teacher_of_another_setting_is_asked_again(tmp_path):
     data, teacher = own_data(), Scaled(MyCNN(4), 1.0)
     first = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
@@ -604,6 +633,7 @@ class Opaque:
 
 
 PAIRS_OF_OBJECTIVES = {
+    "mode of a part": lambda i: LogitObjective(adakd.KL(), adakd.Fixed(2.0).train(i == 0)),
     "class weights": lambda i: LogitObjective(adakd.KL(), class_weights=((1, 1, 1, 1), (9, 0.1, 0.1, 0.1))[i]),
     "function": lambda i: of_distance(fn=(torch.abs, torch.square)[i]),
     "lambda": lambda i: of_distance(fn=((lambda x: x + 1), (lambda x: x + 2))[i]),

@@ -30,6 +30,7 @@ __all__ = [
     "create_model",
     "network_of",
     "refuse_extra_state",
+    "resting",
     "seeded_model",
     "sha256_of_state",
 ]
@@ -189,6 +190,8 @@ class Network:
             found["settings"] = settings_of(network)
         if still := [name for name, each in network.named_parameters() if not each.requires_grad]:
             found["frozen"] = digest_of(still)
+        if still := resting(network):
+            found["resting"] = digest_of(still)
         if isinstance(self.source, nn.Module):  # its weights are where training begins
             found["initial"] = sha256_of_state(self.source)
         return found
@@ -247,6 +250,11 @@ def refuse_extra_state(network: nn.Module) -> None:
                 f"network: expected usual tensors, got one of torch.inference_mode under {name!r} from "
                 f"{type(network).__name__}; make the network outside of that"
             )
+
+
+def resting(network: nn.Module) -> list[str]:
+    """Names of the parts in evaluation mode of a network in training mode: somebody wants them so, as a frozen batch norm."""
+    return [name for name, part in network.named_modules() if not part.training] if network.training else []
 
 
 def architecture_of(network: nn.Module) -> str:

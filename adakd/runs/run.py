@@ -17,7 +17,7 @@ from .._check import printable
 from .._progress import Bar
 from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
-from ..models.network import architecture_of, is_model
+from ..models.network import architecture_of, is_model, resting
 from ..signals import Taps
 from ..training.capture import choose_capture
 from ..training.files import (
@@ -414,6 +414,8 @@ class _Attempt:
         if (teacher := job.teacher) is not None:
             self.about_teacher = world.lead(lambda: teacher.describe(config, resources.progress))
         student = job.build_student()
+        if still := resting(student):
+            log.info("  parts that stay in evaluation mode, as they came: %d (%s …)", len(still), still[0])
         trainer = Trainer(
             student,
             job.objective,

@@ -294,7 +294,8 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the untrained student and of the teacher for the first images that the first seed shows, and labels."""
     data, seed = work.data, work.study.seeds[0]
     teacher = load_requested_teacher(work.request, work.resources).model.to(data.device)
-    student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device).train()
+    student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device)
+    student = student if student.training else student.train()  # but for parts that are to rest
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
     some = itertools.islice(batches, _PUSH_BATCHES)
     networks = student, teacher

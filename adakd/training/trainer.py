@@ -135,7 +135,8 @@ class Trainer:
     (1, 1)
 
     Args:
-        student: moved to the device of `data`.
+        student: moved to the device of `data`. Of one in training mode, parts in evaluation mode stay in that, as a frozen
+            batch norm; of one in evaluation mode, all goes into training mode.
         objective: the loss; its parameters, if any, are trained along and its state is saved along. Built, where its
             terms have parts that depend on shapes (`Objective.build`).
         recipe: length, schedule, optimizer.
@@ -213,8 +214,10 @@ class Trainer:
         terms = getattr(objective, "terms", {}).values()
         self._by_index = any(not isinstance(term, LogitTerm) for term in terms)
         network = student if self._logits_only else Tapped(student, taps.student)
-        student.train()
-        objective.train()
+        for each in (student, objective):
+            if not each.training:
+                each.train()
+        self._resting = [part for each in (student, objective) for part in each.modules() if not part.training]
         self._forward: Callable[..., Any] = network
         self._loss: Callable[..., Any] = objective
         if capture:
@@ -258,6 +261,8 @@ class Trainer:
         if not self.student.training or not self.objective.training:
             self.student.train()
             self.objective.train()
+            for part in self._resting:
+                part.training = False
         try:
             with self.precision.autocast(self.device):
                 outputs = self._forward(images)
