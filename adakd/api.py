@@ -546,7 +546,7 @@ def fit(
         criterion: the loss; its parameters, if any, are trained along and its state is saved along.
         seed: chooses the transfer set, the order of the images and their views.
         checkpoint: file to continue from and to save to: after every epoch, every two minutes, and when asked to stop.
-        config: what identifies the run; a checkpoint of another config is refused.
+        config: what identifies the run, as plain data; a checkpoint of another config is refused.
         precision: number format of forward and backward.
         teacher: a network, evaluated live on the very views the student sees (in fp32, where it is of another format and
             reads images), and afterwards as it was; or a `ViewCache` that holds what it
@@ -571,6 +571,7 @@ def fit(
         Interrupted: when `should_stop` returns True, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
+        TypeError: for a config that no checkpoint gives back, as with a path or a number of NumPy in it.
         ValueError: if the criterion needs a teacher and there is none, a cache of other data, or a network that shares
             tensors with the model; or if it (on a CPU) refuses the logits of a step.
     """
@@ -585,6 +586,7 @@ def fit(
     network = teacher if isinstance(teacher, nn.Module) else None
     if network is not None:
         check_apart(model, network)
+    resumed = Checkpoint(Path(checkpoint), config)
     trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
     display = Display(label, progress if world.leads else False)
     with _as_it_was(network), contextlib.closing(display):
@@ -593,7 +595,7 @@ def fit(
             trainer,
             views,
             source,
-            checkpoint=Checkpoint(Path(checkpoint), config),
+            checkpoint=resumed,
             callbacks=[display, *([OnEpoch(on_epoch)] if on_epoch is not None else [])],
             should_stop=should_stop,
         )

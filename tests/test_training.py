@@ -245,6 +245,22 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tiny_data, t
     run_fit(tiny_data, tmp_path, config=config)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (numpy.float64(2), "2.0"),
+        (Path("a"), "'a'"),
+        ({"y": [Path("a")]}, "'y'"),
+        (math.nan, "nan"),
+        (len, "len"),
+    ],
+)
+def test_a_config_that_no_checkpoint_gives_back_is_refused_before_training(value, shown, tiny_data, tmp_path):
+    with pytest.raises(TypeError, match=f"config: expected numbers, .*{shown}.* under 'x'"):
+        run_fit(tiny_data, tmp_path, config={"x": value})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("keep", [0, 1, 100, 20_000, -1])
 def test_a_truncated_checkpoint_is_refused_and_kept(keep, tiny_data, tmp_path):
     with pytest.raises(Interrupted):
