@@ -433,5 +433,6 @@ def _objective(
 
 def _digest_of(objective: nn.Module) -> str:
     """Digest of an objective: classes, settings and tensors of all its parts."""
+    refuse_extra_state(objective, "method")
     still = resting(objective)
     return digest_of([Description(objective).parts, sha256_of_state(objective), *([still] if still else [])])

@@ -236,19 +236,19 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
     )
 
 
-def refuse_extra_state(network: nn.Module) -> None:
-    """Raise TypeError for a network whose state is more than tensors: neither a digest nor a file of weights could hold it;
+def refuse_extra_state(module: nn.Module, role: str = "network") -> None:
+    """Raise TypeError for a module whose state is more than tensors: neither a digest nor a file of weights could hold it;
     and for one that was made in `torch.inference_mode`, which cannot be trained."""
-    for name, value in network.state_dict().items():
+    for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"network: expected a state_dict of tensors, got {type(value).__name__} under {name!r} from "
-                f"{type(network).__name__}; make it a buffer, or let get_extra_state return a tensor"
+                f"{role}: expected a state_dict of tensors, got {type(value).__name__} under {name!r} from "
+                f"{type(module).__name__}; make it a buffer, or let get_extra_state return a tensor"
             )
         if value.is_inference():
             raise TypeError(
-                f"network: expected usual tensors, got one of torch.inference_mode under {name!r} from "
-                f"{type(network).__name__}; make the network outside of that"
+                f"{role}: expected usual tensors, got one of torch.inference_mode under {name!r} from "
+                f"{type(module).__name__}; make the {role} outside of that"
             )
 
 

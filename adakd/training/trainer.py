@@ -13,6 +13,7 @@ from .._check import check_trains
 from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
+from ..models.network import refuse_extra_state
 from ..objective import Terms
 from ..signals import Batch, Signals, Tapped, Taps, logits_of_output
 from ..terms import LogitTerm
@@ -149,6 +150,7 @@ class Trainer:
             batch.
 
     Raises:
+        TypeError: for a student or an objective whose state is more than tensors.
         ValueError: for a student whose parameters are all frozen; for such a term without a teacher; for a batch of fewer images than there are processes, or a
             captured step in several.
     """
@@ -166,6 +168,8 @@ class Trainer:
         world: World = ALONE,
     ):
         check_trains(student)
+        refuse_extra_state(student, "student")
+        refuse_extra_state(objective, "objective")
         self.recipe, self.precision, self.device = recipe, precision, data.device
         self.student = channels_last(student, self.device)
         self.objective = objective.to(self.device)
