@@ -58,7 +58,7 @@ from .training.precision import Precision, choose_precision, plain_torch
 from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model, evaluating, measure_model
-from .training.world import ALONE, World
+from .training.world import ALONE, World, normalize_alone
 
 __all__ = [
     "cache_teacher",
@@ -319,6 +319,12 @@ def compare(
         resources = with_one_teacher(requests, resources)
         ensure_teacher(requests, resources)
         jobs = [plan_student(each, resources) for each in requests]
+        if resources.fresh and not (engine or engines.Sequential()).here:
+            for (
+                job
+            ) in jobs:  # now: a task that is tried again after its process died goes on from its checkpoint
+                job.forget()
+            resources = replace(resources, fresh=False)
         work = _Comparison(requests, resources, jobs, device)
         with (engine or engines.Sequential()).open(data, should_stop=should_stop) as pool:
             return work.carried_out(pool, on_failure)
@@ -589,7 +595,8 @@ def fit(
     resumed = Checkpoint(Path(checkpoint), config)
     trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
     display = Display(label, progress if world.leads else False)
-    with _as_it_was(network), contextlib.closing(display):
+    with _as_it_was(network), contextlib.closing(display), contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(normalize_alone, model)
         source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
         history = fit_trainer(
             trainer,

@@ -14,6 +14,7 @@ import torch
 
 import adakd
 from adakd import Batch, CheckpointError, Recipe, Signals, Trainer, choose_precision, create_method
+from adakd.engine import StopRequests
 from adakd.models import seeded_model
 from adakd.plan import Request, ensure_teacher, plan_student
 from adakd.runs import Resources, RunConfig
@@ -44,6 +45,44 @@ def same(one, other):
     return ours["history"] == theirs["history"] and all(
         torch.equal(ours[part][key], theirs[part][key]) for part in ("model", "criterion") for key in ours[part]
     )
+
+
+@contextlib.contextmanager
+def in_fp64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+AMBIENT = {
+    "fp64": in_fp64,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no gradients": torch.no_grad,
+    "inference": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+}
+
+
+SOME = {**SMALL, "train_images": 40}
+
+
+def mode():
+    devices = torch.is_autocast_enabled("cpu"), torch.get_default_device()
+    return torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *devices
+
+
+TRAINING = {
+    # By features: their loss is computed outside of the steps' own autocast.
+    "distill": lambda network, data, out, **more: [
+        adakd.distill(network, NAME, "sp", data, out=out, **SOME, **more)
+    ],
+    "train_teacher": lambda network, data, out, **more: [
+        adakd.train_teacher(NAME, data, out=out, **SOME, **more)
+    ],
+    "compare": lambda network, data, out, **more: adakd.compare(
+        ["ce", "kd"], (0,), network, NAME, data, out=out, **SOME, **more
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -172,44 +211,41 @@ def test_ctrl_c_in_python_leaves_the_last_checkpoint(tiny_data, tmp_path):
     assert continued.history == left_alone.history
 
 
+@pytest.mark.parametrize("call", [TRAINING["train_teacher"], TRAINING["compare"]], ids=["one run", "several"])
+@pytest.mark.usefixtures("usual_ctrl_c")
+def test_a_request_to_stop_ends_one_call_and_not_the_next(call, tiny_data, tmp_path):
+    stop, network = StopRequests(), seeded_model(NAME, 10, 1)
+
+    def press(row, *_):
+        if not pressed:
+            pressed.append(signal.raise_signal(signal.SIGINT))
+
+    pressed = []
+    with pytest.raises(adakd.Interrupted):
+        call(network, tiny_data, tmp_path, should_stop=stop, on_epoch=press)
+    assert call(network, tiny_data, tmp_path, should_stop=stop)
+
+
+def test_a_request_that_nothing_has_answered_is_kept():
+    stop = StopRequests()
+    with stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop()
+
+
+def test_a_signal_that_is_not_pythons_is_left_alone(monkeypatch):
+    stop, before = StopRequests(), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None)
+        with stop:
+            patch.undo()
+            assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_should_stop_saves_and_raises(tiny_data, tmp_path):
     with pytest.raises(adakd.Interrupted, match="stopped in epoch 1"):
         adakd.train_teacher(NAME, tiny_data, out=tmp_path, should_stop=lambda: True, **SMALL)
     assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1
-
-
-@contextlib.contextmanager
-def in_fp64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-AMBIENT = {
-    "fp64": in_fp64,
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "no gradients": torch.no_grad,
-    "inference": torch.inference_mode,
-    "another device": lambda: torch.device("meta"),
-}
-
-
-SOME = {**SMALL, "train_images": 40}
-
-
-def mode():
-    devices = torch.is_autocast_enabled("cpu"), torch.get_default_device()
-    return torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *devices
-
-
-TRAINING = {
-    # By features: their loss is computed outside of the steps' own autocast.
-    "distill": lambda network, data, out: [adakd.distill(network, NAME, "sp", data, out=out, **SOME)],
-    "train_teacher": lambda network, data, out: [adakd.train_teacher(NAME, data, out=out, **SOME)],
-    "compare": lambda network, data, out: adakd.compare(
-        ["ce", "kd"], (0,), network, NAME, data, out=out, **SOME
-    ),
-}
 
 
 @pytest.mark.parametrize("ambient", AMBIENT.values(), ids=AMBIENT)
