@@ -4,10 +4,11 @@ These are keyword faces: what they do is in `adakd.plan` (what is asked for), `a
 `adakd.teachers` and `adakd.training`.
 """
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from . import engine as engines
 from ._check import brief
 from ._progress import Bar
 from .data import Dataset, name_of, resolve_data
+from .distiller import check_apart
 from .models import network_of
 from .models._layout import channels_last
 from .plan import (
@@ -53,11 +55,11 @@ from .teachers.source import fp32_of
 from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
-from .training.precision import Precision, choose_precision
+from .training.precision import Precision, choose_precision, plain_torch
 from .training.recipe import SETTINGS, Recipe, steps_of, student_views
 from .training.resume import Checkpoint
-from .training.trainer import Trainer, evaluate_model, measure_model
-from .training.world import ALONE, World
+from .training.trainer import Trainer, evaluate_model, evaluating, measure_model
+from .training.world import ALONE, World, normalize_alone
 
 __all__ = [
     "cache_teacher",
@@ -73,6 +75,7 @@ __all__ = [
 log = logging.getLogger("adakd")
 
 
+@plain_torch()
 def train_teacher(
     model: str | nn.Module | Callable[..., nn.Module] | None = None,
     data: str | Dataset = "gratings",
@@ -145,6 +148,7 @@ def train_teacher(
     return world.together(lambda: plan_teacher(request, resources))()
 
 
+@plain_torch()
 def distill(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     student: str | nn.Module | Callable[..., nn.Module] | None = None,
@@ -249,6 +253,7 @@ def distill(
     return world.together(lambda: plan_student(request, resources))()
 
 
+@plain_torch()
 def compare(
     methods: Sequence[str | tuple[str, Mapping[str, Any]]],
     seeds: Sequence[int] = (0, 1, 2),
@@ -337,6 +342,12 @@ def compare(
         resources = with_one_teacher(requests, resources)
         ensure_teacher(requests, resources)
         jobs = [plan_student(each, resources) for each in requests]
+        if resources.fresh and not (engine or engines.Sequential()).here:
+            for (
+                job
+            ) in jobs:  # now: a task that is tried again after its process died goes on from its checkpoint
+                job.forget()
+            resources = replace(resources, fresh=False)
         work = _Comparison(requests, resources, jobs, device)
         with (engine or engines.Sequential()).open(data, should_stop=should_stop) as pool:
             return work.carried_out(pool, on_failure)
@@ -476,6 +487,7 @@ def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     return list(groups.values())
 
 
+@plain_torch()
 def cache_teacher(
     teacher: str | os.PathLike[str] | Run | nn.Module | None = None,
     data: str | Dataset = "gratings",
@@ -539,6 +551,7 @@ def cache_teacher(
     return cached.filled_cache(data, recipe, seeds, resources)
 
 
+@plain_torch()
 def fit(
     model: nn.Module,
     data: Dataset,
@@ -571,10 +584,10 @@ def fit(
         criterion: the loss; its parameters, if any, are trained along and its state is saved along.
         seed: chooses the transfer set, the order of the images and their views.
         checkpoint: file to continue from and to save to: after every epoch, every two minutes, and when asked to stop.
-        config: what identifies the run; a checkpoint of another config is refused.
+        config: what identifies the run, as plain data; a checkpoint of another config is refused.
         precision: number format of forward and backward.
         teacher: a network, evaluated live on the very views the student sees (in fp32, where it is of another format and
-            reads images); or a `ViewCache` that holds what it
+            reads images), and afterwards as it was; or a `ViewCache` that holds what it
             says of all of them.
         capture: compile forward and loss (on a GPU into CUDA graphs); where that fails in the first steps they run one
             operation at a time.
@@ -596,8 +609,9 @@ def fit(
         Interrupted: when `should_stop` returns True, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
-        ValueError: if the criterion needs a teacher and there is none or a cache of other data, or (on a CPU) refuses the
-            logits of a step.
+        TypeError: for a config that no checkpoint gives back, as with a path or a number of NumPy in it.
+        ValueError: if the criterion needs a teacher and there is none, a cache of other data, or a network that shares
+            tensors with the model; or if it (on a CPU) refuses the logits of a step.
     """
     check_arguments(
         OF_FIT,
@@ -618,21 +632,38 @@ def fit(
     if isinstance(teacher, nn.Module) and data.reads == "images":
         teacher = fp32_of(teacher)
     network = teacher if isinstance(teacher, nn.Module) else None
+    if network is not None:
+        check_apart(model, network)
+    resumed = Checkpoint(Path(checkpoint), config)
     trainer = Trainer(model, criterion, recipe, data, precision, capture, teacher=network, world=world)
-    source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
     display = Display(label, progress if world.leads else False)
-    try:
+    with _as_it_was(network), contextlib.closing(display), contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(normalize_alone, model)
+        source = _source(teacher, trainer, data, views.count) if trainer.needs_teacher else None
         history = fit_trainer(
             trainer,
             views,
             source,
-            checkpoint=Checkpoint(Path(checkpoint), config),
+            checkpoint=resumed,
             callbacks=[display, *([OnEpoch(on_epoch)] if on_epoch is not None else [])],
             should_stop=should_stop,
         )
-    finally:
-        display.close()
     return history, trainer.seconds
+
+
+@contextlib.contextmanager
+def _as_it_was(teacher: nn.Module | None) -> Iterator[None]:
+    """A network that is frozen meanwhile, and then again as somebody has it: modes, and what needs gradients."""
+    if teacher is None:
+        yield
+        return
+    learned = [each for each in teacher.parameters() if each.requires_grad]
+    with evaluating(teacher):
+        try:
+            yield
+        finally:
+            for each in learned:
+                each.requires_grad_(True)
 
 
 def _source(
@@ -682,6 +713,7 @@ def evaluate(
     ]
 
 
+@plain_torch()
 def measurements(
     run: str | os.PathLike[str] | Run,
     *,
@@ -715,6 +747,7 @@ def measurements(
     return measure_model(model, data, chosen)
 
 
+@plain_torch()
 def evaluate_weights(
     weights: str | os.PathLike[str],
     model: str,

@@ -14,7 +14,7 @@ from .objective import Objective, Terms
 from .signals import Signals, Tapped, Which, logits_of_output
 from .teachers import Ensemble
 
-__all__ = ["Distiller", "TrainerDistiller"]
+__all__ = ["Distiller", "TrainerDistiller", "check_apart"]
 
 
 def _tensors(module: nn.Module) -> dict[int, str]:
@@ -29,7 +29,7 @@ def _trains(student: nn.Module) -> bool:
     return not parameters or any(parameter.requires_grad for parameter in parameters)
 
 
-def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
+def check_apart(student: nn.Module, teacher: nn.Module) -> None:
     """Raise ValueError if freezing the teacher would freeze some of the student, or the student is frozen already."""
     if student is teacher or any(student is part for part in teacher.modules()):
         raise ValueError(
@@ -104,7 +104,7 @@ class _Pair(nn.Module):
         which = logits if isinstance(logits, tuple) else (logits, logits)
         frozen = _as_teacher(teacher, which[1], criterion.needs_teacher)
         if frozen is not None:
-            _check_apart(student, frozen)
+            check_apart(student, frozen)
         # An ensemble finds the logits of its teachers itself.
         self._which = (which[0], None if frozen is not teacher else which[1])
         self.student = student

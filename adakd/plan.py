@@ -22,7 +22,7 @@ from .data import Dataset, is_named, name_of, resolve_data, usual
 from .divergence import Divergence
 from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
-from .models.network import refuse_extra_state
+from .models.network import refuse_extra_state, resting
 from .runs import Job, Resources, Run, RunConfig
 from .signals import Taps
 from .teachers import MissingTeacherError, Teacher, load_network, load_teacher, locate_teacher
@@ -476,4 +476,6 @@ def _objective(
 
 def _digest_of(objective: nn.Module) -> str:
     """Digest of an objective: classes, settings and tensors of all its parts."""
-    return digest_of([Description(objective).parts, sha256_of_state(objective)])
+    refuse_extra_state(objective, "method")
+    still = resting(objective)
+    return digest_of([Description(objective).parts, sha256_of_state(objective), *([still] if still else [])])

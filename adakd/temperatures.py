@@ -23,6 +23,7 @@ from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
+from .training.precision import plain_torch
 from .training.record import environment, now
 from .training.trainer import evaluating
 
@@ -298,6 +299,7 @@ def _fields(run: Run) -> dict[str, Any]:
     }
 
 
+@plain_torch()
 def measure_temperatures(
     teacher: str | os.PathLike[str] | Run | None = None,
     student: str | os.PathLike[str] | Run | None = None,

@@ -2,6 +2,7 @@
 die: `python -c "import sweeps; sweeps.main()" FOLDER ENGINE`, with this folder on the path.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -62,9 +63,9 @@ def sweep(out, engine="sequential"):
     return run_sweep(read_grid(TINY, "tiny"), out=out, engine=ENGINES[engine](), device="cpu", progress=False)
 
 
-def dying(context, order, cell, run):
-    """As the sweep's own task, in a process that kills itself at the first checkpoint of a distillation that is new."""
-    marker = Path(order.out, f"died-{cell.method}-{cell.seed}")
+@contextlib.contextmanager
+def dying_at_the_first_checkpoint(marker, dies=True):
+    """A process that kills itself, unless a file says that another one has done so already."""
     loop = importlib.import_module("adakd.training.loop")
     save = loop.Runner.save
 
@@ -73,12 +74,24 @@ def dying(context, order, cell, run):
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    if cell.method == "kd" and not marker.exists():
+    if dies and not marker.exists():
         loop.Runner.save = save_and_die
     try:
-        return importlib.import_module("adakd.sweep.run")._carry_out(context, order, cell, run)
+        yield
     finally:
         loop.Runner.save = save
+
+
+def dying(context, order, cell, run):
+    """As the sweep's own task, in a process that dies in a distillation that is new."""
+    with dying_at_the_first_checkpoint(Path(order.out, f"died-{cell.method}-{cell.seed}"), cell.method == "kd"):
+        return importlib.import_module("adakd.sweep.run")._carry_out(context, order, cell, run)
+
+
+def dying_comparison(context, work):
+    """As the comparison's own task, in a process that dies once."""
+    with dying_at_the_first_checkpoint(Path(work.resources.out, "died")):
+        return importlib.import_module("adakd.api")._carry_out(context, work)
 
 
 def main():

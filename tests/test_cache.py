@@ -169,6 +169,24 @@ def test_a_full_disk_is_an_error_with_a_name(data, teacher, tmp_path, monkeypatc
     cache.verify(teacher, views, views.visited(1), FP32)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
+def test_a_file_system_that_is_full_within_a_row_is_an_error_too(data, teacher, tmp_path):
+    import resource
+
+    views = Views(data, seed=0)
+    cache, places = cache_of(data, tmp_path, views), torch.arange(256)
+    row = 10 * 2  # ten classes in fp16
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (row * 255 + 7, hard))
+    try:
+        with pytest.raises(CacheError, match="File too large"):
+            cache.fill(teacher, views, places, FP32, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    cache.fill(teacher, views, places, FP32, progress=False)
+    assert torch.equal(cache.read(places), live(teacher, views, places).half())
+
+
 def test_one_waits_for_another_and_says_so(data, teacher, tmp_path, caplog):
     views = Views(data, seed=0)
     cache, places = cache_of(data, tmp_path, views), views.visited(1)

@@ -1,17 +1,20 @@
 """Comparing: paired runs, one forward of the teacher for all, a table of nothing but what the runs have."""
 
 import functools
+import importlib
 import math
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import sweeps
 import torch
 
 import adakd
 from adakd import Interrupted, LogitObjective
 from adakd.cli.stop import StopRequests
+from adakd.engine import Processes
 from adakd.runs import Run
 from adakd.study import format_lines, summarize
 from adakd.teachers import find as find_module
@@ -65,6 +68,17 @@ def test_all_read_one_cache(compared):
         "fp16 of fp32"
     }
     assert cache.name.startswith("resnet8x0.5-")
+
+
+def test_afresh_is_once_and_not_for_every_process_that_dies(tiny_data, tiny_teacher, tmp_path, monkeypatch):
+    options = {**SMALL, "out": tmp_path}
+    (before,) = adakd.compare(["kd"], (0,), tiny_teacher, "resnet8x0.5", tiny_data, **options)
+    monkeypatch.setattr(importlib.import_module("adakd.api"), "_carry_out", sweeps.dying_comparison)
+    options |= {"fresh": True, "engine": Processes(1)}
+    (after,) = adakd.compare(["kd"], (0,), tiny_teacher, "resnet8x0.5", tiny_data, **options)
+    assert after.folder == before.folder
+    assert after.record["started"] > before.record["finished"]
+    assert len(after.record["sessions"]) == 2  # the second went on from the checkpoint of the first
 
 
 def test_repeating_opens_what_is_finished(compared, tiny_data, tiny_teacher):

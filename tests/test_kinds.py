@@ -1,5 +1,7 @@
 """Arguments of the wrong kind: said by their name, with what was expected, before anything trains."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -327,6 +329,23 @@ def trained(data, tmp_path, recipe=None, **options):
         **options,
     }
     return fit(made.pop("model"), data, recipe, made.pop("criterion"), **{**given, **made})
+
+
+class ExtraLoss(adakd.LogitObjective):
+    """A loss with a state beside its tensors."""
+
+    get_extra_state, set_extra_state = Extra.get_extra_state, Extra.set_extra_state
+    extra: ClassVar = {"calls": 1}
+
+
+def test_a_state_beside_tensors_is_refused_of_losses_and_in_fit_too(distilled, tiny_data, tmp_path):
+    loss = ExtraLoss(adakd.KL())
+    with pytest.raises(TypeError, match="method: expected a state_dict of tensors, got dict"):
+        distilled(method=loss)
+    for role, given in {"student": {"model": net(kind=Extra)}, "objective": {"criterion": loss}}.items():
+        with pytest.raises(TypeError, match=f"{role}: expected a state_dict of tensors, got dict"):
+            trained(tiny_data, tmp_path, **given)
+    assert not any(tmp_path.iterdir())
 
 
 def test_fit_says_it_too(tiny_data, tmp_path):

@@ -25,6 +25,7 @@ from adakd.models.network import settings_of
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
 from adakd.temperatures import measure_temperatures
+from adakd.training import load_weights, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -193,6 +194,19 @@ def test_images_of_four_channels(tmp_path):
     assert evaluate(run.folder, data=data, device="cpu") == run.accuracy
 
 
+class Masked(nn.Module):
+    """A network with a causal mask that is saved along, as those of many language models."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+        self.head = nn.Linear(12, num_classes)
+
+    def forward(self, x):
+        x = nn.functional.adaptive_avg_pool2d(x, (4, 1)).squeeze(3)
+        return self.head((x @ self.mask.softmax(1).T).flatten(1))
+
+
 class Tied(nn.Module):
     """A network one of whose weights has two names, as of an embedding that also decodes."""
 
@@ -206,17 +220,30 @@ class Tied(nn.Module):
         return self.head(self.b(self.a(x.mean((2, 3))).relu()))
 
 
-def test_a_student_with_tied_weights_is_saved_continued_and_loaded(tmp_path):
+@pytest.mark.parametrize("network", [Tied, Masked])
+def test_a_student_of_unusual_tensors_is_saved_continued_and_loaded(network, tmp_path):
     data, options = own_data(), {**SMALL, "epochs": 2}
-    whole = adakd.distill(None, Tied, "ce", data, out=tmp_path / "whole", **options)
+    whole = adakd.distill(None, network, "ce", data, out=tmp_path / "whole", **options)
     left = iter([False] * 4)
     with pytest.raises(adakd.Interrupted):
-        adakd.distill(None, Tied, "ce", data, out=tmp_path, should_stop=lambda: next(left, True), **options)
-    run = adakd.distill(None, Tied, "ce", data, out=tmp_path, **options)
+        adakd.distill(None, network, "ce", data, out=tmp_path, should_stop=lambda: next(left, True), **options)
+    run = adakd.distill(None, network, "ce", data, out=tmp_path, **options)
     assert run.record["weights_sha256"] == whole.record["weights_sha256"]
-    assert evaluate(run.folder, data=data, network=Tied, device="cpu") == run.accuracy
+    assert evaluate(run.folder, data=data, network=network, device="cpu") == run.accuracy
     model = run.model()
-    assert model.a.weight is model.b.weight
+    if network is Tied:
+        assert model.a.weight is model.b.weight
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda net: net.mask.diagonal().fill_(torch.inf), lambda net: net.mask.fill_(torch.nan)]
+)
+def test_a_mask_is_infinite_where_the_networks_is_and_nowhere_else(spoil, tmp_path):
+    other = Masked(4)
+    spoil(other)
+    save_weights(other, tmp_path / "w.safetensors")
+    with pytest.raises(adakd.WeightsError, match=r"mask: .* values are not finite"):
+        load_weights(Masked(4), tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("cache", ["fp16", None])
@@ -482,6 +509,35 @@ def test_a_part_of_a_student_that_is_not_trained_is_another_run():
     assert folder_of(None, MyCNN, "ce") != folder_of(None, frozen, "ce")
 
 
+def test_a_batch_norm_in_evaluation_mode_stays_so_and_is_of_another_run(tmp_path):
+    def network(resting):
+        torch.manual_seed(0)
+        made = create_model("resnet8x0.5", 4)
+        made.bn1.train(not resting)
+        return made
+
+    data, student = own_data(), network(True)
+    run = adakd.distill(None, student, "ce", data, out=tmp_path, **SMALL)
+    adakd.fit(
+        student,
+        data,
+        adakd.get_recipe("demo", epochs=2, batch_size=20, train_images="all"),
+        adakd.create_method("ce"),
+        seed=0,
+        checkpoint=tmp_path / "c.pt",
+        config={},
+        precision=adakd.choose_precision("fp32", torch.device("cpu"), 0),
+        progress=False,
+    )
+    for trained in (run.model(), student):
+        assert trained.bn1.num_batches_tracked == 0 != trained.layer1[0].bn1.num_batches_tracked
+        assert trained.bn1.running_mean.eq(0).all()
+    assert not student.bn1.training
+    assert student.training
+    folders = [folder_of(None, given, "ce") for given in (network(True), network(False), network(False).eval())]
+    assert folders[0] != folders[1] == folders[2]
+
+
 def test_a_teacher_of_another_setting_is_asked_again(tmp_path):
     data, teacher = own_data(), Scaled(MyCNN(4), 1.0)
     first = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
@@ -601,6 +657,7 @@ class Opaque:
 
 
 PAIRS_OF_OBJECTIVES = {
+    "mode of a part": lambda i: LogitObjective(adakd.KL(), adakd.Fixed(2.0).train(i == 0)),
     "class weights": lambda i: LogitObjective(adakd.KL(), class_weights=((1, 1, 1, 1), (9, 0.1, 0.1, 0.1))[i]),
     "function": lambda i: of_distance(fn=(torch.abs, torch.square)[i]),
     "lambda": lambda i: of_distance(fn=((lambda x: x + 1), (lambda x: x + 2))[i]),

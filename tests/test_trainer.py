@@ -1,6 +1,7 @@
 """The trainer by itself, the loop around it, and what a library call leaves alone."""
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -8,13 +9,16 @@ import signal
 from pathlib import Path
 
 import pytest
+import sweeps
 import torch
 
 import adakd
 from adakd import Batch, CheckpointError, Recipe, Signals, Trainer, choose_precision, create_method
+from adakd.engine import StopRequests
 from adakd.models import seeded_model
 from adakd.plan import Request, ensure_teacher, plan_student
 from adakd.runs import Resources, RunConfig
+from adakd.study import Study, read_study, run_study
 from adakd.teachers import LiveTeacher, MissingTeacherError, load_teacher, locate_teacher
 from adakd.training import Checkpoint, Runner, lockstep, student_views
 from adakd.training.loop import fit
@@ -41,6 +45,44 @@ def same(one, other):
     return ours["history"] == theirs["history"] and all(
         torch.equal(ours[part][key], theirs[part][key]) for part in ("model", "criterion") for key in ours[part]
     )
+
+
+@contextlib.contextmanager
+def in_fp64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+AMBIENT = {
+    "fp64": in_fp64,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no gradients": torch.no_grad,
+    "inference": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+}
+
+
+SOME = {**SMALL, "train_images": 40}
+
+
+def mode():
+    devices = torch.is_autocast_enabled("cpu"), torch.get_default_device()
+    return torch.get_default_dtype(), torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *devices
+
+
+TRAINING = {
+    # By features: their loss is computed outside of the steps' own autocast.
+    "distill": lambda network, data, out, **more: [
+        adakd.distill(network, NAME, "sp", data, out=out, **SOME, **more)
+    ],
+    "train_teacher": lambda network, data, out, **more: [
+        adakd.train_teacher(NAME, data, out=out, **SOME, **more)
+    ],
+    "compare": lambda network, data, out, **more: adakd.compare(
+        ["ce", "kd"], (0,), network, NAME, data, out=out, **SOME, **more
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -170,10 +212,80 @@ def test_ctrl_c_in_python_leaves_the_last_checkpoint(tiny_data, tmp_path):
     assert continued.history == left_alone.history
 
 
+@pytest.mark.parametrize("call", [TRAINING["train_teacher"], TRAINING["compare"]], ids=["one run", "several"])
+@pytest.mark.usefixtures("usual_ctrl_c")
+def test_a_request_to_stop_ends_one_call_and_not_the_next(call, tiny_data, tmp_path):
+    stop, network = StopRequests(), seeded_model(NAME, 10, 1)
+
+    def press(row, *_):
+        if not pressed:
+            pressed.append(signal.raise_signal(signal.SIGINT))
+
+    pressed = []
+    with pytest.raises(adakd.Interrupted):
+        call(network, tiny_data, tmp_path, should_stop=stop, on_epoch=press)
+    assert call(network, tiny_data, tmp_path, should_stop=stop)
+
+
+def test_a_request_that_nothing_has_answered_is_kept():
+    stop = StopRequests()
+    with stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop()
+
+
+def test_a_signal_that_is_not_pythons_is_left_alone(monkeypatch):
+    stop, before = StopRequests(), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "getsignal", lambda number: None)
+        with stop:
+            patch.undo()
+            assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_should_stop_saves_and_raises(tiny_data, tmp_path):
     with pytest.raises(adakd.Interrupted, match="stopped in epoch 1"):
         adakd.train_teacher(NAME, tiny_data, out=tmp_path, should_stop=lambda: True, **SMALL)
     assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1
+
+
+@pytest.mark.parametrize("ambient", AMBIENT.values(), ids=AMBIENT)
+@pytest.mark.parametrize("call", TRAINING.values(), ids=TRAINING)
+def test_a_run_is_the_same_however_torch_is_set(call, ambient, tiny_data, tmp_path):
+    network = seeded_model(NAME, 10, 1)
+    plain = call(network, tiny_data, tmp_path / "plain")
+    with ambient():
+        before = mode()
+        runs = call(network, tiny_data, tmp_path / "other")
+        accuracies = [adakd.evaluate(run, data=tiny_data, device="cpu") for run in runs]
+        assert mode() == before
+    assert [(run.folder.name, run.history) for run in runs] == [(run.folder.name, run.history) for run in plain]
+    assert [run.record["weights_sha256"] for run in runs] == [run.record["weights_sha256"] for run in plain]
+    assert accuracies == [run.accuracy for run in plain]
+
+
+def test_studies_and_sweeps_are_too(tiny_data, tiny_teacher, tmp_path, monkeypatch):
+    sweeps.use_tiny_data(monkeypatch.setattr)
+
+    def histories(out):
+        study = Study(("ce", "kd"), seeds=(0,), ways=("published",))
+        run_study(study, out / "study", tiny_teacher, NAME, tiny_data, out=out / "runs", **SOME)
+        sweeps.sweep(out)
+        found = [*read_study(out / "study").records, *sweeps.records_of(out).values()]
+        return [[record["config"], record["history"]] for record in found]
+
+    plain = histories(tmp_path / "plain")
+    with in_fp64(), torch.inference_mode():
+        assert histories(tmp_path / "other") == plain
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_a_network_that_was_made_in_inference_mode_is_refused(role, tiny_data, tmp_path):
+    networks = {"teacher": seeded_model(NAME, 10, 1), "student": NAME}
+    with torch.inference_mode():
+        networks[role] = seeded_model(NAME, 10, 1)
+    with pytest.raises(TypeError, match=r"network: expected usual tensors, got one of torch\.inference_mode"):
+        adakd.distill(**networks, method="kd", data=tiny_data, out=tmp_path, **SOME)
 
 
 # What torch 2.13 says of itself when it loads its compiler.

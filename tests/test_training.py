@@ -245,6 +245,22 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tiny_data, t
     run_fit(tiny_data, tmp_path, config=config)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (numpy.float64(2), "2.0"),
+        (Path("a"), "'a'"),
+        ({"y": [Path("a")]}, "'y'"),
+        (math.nan, "nan"),
+        (len, "len"),
+    ],
+)
+def test_a_config_that_no_checkpoint_gives_back_is_refused_before_training(value, shown, tiny_data, tmp_path):
+    with pytest.raises(TypeError, match=f"config: expected numbers, .*{shown}.* under 'x'"):
+        run_fit(tiny_data, tmp_path, config={"x": value})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("keep", [0, 1, 100, 20_000, -1])
 def test_a_truncated_checkpoint_is_refused_and_kept(keep, tiny_data, tmp_path):
     with pytest.raises(Interrupted):
@@ -324,8 +340,16 @@ def test_a_method_with_a_teacher_needs_one(tiny_data, tmp_path):
 
 
 def test_the_teacher_is_not_touched(tiny_data, tmp_path):
-    """Weights and running statistics, bit for bit, also of a teacher that comes in training mode."""
+    """Weights and running statistics, bit for bit, and what is trained in which mode, of a teacher in training mode."""
+
+    def flags():
+        return [each.training for each in teacher.modules()], [
+            each.requires_grad for each in teacher.parameters()
+        ]
+
     teacher = seeded_model("resnet14", 10, 1).train()
+    teacher.bn1.eval().requires_grad_(False)
+    as_given = flags()
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     adakd.fit(
         seeded_model("resnet8x0.5", 10, 0),
@@ -340,8 +364,29 @@ def test_the_teacher_is_not_touched(tiny_data, tmp_path):
         progress=False,
     )
     assert [key for key, value in teacher.state_dict().items() if not torch.equal(value, before[key])] == []
-    assert not teacher.training
+    assert flags() == as_given
     assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("share", ["all", "a layer"])
+def test_a_teacher_that_shares_tensors_with_the_student_is_refused(share, tiny_data, tmp_path):
+    student = seeded_model("resnet8x0.5", 10, 0)
+    teacher = student if share == "all" else seeded_model("resnet8x0.5", 10, 1)
+    teacher.conv1 = student.conv1
+    with pytest.raises(ValueError, match="student, teacher: expected"):
+        adakd.fit(
+            student,
+            tiny_data,
+            SHORT["onecycle"],
+            adakd.create_method("kd"),
+            seed=0,
+            checkpoint=tmp_path / "c.pt",
+            config={},
+            precision=FP32,
+            teacher=teacher,
+            progress=False,
+        )
+    assert all(each.requires_grad for each in student.parameters())
 
 
 def test_methods_are_paired(tiny_data, tmp_path):

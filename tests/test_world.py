@@ -195,6 +195,23 @@ class TestBatchNorm:
         assert not torch.equal(twin(x), network.eval()(x))  # the copy reads its own statistics
         assert not normalize_over(World(0, 2), nn.Linear(2, 2))
 
+    def test_a_network_is_its_own_again_when_its_run_has_ended(self, tiny_data, tmp_path):
+        network, before = adakd.create_model("resnet8x0.5", 10), dict(vars(nn.BatchNorm2d(4)))
+        with pytest.raises(ValueError, match="process group"):  # there is no other process
+            adakd.fit(
+                network,
+                tiny_data,
+                adakd.get_recipe("demo", epochs=1, batch_size=20, train_images=40),
+                adakd.create_method("ce"),
+                seed=0,
+                checkpoint=tmp_path / "c.pt",
+                config={},
+                precision=adakd.choose_precision("fp32", torch.device("cpu"), 0),
+                progress=False,
+                world=World(0, 2),
+            )
+        assert vars(network.bn1).keys() == before.keys()
+
     @pytest.mark.parametrize(
         "layer", ["1d", "2d", "cumulative", "without weights", "without running statistics"]
     )

@@ -193,19 +193,17 @@ def work_off(
     Raises:
         Interrupted: when `should_stop` says so, or at Ctrl-C, after all that was under way is saved.
     """
-    try:
-        with (
-            should_stop
-            if isinstance(should_stop, contextlib.AbstractContextManager)
-            else contextlib.nullcontext()
-        ):
+    with (
+        should_stop if isinstance(should_stop, contextlib.AbstractContextManager) else contextlib.nullcontext()
+    ):
+        try:
             if _all_done(pool, wanted, on_outcome, should_stop, on_tick):
                 return
-    except KeyboardInterrupt:
+        except KeyboardInterrupt:
+            _saved(pool, on_outcome)
+            raise
         _saved(pool, on_outcome)
-        raise
-    _saved(pool, on_outcome)
-    raise Interrupted(f"stopped; {state()}")
+        raise Interrupted(f"stopped; {state()}")
 
 
 def _all_done(

@@ -30,6 +30,7 @@ __all__ = [
     "create_model",
     "network_of",
     "refuse_extra_state",
+    "resting",
     "seeded_model",
     "sha256_of_state",
 ]
@@ -189,6 +190,8 @@ class Network:
             found["settings"] = settings_of(network)
         if still := [name for name, each in network.named_parameters() if not each.requires_grad]:
             found["frozen"] = digest_of(still)
+        if still := resting(network):
+            found["resting"] = digest_of(still)
         if isinstance(self.source, nn.Module):  # its weights are where training begins
             found["initial"] = sha256_of_state(self.source)
         return found
@@ -233,14 +236,25 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
     )
 
 
-def refuse_extra_state(network: nn.Module) -> None:
-    """Raise TypeError for a network whose state is more than tensors: neither a digest nor a file of weights could hold it."""
-    for name, value in network.state_dict().items():
+def refuse_extra_state(module: nn.Module, role: str = "network") -> None:
+    """Raise TypeError for a module whose state is more than tensors: neither a digest nor a file of weights could hold it;
+    and for one that was made in `torch.inference_mode`, which cannot be trained."""
+    for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"network: expected a state_dict of tensors, got {type(value).__name__} under {name!r} from "
-                f"{type(network).__name__}; make it a buffer, or let get_extra_state return a tensor"
+                f"{role}: expected a state_dict of tensors, got {type(value).__name__} under {name!r} from "
+                f"{type(module).__name__}; make it a buffer, or let get_extra_state return a tensor"
             )
+        if value.is_inference():
+            raise TypeError(
+                f"{role}: expected usual tensors, got one of torch.inference_mode under {name!r} from "
+                f"{type(module).__name__}; make the {role} outside of that"
+            )
+
+
+def resting(network: nn.Module) -> list[str]:
+    """Names of the parts in evaluation mode of a network in training mode: somebody wants them so, as a frozen batch norm."""
+    return [name for name, part in network.named_modules() if not part.training] if network.training else []
 
 
 def architecture_of(network: nn.Module) -> str:

@@ -17,7 +17,7 @@ from .._check import brief, printable
 from .._progress import Bar
 from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
-from ..models.network import architecture_of, is_model
+from ..models.network import architecture_of, is_model, resting
 from ..signals import Taps
 from ..training.capture import choose_capture
 from ..training.files import (
@@ -34,6 +34,7 @@ from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import RUN_FIELDS, contradiction, environment, key_of, now
 from ..training.resume import Checkpoint
 from ..training.trainer import Trainer
+from ..training.world import normalize_alone
 from .config import Resources, RunConfig
 from .deployed import build_terms, deployed_network, describe_deployed
 from .folder import CHECKPOINT, FILES, RECORD, WEIGHTS, alone, begin_session, clean, tidy
@@ -254,6 +255,16 @@ class Job:
         """Whether it trains with a live teacher, which others can share."""
         return self.teacher is not None and not self.teacher.cached and not self.finished
 
+    def forget(self) -> None:
+        """Remove what there is of an earlier run of the same settings.
+
+        Raises:
+            BusyError: if another process is at it.
+        """
+        if self.folder.is_dir():
+            with alone(self.folder):
+                _remove(self.folder)
+
     def build_student(self) -> nn.Module:
         """The student with its initial weights; the objective gets what depends on shapes, from images that the run shows."""
         config = self.config
@@ -272,6 +283,11 @@ class Job:
         if isinstance(result, Exception):
             raise result
         return result
+
+
+def _remove(folder: Path) -> None:
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def carry_out(jobs: Sequence[Job]) -> list[Run | Exception]:
@@ -375,8 +391,7 @@ class _Attempt:
         folders.enter_context(alone(folder))
         remove_leftovers(folder, FILES)
         if self.job.resources.fresh:
-            for name in FILES:
-                (folder / name).unlink(missing_ok=True)
+            _remove(folder)
         return (folder / RECORD).is_file()
 
     def _reopen(self) -> None:
@@ -425,6 +440,8 @@ class _Attempt:
         if (teacher := job.teacher) is not None:
             self.about_teacher = world.lead(lambda: teacher.describe(config, resources.progress))
         student = job.build_student()
+        if still := resting(student):
+            log.info("  parts that stay in evaluation mode, as they came: %d (%s …)", len(still), still[0])
         trainer = Trainer(
             student,
             job.objective,
@@ -450,6 +467,7 @@ class _Attempt:
             return
         with self._own_errors():
             job, config, trainer = self.job, self.job.config, self.runner.trainer
+            normalize_alone(trainer.deployed)  # of which a copy may be kept
             network, deployed = job.known_network, dict[str, Any]()
             if trainer.deployed is not trainer.student:
                 network = Network(config.student.name, copy.deepcopy(trainer.deployed).cpu())

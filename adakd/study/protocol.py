@@ -47,6 +47,7 @@ from ..runs import Job, Resources, Run, resolve_device
 from ..signals import logits_of_output
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
+from ..training.precision import plain_torch
 from ..training.recipe import SETTINGS, Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
@@ -307,7 +308,8 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of the untrained student and of the teacher for the first images that the first seed shows, and labels."""
     data, seed = work.data, work.study.seeds[0]
     teacher = load_requested_teacher(work.request, work.resources).model.to(data.device)
-    student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device).train()
+    student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device)
+    student = student if student.training else student.train()  # but for parts that are to rest
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
     some = itertools.islice(batches, _PUSH_BATCHES)
     networks = student, teacher
@@ -382,6 +384,7 @@ def _plan(work: _Work) -> dict[str, Any]:
     }
 
 
+@plain_torch()
 def run_study(
     study: Study,
     folder: str | os.PathLike[str],

@@ -23,6 +23,7 @@ from ..study import append_record, read_records
 from ..teachers import Teacher, find_teacher, load_teacher
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never
+from ..training.precision import plain_torch
 from ..training.record import key_of, now
 from .estimate import live
 from .grid import Cell, Grid
@@ -268,6 +269,7 @@ def _note_failure(folder: Path, key: str, cell: Cell, error: Exception) -> None:
 # ---- the sweep ----
 
 
+@plain_torch()
 def run_sweep(
     grid: Grid,
     *,
@@ -342,6 +344,7 @@ def run_sweep(
         return SweepResults(grid, folder, table.accuracy, sweep.errors)
 
 
+@plain_torch()
 def plan_sweep(
     grid: Grid, out: str | os.PathLike[str], records: str | os.PathLike[str] | None, **options: Any
 ) -> tuple[set[Cell], list[str], dict[str, str]]:

@@ -241,16 +241,16 @@ class ViewCache:
             # work, and not truth.
             os.fsync(logits_file)
             for place, check in pending:
-                os.pwrite(checks_file, check.to_bytes(4, sys.byteorder), 4 * place)
+                _put(checks_file, check.to_bytes(4, sys.byteorder), 4 * place)
             os.fsync(checks_file)
             for place, _ in pending:
-                os.pwrite(filled_file, b"\1", place)
+                _put(filled_file, b"\1", place)
             pending.clear()
 
         def write(places: list[int], logits: np.ndarray) -> None:
             nonlocal committed_at
             for place, row in zip(places, logits, strict=True):
-                os.pwrite(logits_file, row.tobytes(), place * row.nbytes)
+                _put(logits_file, row.tobytes(), place * row.nbytes)
             pending.extend(zip(places, _checks_of(places, logits), strict=True))
             if time.monotonic() - committed_at > _SECONDS_BETWEEN_COMMITS:
                 commit()
@@ -292,6 +292,14 @@ class ViewCache:
             raise CacheError(
                 f"{self.folder} does not say what its teacher says (relative distance {apart:.2g}); delete it"
             )
+
+
+def _put(file: int, content: bytes, at: int) -> None:
+    """Write all of it at a place: where little room is left, the system writes a part, and says so in a number alone."""
+    rest = memoryview(content)
+    while rest:
+        written = os.pwrite(file, rest, at)
+        rest, at = rest[written:], at + written
 
 
 def _checks_of(places: Sequence[int] | np.ndarray, rows: np.ndarray) -> list[int]:

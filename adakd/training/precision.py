@@ -1,17 +1,39 @@
 """The number format that a device trains in, with the reason."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-__all__ = ["Precision", "choose_precision"]
+__all__ = ["Precision", "choose_precision", "plain_torch"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Without matrix tiles (AMX), converting costs a network below this size more than its products gain.
 _CPU_BF16_PARAMETERS = 100_000
+
+
+@contextlib.contextmanager
+def plain_torch() -> Iterator[None]:
+    """Torch with gradients, without autocast, in fp32 and on the CPU unless said otherwise; then again as the caller has it.
+
+    Nothing of that is a setting of a run: whoever calls within `torch.no_grad` gets the run that everybody gets.
+    """
+    dtype = torch.get_default_dtype()
+    with contextlib.ExitStack() as modes:
+        modes.enter_context(torch.inference_mode(False))
+        modes.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                modes.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            modes.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:  # of the whole process: set where it must be
+            modes.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        yield
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a checkpoint must hold for a run to go on from it: everything is looked at before anything is loaded."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._check import printable
+from .._check import brief, printable
 from ..objective import rename_old_parameters
 from ._dialects import tensor_problem
 from ._json import NUMBER, field_problem
@@ -115,12 +116,36 @@ def _different(theirs: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     return printable("; ".join(f"{key} was {theirs.get(key)!r}, is {config.get(key)!r}" for key in changed))
 
 
+def _comes_back(value: Any) -> bool:
+    """Whether a value is the same when it is read as checkpoints are; NaN is not the same as itself."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(value, buffer)
+        buffer.seek(0)
+        return bool(torch.load(buffer, weights_only=True) == value)
+    except Exception:  # each class has its own way to refuse
+        return False
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file from which a run goes on, and what identifies the run."""
+    """A file from which a run goes on, and what identifies the run.
+
+    Raises:
+        TypeError: naming the first entry of the config that a file does not give back: the run could not be continued.
+    """
 
     path: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, value in self.config.items():
+            if type(key) is not str or not _comes_back(value):
+                raise TypeError(
+                    f"config: expected numbers, texts, lists and dicts of Python itself, by names, got {brief(value)} "
+                    f"under {brief(key)}, with which no checkpoint could be continued; write it as one of these, as "
+                    "float(x) or str(path)"
+                )
 
     def resume(self, trainer: Trainer) -> bool:
         """Put a trainer where the file says that it stood; whether there is one.

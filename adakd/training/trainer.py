@@ -13,6 +13,7 @@ from .._check import check_trains
 from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
+from ..models.network import refuse_extra_state
 from ..objective import Terms
 from ..signals import Batch, Signals, Tapped, Taps, logits_of_output
 from ..terms import LogitTerm
@@ -135,7 +136,8 @@ class Trainer:
     (1, 1)
 
     Args:
-        student: moved to the device of `data`.
+        student: moved to the device of `data`. Of one in training mode, parts in evaluation mode stay in that, as a frozen
+            batch norm; of one in evaluation mode, all goes into training mode.
         objective: the loss; its parameters, if any, are trained along and its state is saved along. Built, where its
             terms have parts that depend on shapes (`Objective.build`).
         recipe: length, schedule, optimizer.
@@ -148,6 +150,7 @@ class Trainer:
             batch.
 
     Raises:
+        TypeError: for a student or an objective whose state is more than tensors.
         ValueError: for a student whose parameters are all frozen; for such a term without a teacher; for a batch of fewer images than there are processes, or a
             captured step in several.
     """
@@ -165,6 +168,8 @@ class Trainer:
         world: World = ALONE,
     ):
         check_trains(student)
+        refuse_extra_state(student, "student")
+        refuse_extra_state(objective, "objective")
         self.recipe, self.precision, self.device = recipe, precision, data.device
         self.student = channels_last(student, self.device)
         self.objective = objective.to(self.device)
@@ -191,6 +196,7 @@ class Trainer:
         if (validation := validation_split(data, recipe)) is not None:
             self.tests["validation"] = validation
         self.learned = list(objective.parameters())
+        self._still = _infinite(self.student), _infinite(objective)
         self.optimizer = recipe.optimizer([*student.parameters(), *self.learned])
         self.scheduler = recipe.scheduler(self.optimizer, self.steps)
         self.scaler = precision.scaler(self.device)
@@ -212,8 +218,10 @@ class Trainer:
         terms = getattr(objective, "terms", {}).values()
         self._by_index = any(not isinstance(term, LogitTerm) for term in terms)
         network = student if self._logits_only else Tapped(student, taps.student)
-        student.train()
-        objective.train()
+        for each in (student, objective):
+            if not each.training:
+                each.train()
+        self._resting = [part for each in (student, objective) for part in each.modules() if not part.training]
         self._forward: Callable[..., Any] = network
         self._loss: Callable[..., Any] = objective
         if capture:
@@ -257,6 +265,8 @@ class Trainer:
         if not self.student.training or not self.objective.training:
             self.student.train()
             self.objective.train()
+            for part in self._resting:
+                part.training = False
         try:
             with self.precision.autocast(self.device):
                 outputs = self._forward(images)
@@ -314,7 +324,12 @@ class Trainer:
         """
         means = self.meter.read()
         # The loss is of before the last update, which may have ruined the weights without being seen in it.
-        tensors = [*self.student.state_dict().values(), *self.objective.state_dict().values()]
+        tensors = [
+            tensor
+            for module, still in ((self.student, self._still[0]), (self.objective, self._still[1]))
+            for name, tensor in module.state_dict().items()
+            if name not in still
+        ]
         finite = torch.stack([tensor.isfinite().all() for tensor in tensors]).all()  # one wait for all of them
         if not math.isfinite(means["loss"]):
             raise DivergedError(f"the loss became {means['loss']} in epoch {self.epoch}")
@@ -369,6 +384,16 @@ class Trainer:
         self.meter.sums.copy_(state["meter"])
         self.epoch, self.step_in_epoch = state["epoch"], state["step"]
         self.seconds, self.history = state["seconds"], list(state["history"])
+
+
+def _infinite(module: nn.Module) -> set[str]:
+    """Names of what is not trained and not finite to begin with, as a causal mask: no sign of a divergence."""
+    trained = {name for name, each in module.named_parameters(remove_duplicate=False) if each.requires_grad}
+    return {
+        name
+        for name, tensor in module.state_dict().items()
+        if name not in trained and not tensor.isfinite().all()
+    }
 
 
 def _refuse_small_batches(data: Dataset, recipe: Recipe, world: World) -> None:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..signals import Signals, is_parameter
 
-__all__ = ["ALONE", "PeerError", "World", "join_world", "launched", "normalize_over"]
+__all__ = ["ALONE", "PeerError", "World", "join_world", "launched", "normalize_alone", "normalize_over"]
 
 Result = TypeVar("Result")
 
@@ -275,6 +275,14 @@ def normalize_over(world: World, network: nn.Module) -> bool:
             )
         module.forward = partial(_batch_norm, module, world)  # type: ignore[method-assign]
     return found
+
+
+def normalize_alone(network: nn.Module) -> None:
+    """Undo `normalize_over`: a network that is trained goes on in one process."""
+    for module in network.modules():
+        forward = vars(module).get("forward")
+        if isinstance(forward, partial) and forward.func is _batch_norm:
+            del module.forward
 
 
 def _batch_norm(module: _BatchNorm, world: World, x: Tensor) -> Tensor:
