@@ -412,6 +412,20 @@ def by_function(exponent):
 class Sizes:
     depth: int
 
+    def times_depth(self, module, inputs, output):
+        return output * self.depth
+
+
+def times(factor, module, inputs, output):
+    return output * factor
+
+
+def hooked(network, where, *hooks):
+    network = Held(network)
+    for hook in hooks:
+        getattr(network, f"register_{where}")(hook)
+    return network
+
 
 PAIRS_OF_SETTINGS = {
     "number": lambda net, i: Scaled(net, (1.0, -5.0)[i]),
@@ -432,6 +446,16 @@ PAIRS_OF_SETTINGS = {
     "operator": lambda net, i: Held(net, function=(torch.ops.aten.abs, torch.ops.aten.square)[i]),
     "generator": lambda net, i: Held(net, random=torch.Generator().manual_seed(i)),
     "dtype": lambda net, i: Held(net, dtype=(torch.float32, torch.float64)[i]),
+    "hook": lambda net, i: hooked(net, "forward_hook", *[lambda module, x, y: -y][:i]),
+    "hook's number": lambda net, i: hooked(net, "forward_hook", functools.partial(times, i + 1)),
+    "pre-hook": lambda net, i: hooked(
+        net, "forward_pre_hook", (lambda module, x: x, lambda module, x: -x[0])[i]
+    ),
+    "gradient's hook": lambda net, i: hooked(net, "full_backward_hook", *[lambda module, x, y: None][:i]),
+    "hook of an object": lambda net, i: hooked(net, "forward_hook", Sizes(i).times_depth),
+    "spectral norm": lambda net, i: nn.Sequential(
+        nn.utils.spectral_norm(nn.Conv2d(3, 3, 1), n_power_iterations=i + 1), net
+    ),
 }
 
 
@@ -454,6 +478,39 @@ def test_networks_of_other_settings_are_of_other_runs(made):
 
     for folders in (teacher, student, module):
         assert folders(0) == folders(0) != folders(1)
+
+
+def test_a_hook_on_a_parameter_of_what_a_factory_makes_is_a_setting():
+    def made(hooks):
+        def factory(classes):
+            network = MyCNN(classes)
+            for hook in hooks:
+                network.head.weight.register_hook(hook)
+            return network
+
+        return folder_of(None, factory, "ce")
+
+    assert made([]) == made([]) != made([torch.neg])
+
+
+def test_what_a_hook_has_recorded_is_no_setting():
+    """Nor are hooks of ours, by which features are read."""
+    network, seen = MyCNN(4), {}
+    network.act.register_forward_hook(lambda module, inputs, output: seen.update(act=output, all=[output]))
+    before = settings_of(network)
+    adakd.Tapped(network, ("features",))(torch.zeros(1, 3, 16, 16))
+    assert seen
+    assert settings_of(network) == before
+
+
+def test_a_teacher_that_is_hooked_meanwhile_is_asked_again(tmp_path):
+    data, teacher = own_data(), MyCNN(4)
+    first = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    teacher.register_forward_hook(lambda module, inputs, output: -5 * output)
+    second = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    assert first.folder != second.folder
+    assert first.history != second.history
+    assert len(list((tmp_path / "cache" / "mine").iterdir())) == 2
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
@@ -570,6 +627,13 @@ def of_distance(**held):
     return LogitObjective(Distance(**held), adakd.Fixed(4.0))
 
 
+def of_distance_hooked(*hooks):
+    objective = of_distance()
+    for hook in hooks:
+        objective.register_forward_hook(hook)
+    return objective
+
+
 class Opaque:
     """What shows nothing of itself."""
 
@@ -584,6 +648,7 @@ PAIRS_OF_OBJECTIVES = {
     "tensor": lambda i: of_distance(prior=torch.full((4,), float(i))),
     "array": lambda i: of_distance(prior=np.full(4, i)),
     "tensor in a list": lambda i: of_distance(priors=[torch.full((4,), float(i))]),
+    "hook": lambda i: of_distance_hooked(*[lambda module, x, terms: terms._replace(total=-terms.total)][:i]),
 }
 
 
