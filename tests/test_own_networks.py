@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -173,7 +174,7 @@ def test_a_name_of_ours_that_names_something_else_is_another_run(tmp_path, monke
     ours = network_of("resnet8x0.5")
     assert ours.identity(4) == {}
     monkeypatch.setitem(adakd.MODELS, "resnet8x0.5", MyCNN)
-    assert set(ours.identity(4)) == {"architecture", "settings"}
+    assert set(ours.identity(4)) == {"architecture", "settings", "initial"}
     run = adakd.distill(None, "resnet8x0.5", "ce", data, out=tmp_path, **SMALL)
     assert config_of(run)["architecture"] == ours.identity(4)["architecture"]
 
@@ -526,6 +527,55 @@ def test_an_ensemble_is_known_by_where_it_finds_the_logits():
     parts = [MyCNN(4), MyCNN(4)]
     folders = [folder_of(adakd.Ensemble(parts, logits=which), MyCNN, "kd") for which in (None, 0, 1)]
     assert len(set(folders)) == 3
+
+
+def filled(network):
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.01)
+    return network
+
+
+def tied(network):
+    network[1].weight = network[0].weight
+    return network
+
+
+PAIRS_OF_BEGINNINGS = {
+    "other weights": (filled, lambda network: network),
+    "tied": (tied, lambda network: network),
+    "tied, of equal weights": (lambda network: tied(filled(network)), filled),
+    "other numbers": (nn.Module.double, lambda network: network),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS_OF_BEGINNINGS.values(), ids=PAIRS_OF_BEGINNINGS)
+def test_networks_that_begin_otherwise_are_of_other_runs(pair):
+    def network(change, classes):
+        torch.manual_seed(0)
+        return change(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, classes)))
+
+    def factory(change):
+        return folder_of(None, functools.partial(network, change), "ce")
+
+    def module(change):
+        return folder_of(None, network(change, 4), "ce")
+
+    for made in (factory, module):
+        first, second = map(made, pair)
+        assert first.parent == second.parent
+        assert made(pair[0]) == first != second
+
+
+def test_what_a_factory_makes_by_chance_is_warned_of(caplog):
+    """Its run is found again, and can be continued."""
+
+    def drawn_elsewhere(classes):
+        network = MyCNN(classes)
+        nn.init.constant_(network.head.bias, random.random())
+        return network
+
+    assert folder_of(None, drawn_elsewhere, "ce") == folder_of(None, drawn_elsewhere, "ce")
+    assert caplog.text.count("'drawn_elsewhere': the function makes other weights at each call") == 1
 
 
 def test_a_part_of_a_student_that_is_not_trained_is_another_run():
