@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import json
 import os
 import random
 import subprocess
@@ -25,7 +26,9 @@ from adakd.models import network_of
 from adakd.models.network import settings_of
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
+from adakd.study.tables import OF_NETWORK
 from adakd.temperatures import measure_temperatures
+from adakd.training import files
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -795,6 +798,45 @@ def test_runs_of_networks_with_other_settings_are_not_compared(tmp_path):
     with pytest.raises(ValueError, match="the runs differ in settings"):
         adakd.study.summarize(runs)
     assert main(["table", str(tmp_path)]) == 0
+
+
+def test_a_study_is_of_one_network(tmp_path):
+    data, study = own_data(), adakd.study.Study(("ce",), (0,), ways=("published",))
+    options = {**SMALL, "data": data, "out": tmp_path, "teacher": MyCNN(4)}
+
+    def with_dropout(p):
+        return lambda classes: nn.Sequential(MyCNN(classes), nn.Dropout(p))
+
+    folder = tmp_path / "study"
+    (first,) = adakd.study.run_study(study, folder, student=with_dropout(0.0), **options)
+    with pytest.raises(ValueError, match=r"is of another study: settings was '.*', is '.*'. Choose another"):
+        adakd.study.run_study(study, folder, student=with_dropout(0.9), **options)
+    other = adakd.distill(student=with_dropout(0.9), method="ce", **{**options, "teacher": None})
+    adakd.study.append_record(folder / "published.jsonl", other.record)
+    assert config_of(other)["seed"] == first["seed"]
+    found = adakd.study.read_study(folder).runs("published", "ce")[0]
+    assert found["config"] == first["config"]
+
+
+def test_a_study_whose_plan_knows_its_network_by_name_alone_goes_on(tmp_path):
+    """As older versions wrote it down."""
+    data, network = own_data(), MyCNN(4)
+    options = {**SMALL, "data": data, "out": tmp_path, "teacher": MyCNN(4)}
+    folder = tmp_path / "study"
+
+    def studied(seeds, student):
+        study = adakd.study.Study(("ce",), seeds, ways=("published",))
+        return adakd.study.run_study(study, folder, student=student, **options)
+
+    studied((0,), network)
+    plan = json.loads((folder / "study.json").read_text())
+    config = {name: value for name, value in plan["config"].items() if name not in OF_NETWORK}
+    files.write_record(folder / "study.json", {**plan, "config": config})
+    assert list(adakd.study.read_study(folder).runs("published", "ce")) == [0]
+    with pytest.raises(ValueError, match="is of another study: initial was"):
+        studied((0, 1), MyCNN(4))
+    assert len(studied((0, 1), network)) == 2
+    assert list(adakd.study.read_study(folder).runs("published", "ce")) == [0, 1]
 
 
 # ---- other packages ----

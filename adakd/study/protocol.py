@@ -48,6 +48,7 @@ from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
 from .records import append_record, read_records
+from .tables import OF_NETWORK
 
 __all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
 
@@ -331,6 +332,7 @@ def _plan(work: _Work) -> dict[str, Any]:
     ).config.describe()
     config = {
         **{name: some[name] for name in ("model", "data", "recipe", "precision", "teacher")},
+        **{name: some[name] for name in OF_NETWORK if name in some},
         "reference": study.reference,
         "grid": list(study.grid),
         "ce_weight": study.ce_weight,
@@ -340,11 +342,13 @@ def _plan(work: _Work) -> dict[str, Any]:
     plan: dict[str, Any] = {}
     if path.is_file():
         plan = read_plan(path)
-        different = sorted(key for key in config if plan["config"].get(key) != config[key])
+        known = plan["config"]
+        if "architecture" not in known and (records := list(work.records().values())):
+            # Older versions wrote these down in the records alone.
+            known = {**{name: records[0]["config"].get(name) for name in OF_NETWORK}, **known}
+        different = sorted(key for key in {*config, *OF_NETWORK} if known.get(key) != config.get(key))
         if different:
-            changes = "; ".join(
-                f"{key} was {plan['config'].get(key)!r}, is {config[key]!r}" for key in different
-            )
+            changes = "; ".join(f"{key} was {known.get(key)!r}, is {config.get(key)!r}" for key in different)
             raise ValueError(f"{path} is of another study: {changes}. Choose another folder.")
         pushes = plan["push"]
     if missing := [name for name in (*study.taught, study.reference) if name not in pushes]:
