@@ -519,8 +519,8 @@ def _carry_out(context: engines.Context, work: _Work, key: str, task: _Task) -> 
 def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The runs of a study that diverged, in the order in which they did.
 
-    Each a mapping: way, method, seed, ce_weight, kd_weight, error, when, and the key by which
-    the run is known.
+    Each a mapping: way, method, seed, ce_weight, kd_weight (None of a sum), error, when, and the key by which the run is
+    known.
 
     Raises:
         ValueError: if the file that holds them is damaged.
@@ -537,7 +537,8 @@ def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 _FAILURE_FIELDS = {
     **dict.fromkeys(("key", "way", "method", "error", "when"), str),
     "seed": int,
-    **dict.fromkeys(("ce_weight", "kd_weight"), (int, float)),
+    "ce_weight": (int, float),
+    "kd_weight": (int, float, type(None)),  # a sum has one for each term
 }
 
 
