@@ -658,6 +658,13 @@ def test_a_study_goes_on_past_a_run_that_diverges(adakd, runs, tmp_path, monkeyp
     assert_one_line(adakd("table", folder), "failures.json is damaged", "delete it")
 
 
+def test_a_study_without_a_teacher_needs_none(adakd, tmp_path):
+    arguments = ["study", tmp_path / "records", "--methods", "ce", "--ways", "published", "--seeds", 0]
+    status, _, err = adakd(*arguments, "--out", tmp_path / "runs", *SMALL)
+    assert status == 0, err
+    assert not list(tmp_path.rglob("resnet14"))
+
+
 def test_a_sum_that_diverges_leaves_its_study_readable(adakd, runs, tmp_path, monkeypatch):
     """A weight for each of its terms, and none of the whole."""
     folder = tmp_path / "records"
