@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 import adakd
-from adakd import ImageData, LogitObjective, create_model, evaluate
+from adakd import ImageData, LogitObjective, TokenData, create_model, evaluate
 from adakd.cli import main
-from adakd.data import Split, checksum_of, identity_of, load_gratings
+from adakd.data import Split, Tokens, checksum_of, identity_of, images, load_gratings, load_sentences, tokens
 from adakd.export import export_network
 from adakd.models import network_of
 from adakd.models.network import settings_of
@@ -356,6 +356,50 @@ def test_labels_that_are_written_to_are_other_labels():
     data.train.labels[0] = 7
     with pytest.raises(ValueError, match=r"expected labels from 0 to 3.*got 7 at place 0"):
         folder_of(data=data)
+
+
+@pytest.mark.parametrize("share", [torch.from_numpy, torch.as_tensor])
+def test_images_that_numpy_writes_to_are_other_images(share):
+    pixels = np.zeros((60, 16, 16, 3), dtype=np.uint8)
+    split = Split(share(pixels), torch.arange(60) % 4)
+    data = ImageData("mine", split, split, ("a", "b", "c", "d"), (0.5,) * 3, (0.25,) * 3)
+    folders = [folder_of(data=data), folder_of(data=data)]
+    pixels[0] = 1
+    folders.append(folder_of(data=data))
+    data.train.labels.numpy()[:10] = 0
+    folders.append(folder_of(data=data))
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+    assert data.checksum == checksum_of(data.train, data.test)
+
+
+def test_tokens_that_are_written_to_are_other_tokens():
+    stream = torch.arange(2000) % 5
+    data = TokenData("mine", Tokens(stream[:1800], 8), Tokens(stream[1800:], 8), tuple("abcde"))
+
+    def folder():
+        changes = {"epochs": 1, "batch_size": 20, "train_images": 60}
+        request = Request(data, "gru64", "ce", changes=changes, precision="fp32")
+        return plan_student(request, Resources(progress=False)).folder
+
+    folders = [folder(), folder()]
+    for write in (data.train.stream, data.test.stream, stream, stream.numpy()):
+        write[:10] += 1
+        write[:] %= 5
+        folders.append(folder())
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 5
+    data.train.stream[0] = 5
+    with pytest.raises(ValueError, match="train: expected tokens from 0 to 4"):
+        folder()
+
+
+def test_a_set_that_torch_alone_holds_is_summed_up_once(monkeypatch):
+    sets = [own_data(), load_gratings(60, 40), load_sentences(train_words=2**12, test_words=2**8)]
+    for module in (images, tokens):
+        monkeypatch.setattr(module, "array_of", None)
+    for data in sets:
+        assert data.to("cpu").to("cpu").checksum == data.checksum
 
 
 def test_a_teacher_of_other_views_is_warned_of(tmp_path, caplog):
