@@ -121,11 +121,8 @@ class Description:
         self._open.add(id(value))
         found = self._of(value, where)
         self._open.discard(id(value))
-        if not self._in_hook:
-            self._known[id(value)] = (
-                found,
-                value,
-            )  # kept, for the next object at its place would have its number
+        if not self._in_hook:  # kept, for the next object at its place would have its number
+            self._known[id(value)] = found, value
         return found
 
     def _counts(self, value: Any) -> bool:

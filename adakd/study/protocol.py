@@ -422,8 +422,8 @@ def run_study(
         The records of the study's runs so far.
 
     Raises:
-        ValueError: for unknown names, recorded logits as the teacher, a folder of another study, or chosen weights without
-            validation images.
+        ValueError: for unknown names, recorded logits as the teacher where weights are to be matched or chosen, a folder of
+            another study, or chosen weights without validation images.
         Exception: what `adakd.distill` raises.
         Interrupted: when `should_stop` says so, after saving.
     """
