@@ -53,6 +53,7 @@ _BUILT_IN = (
 _MUTE = (types.ModuleType, logging.Logger, weakref.ref, type(threading.Lock()), type(threading.RLock()))
 _LIBRARIES = {"adakd", "torch", "numpy", *sys.stdlib_module_names} - {"__main__"}
 _OF_MODULES = {*vars(nn.Module()), "_compiled_call_impl"}
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _MOST = 100_000  # values of one module: whoever holds more holds the world
 
 
@@ -79,6 +80,9 @@ class Description:
     buffer that is not saved, which no state has, the content. Of a module of somebody's own the private attributes count
     where they are numbers, texts or functions; of installed packages none does: they follow from the others.
 
+    Hooks of modules and parameters are settings too, but of the lists, mappings and objects that they read only what is a
+    number, a text or a function: the rest may be what they have recorded.
+
     Attributes of which none of this can be said count by their class alone, with a warning, as an open file.
     """
 
@@ -87,6 +91,7 @@ class Description:
         self._open = {id(part) for part in module.modules()}
         self._known: dict[int, tuple[Any, Any]] = {}
         self._left = _MOST
+        self._in_hook = False
         self.parts = {name: self._part(part) for name, part in module.named_modules()}
         for each in self.lost:
             _warn(each)
@@ -97,6 +102,9 @@ class Description:
         for name in sorted(part._non_persistent_buffers_set):
             if part._buffers.get(name) is not None:
                 settings[name] = self._value(part._buffers[name], f"{kind.__name__}.{name}")
+        outer, self._in_hook = self._in_hook, True
+        settings |= {name: self._value(hooks, f"{kind.__name__}.{name}") for name, hooks in _hooks(part)}
+        self._in_hook = outer
         return [kind.__qualname__, settings]
 
     def _value(self, value: Any, where: str) -> Any:
@@ -113,8 +121,13 @@ class Description:
         self._open.add(id(value))
         found = self._of(value, where)
         self._open.discard(id(value))
-        self._known[id(value)] = found, value  # kept, for the next object at its place would have its number
+        if not self._in_hook:  # kept, for the next object at its place would have its number
+            self._known[id(value)] = found, value
         return found
+
+    def _counts(self, value: Any) -> bool:
+        """Whether what a list, a mapping or an object holds is a setting."""
+        return not self._in_hook or _is_plain(value)
 
     def _of(self, value: Any, where: str) -> Any:
         kind = type(value)
@@ -127,11 +140,13 @@ class Description:
         if isinstance(value, type):
             return f"{value.__module__}.{value.__qualname__}"
         if isinstance(value, Mapping):
-            return {str(key): self._value(each, where) for key, each in value.items()}
-        if isinstance(value, (list, tuple, collections.deque)):
+            return {str(key): self._value(each, where) for key, each in value.items() if self._counts(each)}
+        if isinstance(value, (list, collections.deque)):
+            return [self._value(each, where) for each in value if self._counts(each)]
+        if isinstance(value, tuple):
             return [self._value(each, where) for each in value]
         if isinstance(value, (set, frozenset)):
-            return sorted((self._value(each, where) for each in value), key=json.dumps)
+            return sorted((self._value(each, where) for each in value if self._counts(each)), key=json.dumps)
         if (array := _array_of(value)) is not None:
             shape, dtype = tuple(getattr(value, "shape", ())), getattr(value, "dtype", "")
             return f"{kind.__name__} {dtype} {shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
@@ -145,7 +160,7 @@ class Description:
             settings = {
                 name: self._value(each, f"{where}.{name}")
                 for name, each in vars(value).items()
-                if own or name[:1] != "_"
+                if (own or name[:1] != "_") and self._counts(each)
             }
             return [kind.__qualname__, settings]
         if not kind.__module__.startswith("torch._"):  # the compiler's, which changes no answer
@@ -190,6 +205,17 @@ def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
             continue
         if name[0] != "_" or _is_plain(value):
             yield name, value
+
+
+def _hooks(part: nn.Module) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """What is called beside a module and on the way of its parameters' gradients; ours do nothing but listen."""
+    found = {name: vars(part).get(name) for name in _HOOKS}
+    for name, parameter in part._parameters.items():
+        found[f"{name}._backward_hooks"] = None if parameter is None else parameter._backward_hooks
+    for name, hooks in found.items():
+        theirs = [hook for hook in (hooks or {}).values() if _root(getattr(hook, "func", hook)) != "adakd"]
+        if theirs:
+            yield name, tuple(theirs)
 
 
 def _is_plain(value: Any) -> bool:

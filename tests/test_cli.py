@@ -19,7 +19,17 @@ import pytest
 import torch
 from archives import write_cifar
 
-from adakd import METHODS, MODELS, RECIPES, LogitObjective, Recipe, __version__, find_teacher, open_run
+from adakd import (
+    METHODS,
+    MODELS,
+    RECIPES,
+    LogitObjective,
+    Objective,
+    Recipe,
+    __version__,
+    find_teacher,
+    open_run,
+)
 from adakd.bench import bench_step
 from adakd.cli import _COMMANDS, _parser, main
 from adakd.cli.options import engine_of
@@ -646,6 +656,36 @@ def test_a_study_goes_on_past_a_run_that_diverges(adakd, runs, tmp_path, monkeyp
     assert set(read_study(folder).runs("published", "kd")) == {40, 41}
     (folder / "failures.json").write_text("{")
     assert_one_line(adakd("table", folder), "failures.json is damaged", "delete it")
+
+
+def test_a_study_without_a_teacher_needs_none(adakd, tmp_path):
+    arguments = ["study", tmp_path / "records", "--methods", "ce", "--ways", "published", "--seeds", 0]
+    status, _, err = adakd(*arguments, "--out", tmp_path / "runs", *SMALL)
+    assert status == 0, err
+    assert not list(tmp_path.rglob("resnet14"))
+
+
+def test_a_sum_that_diverges_leaves_its_study_readable(adakd, runs, tmp_path, monkeypatch):
+    """A weight for each of its terms, and none of the whole."""
+    folder = tmp_path / "records"
+    arguments = ["study", folder, "--methods", "ce", "fitnet+kd", "--seeds", 42, "--ways", "published"]
+    arguments += ["--teacher", "resnet8x0.5", "--out", runs, *SMALL]
+    forward = Objective.forward
+
+    def diverges(self, *arguments, **options):
+        terms = forward(self, *arguments, **options)
+        return terms._replace(total=terms.total * float("nan")) if len(self.terms) > 1 else terms
+
+    monkeypatch.setattr(Objective, "forward", diverges)
+    for _ in range(2):
+        status, _, err = adakd(*arguments)
+        assert status == 1
+        assert "fitnet+kd at published weights (–), seed 42: the loss became nan" in err
+    (failure,) = read_study(folder).failures
+    assert failure["kd_weight"] is None
+    status, out, err = adakd("table", folder)
+    assert status == 0, err
+    assert "failed: fitnet+kd at weight –: 1 run (seed 42): the loss became nan" in out
 
 
 def test_temperatures_of_published_weights_at_another_order(adakd, runs):

@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import importlib.util
+import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -16,16 +18,17 @@ import torch
 from torch import nn
 
 import adakd
-from adakd import ImageData, LogitObjective, create_model, evaluate
+from adakd import ImageData, LogitObjective, TokenData, create_model, evaluate
 from adakd.cli import main
-from adakd.data import Split, checksum_of, identity_of, load_gratings
+from adakd.data import Split, Tokens, checksum_of, identity_of, images, load_gratings, load_sentences, tokens
 from adakd.export import export_network
 from adakd.models import network_of
 from adakd.models.network import settings_of
 from adakd.plan import Request, plan_student
 from adakd.runs import Resources
+from adakd.study.tables import OF_NETWORK
 from adakd.temperatures import measure_temperatures
-from adakd.training import load_weights, save_weights
+from adakd.training import files, load_weights, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -174,7 +177,7 @@ def test_a_name_of_ours_that_names_something_else_is_another_run(tmp_path, monke
     ours = network_of("resnet8x0.5")
     assert ours.identity(4) == {}
     monkeypatch.setitem(adakd.MODELS, "resnet8x0.5", MyCNN)
-    assert set(ours.identity(4)) == {"architecture", "settings"}
+    assert set(ours.identity(4)) == {"architecture", "settings", "initial"}
     run = adakd.distill(None, "resnet8x0.5", "ce", data, out=tmp_path, **SMALL)
     assert config_of(run)["architecture"] == ours.identity(4)["architecture"]
 
@@ -381,6 +384,50 @@ def test_labels_that_are_written_to_are_other_labels():
         folder_of(data=data)
 
 
+@pytest.mark.parametrize("share", [torch.from_numpy, torch.as_tensor])
+def test_images_that_numpy_writes_to_are_other_images(share):
+    pixels = np.zeros((60, 16, 16, 3), dtype=np.uint8)
+    split = Split(share(pixels), torch.arange(60) % 4)
+    data = ImageData("mine", split, split, ("a", "b", "c", "d"), (0.5,) * 3, (0.25,) * 3)
+    folders = [folder_of(data=data), folder_of(data=data)]
+    pixels[0] = 1
+    folders.append(folder_of(data=data))
+    data.train.labels.numpy()[:10] = 0
+    folders.append(folder_of(data=data))
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 3
+    assert data.checksum == checksum_of(data.train, data.test)
+
+
+def test_tokens_that_are_written_to_are_other_tokens():
+    stream = torch.arange(2000) % 5
+    data = TokenData("mine", Tokens(stream[:1800], 8), Tokens(stream[1800:], 8), tuple("abcde"))
+
+    def folder():
+        changes = {"epochs": 1, "batch_size": 20, "train_images": 60}
+        request = Request(data, "gru64", "ce", changes=changes, precision="fp32")
+        return plan_student(request, Resources(progress=False)).folder
+
+    folders = [folder(), folder()]
+    for write in (data.train.stream, data.test.stream, stream, stream.numpy()):
+        write[:10] += 1
+        write[:] %= 5
+        folders.append(folder())
+    assert folders[0] == folders[1]
+    assert len(set(folders)) == 5
+    data.train.stream[0] = 5
+    with pytest.raises(ValueError, match="train: expected tokens from 0 to 4"):
+        folder()
+
+
+def test_a_set_that_torch_alone_holds_is_summed_up_once(monkeypatch):
+    sets = [own_data(), load_gratings(60, 40), load_sentences(train_words=2**12, test_words=2**8)]
+    for module in (images, tokens):
+        monkeypatch.setattr(module, "array_of", None)
+    for data in sets:
+        assert data.to("cpu").to("cpu").checksum == data.checksum
+
+
 def test_a_teacher_of_other_views_is_warned_of(tmp_path, caplog):
     data = own_data()
     teacher = adakd.train_teacher(MyCNN, data, out=tmp_path, **SMALL)
@@ -439,6 +486,20 @@ def by_function(exponent):
 class Sizes:
     depth: int
 
+    def times_depth(self, module, inputs, output):
+        return output * self.depth
+
+
+def times(factor, module, inputs, output):
+    return output * factor
+
+
+def hooked(network, where, *hooks):
+    network = Held(network)
+    for hook in hooks:
+        getattr(network, f"register_{where}")(hook)
+    return network
+
 
 PAIRS_OF_SETTINGS = {
     "number": lambda net, i: Scaled(net, (1.0, -5.0)[i]),
@@ -459,6 +520,16 @@ PAIRS_OF_SETTINGS = {
     "operator": lambda net, i: Held(net, function=(torch.ops.aten.abs, torch.ops.aten.square)[i]),
     "generator": lambda net, i: Held(net, random=torch.Generator().manual_seed(i)),
     "dtype": lambda net, i: Held(net, dtype=(torch.float32, torch.float64)[i]),
+    "hook": lambda net, i: hooked(net, "forward_hook", *[lambda module, x, y: -y][:i]),
+    "hook's number": lambda net, i: hooked(net, "forward_hook", functools.partial(times, i + 1)),
+    "pre-hook": lambda net, i: hooked(
+        net, "forward_pre_hook", (lambda module, x: x, lambda module, x: -x[0])[i]
+    ),
+    "gradient's hook": lambda net, i: hooked(net, "full_backward_hook", *[lambda module, x, y: None][:i]),
+    "hook of an object": lambda net, i: hooked(net, "forward_hook", Sizes(i).times_depth),
+    "spectral norm": lambda net, i: nn.Sequential(
+        nn.utils.spectral_norm(nn.Conv2d(3, 3, 1), n_power_iterations=i + 1), net
+    ),
 }
 
 
@@ -483,6 +554,39 @@ def test_networks_of_other_settings_are_of_other_runs(made):
         assert folders(0) == folders(0) != folders(1)
 
 
+def test_a_hook_on_a_parameter_of_what_a_factory_makes_is_a_setting():
+    def made(hooks):
+        def factory(classes):
+            network = MyCNN(classes)
+            for hook in hooks:
+                network.head.weight.register_hook(hook)
+            return network
+
+        return folder_of(None, factory, "ce")
+
+    assert made([]) == made([]) != made([torch.neg])
+
+
+def test_what_a_hook_has_recorded_is_no_setting():
+    """Nor are hooks of ours, by which features are read."""
+    network, seen = MyCNN(4), {}
+    network.act.register_forward_hook(lambda module, inputs, output: seen.update(act=output, all=[output]))
+    before = settings_of(network)
+    adakd.Tapped(network, ("features",))(torch.zeros(1, 3, 16, 16))
+    assert seen
+    assert settings_of(network) == before
+
+
+def test_a_teacher_that_is_hooked_meanwhile_is_asked_again(tmp_path):
+    data, teacher = own_data(), MyCNN(4)
+    first = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    teacher.register_forward_hook(lambda module, inputs, output: -5 * output)
+    second = adakd.distill(teacher, MyCNN, "kd", data, out=tmp_path, **SMALL)
+    assert first.folder != second.folder
+    assert first.history != second.history
+    assert len(list((tmp_path / "cache" / "mine").iterdir())) == 2
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 def test_a_compiled_network_is_described_without_a_word_of_the_compiler(caplog):
     first, again, other = (nn.Sequential(nn.Dropout(p)) for p in (0.1, 0.1, 0.2))
@@ -496,6 +600,55 @@ def test_an_ensemble_is_known_by_where_it_finds_the_logits():
     parts = [MyCNN(4), MyCNN(4)]
     folders = [folder_of(adakd.Ensemble(parts, logits=which), MyCNN, "kd") for which in (None, 0, 1)]
     assert len(set(folders)) == 3
+
+
+def filled(network):
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.01)
+    return network
+
+
+def tied(network):
+    network[1].weight = network[0].weight
+    return network
+
+
+PAIRS_OF_BEGINNINGS = {
+    "other weights": (filled, lambda network: network),
+    "tied": (tied, lambda network: network),
+    "tied, of equal weights": (lambda network: tied(filled(network)), filled),
+    "other numbers": (nn.Module.double, lambda network: network),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS_OF_BEGINNINGS.values(), ids=PAIRS_OF_BEGINNINGS)
+def test_networks_that_begin_otherwise_are_of_other_runs(pair):
+    def network(change, classes):
+        torch.manual_seed(0)
+        return change(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, classes)))
+
+    def factory(change):
+        return folder_of(None, functools.partial(network, change), "ce")
+
+    def module(change):
+        return folder_of(None, network(change, 4), "ce")
+
+    for made in (factory, module):
+        first, second = map(made, pair)
+        assert first.parent == second.parent
+        assert made(pair[0]) == first != second
+
+
+def test_what_a_factory_makes_by_chance_is_warned_of(caplog):
+    """Its run is found again, and can be continued."""
+
+    def drawn_elsewhere(classes):
+        network = MyCNN(classes)
+        nn.init.constant_(network.head.bias, random.random())
+        return network
+
+    assert folder_of(None, drawn_elsewhere, "ce") == folder_of(None, drawn_elsewhere, "ce")
+    assert caplog.text.count("'drawn_elsewhere': the function makes other weights at each call") == 1
 
 
 def test_a_part_of_a_student_that_is_not_trained_is_another_run():
@@ -650,6 +803,13 @@ def of_distance(**held):
     return LogitObjective(Distance(**held), adakd.Fixed(4.0))
 
 
+def of_distance_hooked(*hooks):
+    objective = of_distance()
+    for hook in hooks:
+        objective.register_forward_hook(hook)
+    return objective
+
+
 class Opaque:
     """What shows nothing of itself."""
 
@@ -665,6 +825,7 @@ PAIRS_OF_OBJECTIVES = {
     "tensor": lambda i: of_distance(prior=torch.full((4,), float(i))),
     "array": lambda i: of_distance(prior=np.full(4, i)),
     "tensor in a list": lambda i: of_distance(priors=[torch.full((4,), float(i))]),
+    "hook": lambda i: of_distance_hooked(*[lambda module, x, terms: terms._replace(total=-terms.total)][:i]),
 }
 
 
@@ -761,6 +922,45 @@ def test_runs_of_networks_with_other_settings_are_not_compared(tmp_path):
     with pytest.raises(ValueError, match="the runs differ in settings"):
         adakd.study.summarize(runs)
     assert main(["table", str(tmp_path)]) == 0
+
+
+def test_a_study_is_of_one_network(tmp_path):
+    data, study = own_data(), adakd.study.Study(("ce",), (0,), ways=("published",))
+    options = {**SMALL, "data": data, "out": tmp_path, "teacher": MyCNN(4)}
+
+    def with_dropout(p):
+        return lambda classes: nn.Sequential(MyCNN(classes), nn.Dropout(p))
+
+    folder = tmp_path / "study"
+    (first,) = adakd.study.run_study(study, folder, student=with_dropout(0.0), **options)
+    with pytest.raises(ValueError, match=r"is of another study: settings was '.*', is '.*'. Choose another"):
+        adakd.study.run_study(study, folder, student=with_dropout(0.9), **options)
+    other = adakd.distill(student=with_dropout(0.9), method="ce", **{**options, "teacher": None})
+    adakd.study.append_record(folder / "published.jsonl", other.record)
+    assert config_of(other)["seed"] == first["seed"]
+    found = adakd.study.read_study(folder).runs("published", "ce")[0]
+    assert found["config"] == first["config"]
+
+
+def test_a_study_whose_plan_knows_its_network_by_name_alone_goes_on(tmp_path):
+    """As older versions wrote it down."""
+    data, network = own_data(), MyCNN(4)
+    options = {**SMALL, "data": data, "out": tmp_path, "teacher": MyCNN(4)}
+    folder = tmp_path / "study"
+
+    def studied(seeds, student):
+        study = adakd.study.Study(("ce",), seeds, ways=("published",))
+        return adakd.study.run_study(study, folder, student=student, **options)
+
+    studied((0,), network)
+    plan = json.loads((folder / "study.json").read_text())
+    config = {name: value for name, value in plan["config"].items() if name not in OF_NETWORK}
+    files.write_record(folder / "study.json", {**plan, "config": config})
+    assert list(adakd.study.read_study(folder).runs("published", "ce")) == [0]
+    with pytest.raises(ValueError, match="is of another study: initial was"):
+        studied((0, 1), MyCNN(4))
+    assert len(studied((0, 1), network)) == 2
+    assert list(adakd.study.read_study(folder).runs("published", "ce")) == [0, 1]
 
 
 # ---- other packages ----

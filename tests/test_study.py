@@ -250,6 +250,22 @@ def test_more_methods_and_seeds_join_a_study(made, tiny_data, tiny_teacher, tmp_
     assert set(study.plan["chosen"]) == {"kd", "zkd", "dkd"}  # what was chosen stays
 
 
+def test_methods_without_a_teacher_ask_for_none_and_others_may_join_them(tiny_data, tiny_teacher, tmp_path):
+    folder = tmp_path / "records"
+    for ways in (("published",), WAYS):
+        study = Study(("ce",), (0,), ways=ways)
+        run_study(study, folder, "resnet20", "resnet8x0.5", tiny_data, out=tmp_path, **SMALL)  # not trained
+    assert read_study(folder).plan["config"]["teacher"] is None
+    for methods in (("ce", "fitnet"), ("ce",)):
+        study = Study(methods, (0,), ways=("published",))
+        carry_out(study, folder, tiny_teacher, tiny_data, tmp_path, cache=None)
+        found = read_study(folder)
+        assert found.plan["push"] == found.plan["matched"] == {}
+        assert [list(found.runs("published", name)) for name in ("ce", "fitnet")] == [[0], [0]]
+    carry_out(Study(("kd",), (0,)), folder, tiny_teacher, tiny_data, tmp_path, cache=None)
+    assert set(read_study(folder).plan["push"]) == {"kd", "zkd"}
+
+
 def test_the_folder_of_another_study_is_refused(made, tiny_data, tiny_teacher, tmp_path):
     for study, changes, named in (
         (Study(("kd",), (0,), reference="kd"), {}, "reference"),

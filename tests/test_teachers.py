@@ -341,8 +341,8 @@ def test_a_file_of_logits_is_a_teacher_by_its_path(tiny_data, tmp_path):
         distilled(tmp_path / "weights.safetensors", tiny_data, tmp_path)
 
 
-def studied(teacher, data, out):
-    study = Study(("kd",), (0,), ways=("published",))
+def studied(teacher, data, out, way="matched"):
+    study = Study(("kd",), (0,), ways=(way,))
     return run_study(study, out / "study", teacher, NAME, data, train_images=50, **SMALL)
 
 
@@ -359,6 +359,15 @@ def test_what_asks_the_network_itself_refuses_recorded_logits(asks, tiny_data, t
     np.save(tmp_path / "full.npy", recorded_logits(tiny_data)[1].numpy())
     with pytest.raises(ValueError, match="teacher: expected a network, got recorded logits, which answer for"):
         asks(tmp_path / "full.npy", tiny_data, tmp_path)
+
+
+def test_a_study_at_published_weights_asks_no_network(tiny_data, tmp_path):
+    np.save(tmp_path / "full.npy", recorded_logits(tiny_data)[1].numpy())
+    (record,) = studied(tmp_path / "full.npy", tiny_data, tmp_path, "published")
+    assert (
+        record["config"]["teacher"]
+        == distilled(tmp_path / "full.npy", tiny_data, tmp_path).record["config"]["teacher"]
+    )
 
 
 # ---- a file of logits for text ----

@@ -113,8 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     complain(f"adakd: {len(failures)} runs failed and are left out; --retry-failed tries them again:")
     for failure in failures:
+        weight = "–" if failure["kd_weight"] is None else f"{failure['kd_weight']:g}"
         complain(
-            f"  {failure['method']} at {failure['way']} weights ({failure['kd_weight']:g}), seed {failure['seed']}: "
+            f"  {failure['method']} at {failure['way']} weights ({weight}), seed {failure['seed']}: "
             f"{failure['error']}"
         )
     return 1

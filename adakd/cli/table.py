@@ -142,12 +142,13 @@ def _by_seed(records: Iterable[Any]) -> Group:
 
 def failed(study: StudyResults, way: str) -> list[str]:
     """A line for each method of which runs failed by that way: how often, and how."""
-    found: dict[tuple[str, float], list[Any]] = {}
+    found: dict[tuple[str, str], list[Any]] = {}
     for failure in study.failures:
         if failure["way"] == way:
-            found.setdefault((failure["method"], failure["kd_weight"]), []).append(failure)
+            weight = "–" if failure["kd_weight"] is None else f"{failure['kd_weight']:g}"
+            found.setdefault((failure["method"], weight), []).append(failure)
     return [
-        f"failed: {method} at weight {weight:g}: {len(runs)} run{'s' * (len(runs) > 1)} "
+        f"failed: {method} at weight {weight}: {len(runs)} run{'s' * (len(runs) > 1)} "
         f"(seed {', '.join(str(run['seed']) for run in runs)}): {runs[0]['error']}"
         for (method, weight), runs in found.items()
     ]

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .views import ExampleViews
 
-__all__ = ["WHOLE", "Dataset", "Share", "Usual", "identity_of", "is_sha256"]
+__all__ = ["WHOLE", "Dataset", "Share", "Usual", "array_of", "identity_of", "is_sha256", "written"]
 
 
 class Usual(NamedTuple):
@@ -131,6 +132,20 @@ class Dataset(Protocol):
 
     def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         """What is measured of a network on the test split: ``accuracy`` in percent, and more where the data allow it."""
+
+
+def array_of(tensor: Tensor) -> np.ndarray:
+    """Its numbers, to be read; `Tensor.numpy` would mark its memory as one that NumPy writes to (see `written`)."""
+    return np.from_dlpack(tensor.cpu().contiguous())
+
+
+def written(*tensors: Tensor) -> list[Any]:
+    """How often each tensor was written to since it was made: equal to what it was then where none was.
+
+    Nobody knows it of memory that torch shares with NumPy or another process, nor in inference mode: equal to nothing.
+    """
+    unknown = [each.is_inference() or not each.untyped_storage().resizable() for each in tensors]
+    return [object() if each else tensor._version for each, tensor in zip(unknown, tensors, strict=True)]
 
 
 def identity_of(data: Dataset) -> dict[str, Any]:

@@ -251,8 +251,8 @@ def _part(of: _Cifar, name: str, path: Path, content: bytes) -> tuple[np.ndarray
 def _split(parts: list[tuple[np.ndarray, np.ndarray]]) -> Split:
     pixels, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     # Rows hold all reds, then all greens, then all blues; the view shows channels last and moves nothing.
-    images = torch.from_numpy(pixels).reshape(-1, 3, 32, 32).permute(0, 2, 3, 1)
-    return Split(images, torch.from_numpy(labels))
+    images = torch.tensor(pixels).reshape(-1, 3, 32, 32).permute(0, 2, 3, 1)
+    return Split(images, torch.tensor(labels))
 
 
 def _class_names(of: _Cifar, name: str, path: Path, content: bytes) -> tuple[str, ...]:

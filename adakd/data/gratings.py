@@ -40,8 +40,8 @@ def _generate(images: int, seed: int, classes: int) -> Split:
     pixels = 127.5 + _GREY_LEVELS * (wave + _NOISE * random.randn(images, SIZE, SIZE))
     grey = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return Split(
-        torch.from_numpy(grey[..., None].repeat(3, axis=-1)),  # three equal channels: any model fits
-        torch.from_numpy(labels.astype(np.int64)),
+        torch.tensor(grey[..., None].repeat(3, axis=-1)),  # three equal channels: any model fits
+        torch.tensor(labels.astype(np.int64)),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import WHOLE, Share, Usual, is_sha256
+from .base import WHOLE, Share, Usual, array_of, is_sha256, written
 from .views import Views, balanced_subset, held_out, normalization
 
 __all__ = ["ImageData", "Split", "checksum_of"]
@@ -153,10 +153,8 @@ class ImageData:
             object.__setattr__(self, "checksum", checksum_of(self.train, self.test))
         object.__setattr__(self, "_summed_up", self._written())
 
-    def _written(self) -> list[int]:
-        """How often each tensor was written to since it was made."""
-        tensors = [tensor for split in (self.train, self.test) for tensor in (split.images, split.labels)]
-        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    def _written(self) -> list[Any]:
+        return written(self.train.images, self.train.labels, self.test.images, self.test.labels)
 
     def _check_channels(self) -> None:
         shape, other = self.train.images.shape[1:], self.test.images.shape[1:]
@@ -309,8 +307,8 @@ def checksum_of(train: Split, test: Split) -> str:
     """SHA-256 over the bytes of train images, train labels, test images, test labels."""
     digest = hashlib.sha256()
     for split in (train, test):
-        digest.update(split.images.cpu().contiguous().numpy().data)
-        digest.update(split.labels.cpu().contiguous().numpy().data)
+        digest.update(array_of(split.images).data)
+        digest.update(array_of(split.labels).data)
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import WHOLE, Share, Usual, is_sha256
+from .base import WHOLE, Share, Usual, array_of, is_sha256, written
 from .views import ExampleViews, balanced_subset, held_out
 
 __all__ = ["TokenData", "Tokens", "Truth", "Windows"]
@@ -133,6 +133,10 @@ class TokenData:
                 )
         if not self.checksum or is_sha256(self.checksum):
             object.__setattr__(self, "checksum", _checksum(self))
+        object.__setattr__(self, "_summed_up", self._written())
+
+    def _written(self) -> list[Any]:
+        return written(self.train.stream, self.test.stream)
 
     @property
     def num_classes(self) -> int:
@@ -170,7 +174,9 @@ class TokenData:
         return labels.bincount().max().item() / len(labels), len(labels)
 
     def to(self, device: torch.device | str) -> "TokenData":
-        """The same set on another device."""
+        """The same set on another device; its checksum is that of what it holds now, should somebody have written to it."""
+        if self._written() != vars(self)["_summed_up"]:
+            self.__post_init__()
         return self._with(train=self.train.to(device), test=self.test.to(device))
 
     def _with(self, **splits: Tokens) -> "TokenData":
@@ -178,6 +184,7 @@ class TokenData:
         other = copy.copy(self)
         for name, split in splits.items():
             object.__setattr__(other, name, split)
+        object.__setattr__(other, "_summed_up", other._written())
         return other
 
     def describe(self) -> dict[str, Any]:
@@ -311,7 +318,7 @@ def _checksum(data: TokenData) -> str:
         head = json.dumps([data.window, words, len(data.train.stream), len(data.test.stream)]) + "\0"
     digest = hashlib.sha256(head.encode(errors="surrogatepass"))
     for split in (data.train, data.test):
-        digest.update(split.stream.cpu().contiguous().numpy().astype("<i8").data)
+        digest.update(array_of(split.stream).astype("<i8").data)
     return digest.hexdigest()
 
 

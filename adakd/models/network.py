@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -34,6 +35,8 @@ __all__ = [
     "seeded_model",
     "sha256_of_state",
 ]
+
+log = logging.getLogger("adakd")
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **RESNETS,
@@ -186,15 +189,25 @@ class Network:
             return {}
         network = self.build(num_classes, in_channels)
         found = {"architecture": architecture_of(network)}
-        if self.source is not None or self.name in MODELS:  # a package's own name says its settings
+        if self.source is not None or self.name in MODELS:  # of a package's own network the name says the rest
             found["settings"] = settings_of(network)
+            initial = sha256_of_state(network)  # where training begins; of a factory, what it makes by seed 0
+            if isinstance(self.source, nn.Module) or self._makes(initial, num_classes, in_channels):
+                found["initial"] = initial
+            if tied := _tied(network):
+                found["tied"] = digest_of(tied)
         if still := [name for name, each in network.named_parameters() if not each.requires_grad]:
             found["frozen"] = digest_of(still)
         if still := resting(network):
             found["resting"] = digest_of(still)
-        if isinstance(self.source, nn.Module):  # its weights are where training begins
-            found["initial"] = sha256_of_state(self.source)
         return found
+
+    def _makes(self, initial: str, num_classes: int, in_channels: int) -> bool:
+        """Whether a factory makes the same weights again; else no run of it would ever be found, nor continued."""
+        again = sha256_of_state(self.build(num_classes, in_channels)) == initial
+        if not again:
+            _warn_of_chance(self.name)
+        return again
 
     def parameters(self, num_classes: int, in_channels: int = 3) -> int:
         """The number of parameters."""
@@ -210,8 +223,8 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
     """What was given as a network: a name, a module, or a factory ``callable(num_classes) -> nn.Module``.
 
     A module is a network with its present weights, which are part of what identifies it; a factory (a class is one) is
-    called for each run, with torch's random state by the run's seed. Of both, the settings of the modules are part of it too
-    (`settings_of`), and not the code of their classes.
+    called for each run, with torch's random state by the run's seed, and identified by the weights that it makes by seed 0.
+    Of both, the settings of the modules are part of it too (`settings_of`), and not the code of their classes.
 
     Raises:
         ValueError: for an unknown name.
@@ -262,6 +275,26 @@ def architecture_of(network: nn.Module) -> str:
     parts = {name: type(module).__qualname__ for name, module in network.named_modules()}
     tensors = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     return hashlib.sha256(json.dumps([parts, tensors], sort_keys=True).encode()).hexdigest()
+
+
+def _tied(network: nn.Module) -> list[list[str]]:
+    """Names of parameters and buffers that are one in memory, so that what trains one trains the others."""
+    names: dict[int, list[str]] = {}
+    for kind in (network.named_parameters, network.named_buffers):
+        for name, tensor in kind(remove_duplicate=False):
+            if tensor.numel():
+                names.setdefault(tensor.data_ptr(), []).append(name)
+    return [sorted(alike) for alike in names.values() if len(alike) > 1]
+
+
+@functools.cache
+def _warn_of_chance(name: str) -> None:
+    log.warning(
+        "network %r: the function makes other weights at each call, by random numbers that are not torch's: networks that "
+        "begin with other weights are taken for one; draw them from torch's default generator, or give such runs folders of "
+        "their own (out=)",
+        name,
+    )
 
 
 def settings_of(network: nn.Module) -> str:

@@ -52,6 +52,7 @@ from ..training.recipe import SETTINGS, Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
 from .records import append_record, read_records
+from .tables import OF_NETWORK
 
 __all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
 
@@ -342,11 +343,12 @@ def read_plan(path: Path) -> dict[str, Any]:
 def _plan(work: _Work) -> dict[str, Any]:
     """What the folder says of the study, or what it shall say from now on."""
     study, path = work.study, work.folder / PLAN
-    some = work.job(
-        work.published(study.taught[0] if study.taught else study.methods[0], study.seeds[0])
-    ).config.describe()
+    with_teacher = (name for name in study.methods if get_method(name).needs_teacher)
+    method = next(with_teacher, study.methods[0])
+    some = work.job(work.published(method, study.seeds[0])).config.describe()
     config = {
         **{name: some[name] for name in ("model", "data", "recipe", "precision", "teacher")},
+        **{name: some[name] for name in OF_NETWORK if name in some},
         "reference": study.reference,
         "grid": list(study.grid),
         "ce_weight": study.ce_weight,
@@ -356,19 +358,29 @@ def _plan(work: _Work) -> dict[str, Any]:
     plan: dict[str, Any] = {}
     if path.is_file():
         plan = read_plan(path)
-        different = sorted(key for key in config if plan["config"].get(key) != config[key])
+        known = plan["config"]
+        if "architecture" not in known and (records := list(work.records().values())):
+            # Older versions wrote these down in the records alone.
+            known = {**{name: records[0]["config"].get(name) for name in OF_NETWORK}, **known}
+        if known["teacher"] is None or config["teacher"] is None:  # of methods without one: any may join them
+            config["teacher"] = known["teacher"] or config["teacher"]
+            known = {**known, "teacher": config["teacher"]}
+        different = sorted(key for key in {*config, *OF_NETWORK} if known.get(key) != config.get(key))
         if different:
-            changes = "; ".join(
-                f"{key} was {plan['config'].get(key)!r}, is {config[key]!r}" for key in different
-            )
+            changes = "; ".join(f"{key} was {known.get(key)!r}, is {config.get(key)!r}" for key in different)
             raise ValueError(f"{path} is of another study: {changes}. Choose another folder.")
         pushes = plan["push"]
-    if missing := [name for name in (*study.taught, study.reference) if name not in pushes]:
+    wanted = (*study.taught, study.reference) if study.taught and {"matched", "chosen"} & {*study.ways} else ()
+    if missing := [name for name in wanted if name not in pushes]:
         log.info("measuring how hard %s push at the start", ", ".join(dict.fromkeys(missing)))
         pushes = {**_pushes(work), **pushes}
-    published = get_method(study.reference).kd_weight
-    assert published is not None  # it has a divergence
-    reference = pushes[study.reference] * published
+    published = {name: get_method(name).kd_weight for name in (*pushes, *study.taught)}
+    matched = {}
+    if pushes:
+        of_reference = published[study.reference]
+        assert of_reference is not None  # it has a divergence
+        force = pushes[study.reference] * of_reference
+        matched = {name: _three_digits(force / value) for name, value in pushes.items()}
     return {
         "schema": 1,
         "kind": "study",
@@ -378,8 +390,8 @@ def _plan(work: _Work) -> dict[str, Any]:
         **environment(work.data.device),
         "started": plan.get("started", now()),
         "push": pushes,
-        "published": {name: get_method(name).kd_weight for name in pushes},
-        "matched": {name: _three_digits(reference / value) for name, value in pushes.items()},
+        "published": published,
+        "matched": matched,
         "chosen": plan.get("chosen", {}),
     }
 
@@ -427,8 +439,8 @@ def run_study(
         The records of the study's runs so far.
 
     Raises:
-        ValueError: for unknown names, recorded logits as the teacher, a folder of another study, or chosen weights without
-            validation images.
+        ValueError: for unknown names, recorded logits as the teacher where weights are to be matched or chosen, a folder of
+            another study, or chosen weights without validation images.
         Exception: what `adakd.distill` raises.
         Interrupted: when `should_stop` says so, after saving.
     """
@@ -546,8 +558,8 @@ def _carry_out(context: engines.Context, work: _Work, key: str, task: _Task) -> 
 def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The runs of a study that diverged, in the order in which they did.
 
-    Each a mapping: way, method, seed, ce_weight, kd_weight, error, when, and the key by which
-    the run is known.
+    Each a mapping: way, method, seed, ce_weight, kd_weight (None of a sum), error, when, and the key by which the run is
+    known.
 
     Raises:
         ValueError: if the file that holds them is damaged.
@@ -564,7 +576,8 @@ def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
 _FAILURE_FIELDS = {
     **dict.fromkeys(("key", "way", "method", "error", "when"), str),
     "seed": int,
-    **dict.fromkeys(("ce_weight", "kd_weight"), (int, float)),
+    "ce_weight": (int, float),
+    "kd_weight": (int, float, type(None)),  # a sum has one for each term
 }
 
 

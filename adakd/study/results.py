@@ -11,7 +11,7 @@ from .._check import near_names
 from ..methods import METHODS, get_method
 from .protocol import PLAN, WAYS, read_failures, read_plan
 from .records import read_records
-from .tables import Line, compare_records, weights_of
+from .tables import OF_NETWORK, Line, compare_records, weights_of
 
 __all__ = ["StudyResults", "read_study"]
 
@@ -32,10 +32,12 @@ class StudyResults:
     def _own(self) -> list[Mapping[str, Any]]:
         """Records of the study's network, data and recipe."""
         config = self.plan["config"]
+        # Plans of older versions say nothing of a network but its name.
+        shared = ("model", *(OF_NETWORK if "architecture" in config else ()), "data", "recipe", "precision")
         return [
             record
             for record in self.records
-            if all(record["config"][name] == config[name] for name in ("model", "data", "recipe", "precision"))
+            if all(record["config"].get(name) == config.get(name) for name in shared)
             and record["config"]["teacher"] in (config["teacher"], None)
             and {name.rpartition(".")[2] for name in record["config"]["method_options"]} <= _FREE
         ]

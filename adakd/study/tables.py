@@ -28,7 +28,7 @@ def describe_method(run: Run | Mapping[str, Any]) -> str:
     return f"{config['method']} ({settings})" if settings else config["method"]
 
 
-OF_NETWORK = ("architecture", "initial", "settings", "frozen", "resting")
+OF_NETWORK = ("architecture", "initial", "settings", "tied", "frozen", "resting")
 """Fields of a config that say of a student what its name does not."""
 
 

@@ -108,8 +108,7 @@ def test_ignored_rows_of_a_network_that_returns_tuples(name):
     objective = Objective({name: made(name, student, teacher)}, {name: 2.0})
     target = torch.tensor([1, -100, 3, 0, -100, 2])
     several = [
-        x._replace(features={key: (f, None) for key, f in x.features.items()})
-        for x in (student, teacher)
+        x._replace(features={key: (f, None) for key, f in x.features.items()}) for x in (student, teacher)
     ]
     expected = copy.deepcopy(objective)(student, teacher, target).total
     torch.testing.assert_close(objective(*several, target).total, expected)

@@ -111,7 +111,9 @@ def test_ignored_rows_are_as_if_they_were_not_there(name):
         torch.testing.assert_close(value, other.state_dict()[key], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("index", [torch.arange(4), list(range(6))], ids=["of the rows that are left", "a list"])
+@pytest.mark.parametrize(
+    "index", [torch.arange(4), list(range(6))], ids=["of the rows that are left", "a list"]
+)
 def test_positions_beside_ignored_rows_are_of_the_whole_batch(index):
     logits, target = torch.randn(6, 5), torch.tensor([1, -100, 3, 0, -100, 2])
     with pytest.raises(ValueError, match=r"index: expected the positions of the batch's 6 images"):
