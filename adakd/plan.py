@@ -357,6 +357,8 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     taught = [each for each in requests if _is_taught(each.method)]
     if not taught:
         if any(each.teacher is not None or each.teacher_weights is not None for each in requests):
+            for each in requests:  # what is wrong with a student is said alone
+                resources.world.together(partial(_checked, each, resources, locate=False))
             log.warning("%s reads no teacher: the one given is not asked", named_method(requests[0].method))
         return
     request = taught[0]
