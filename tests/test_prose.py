@@ -23,7 +23,6 @@ ALLOWED = {
     },
     "02": {
         "3.8": "1 − 2 exp(1 − √3), in per cent",
-        "1.098": "3 (√3 − 1)/2",
         "0.76": "where a curve of its figure is cut, chosen",
     },
     "03": {
@@ -62,7 +61,6 @@ ALLOWED = {
         "27": "1 − 1/c₂, in per cent",
         "28": "28.1 in the table of its section",
         "4.6": "asserted by a cell, to a tenth",
-        "66": "asserted by a cell",
         "73.49": "one cell of Table 1, as printed",
         "8.1": "9 times 9/10",
         "8.91": "9 times 99/100",
