@@ -359,7 +359,8 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
         if any(each.teacher is not None or each.teacher_weights is not None for each in requests):
             for each in requests:  # what is wrong with a student is said alone
                 resources.world.together(partial(_checked, each, resources, locate=False))
-            log.warning("%s reads no teacher: the one given is not asked", named_method(requests[0].method))
+            # No warning: whoever goes through several methods gives all of them the same teacher.
+            log.info("%s reads no teacher: the one given is not asked", named_method(requests[0].method))
         return
     request = taught[0]
     named = request.named_teacher

@@ -724,6 +724,7 @@ def test_what_the_record_of_a_folder_says_is_not_said_again(adakd, runs, command
 @pytest.mark.parametrize("method", ["ce", "kd"])
 def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplog):
     named = ["--teacher", teacher_in(runs).folder, "--method", method, "--out", tmp_path]
+    caplog.set_level("INFO", logger="adakd")
     assert adakd("distill", *named, *SMALL)[0] == 0
     assert ("ce reads no teacher: the one given is not asked" in caplog.text) == (method == "ce")
 
