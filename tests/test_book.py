@@ -219,6 +219,15 @@ def test_page_opens_quietly_alone_light_and_without_barriers(browser, site, book
         assert visit.problems == []
 
 
+@pytest.mark.parametrize("name", pages())
+def test_every_formula_is_set(book, name):
+    """In the tables that cells print dollars stay dollars in some columns."""
+    page = (book / f"{name}.html").read_text(encoding="utf8")
+    article = page[page.index("<article") : page.rindex("</article>")]
+    words = re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(pre|code|script|style|svg)\b.*?</\1>", "", article))
+    assert re.findall(r"\$[^$\n]{1,60}\$", words) == []
+
+
 @cache
 def anchors(page):
     return set(re.findall(r'\b(?:id|name)="([^"]+)"', page.read_text(encoding="utf8")))
