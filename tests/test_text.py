@@ -151,7 +151,7 @@ def test_a_window_is_a_pure_function_of_seed_epoch_and_passage(small):
         for index, tokens in zip(step.index, step.images, strict=True)
     }
     for step in part.steps(2, 1):
-        assert torch.equal(step.images[0], shown[int(step.index)])
+        assert torch.equal(step.images[0], shown[int(part.index[step.index])])
     windows = torch.cat([step.images for step in small.views(4).steps(2, 16)])
     assert not torch.equal(torch.cat([step.images for step in whole.steps(2, 16)]), windows)
 
