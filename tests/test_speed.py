@@ -189,6 +189,7 @@ def test_a_record_says_whether_it_was_captured(tiny_data, tmp_path):
         assert [session["captured"] for session in made.record["sessions"]] == [capture]
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.4."), reason="torch 2.4 makes several graphs of a loss")
 def test_a_new_epoch_compiles_no_loss_anew():
     compiles = []
     criterion = adakd.create_method("dkd+ctkd")  # with a warm-up and a curriculum over epochs

@@ -84,9 +84,10 @@ def bench_losses(
             raise ValueError(
                 f"methods: expected those on logits alone, got {name!r}; `adakd bench methods` times a step of others"
             )
-    # All methods are calls of one function, LogitObjective.forward, of which dynamo keeps 8 versions by default.
-    limit = torch._dynamo.config.patch(recompile_limit=4 * len(names)) if compiled else nullcontext()
-    with limit:
+    # All methods are calls of one function, LogitObjective.forward, of which dynamo keeps 8 versions by default. (The
+    # second name is torch 2.4's.)
+    limit = "recompile_limit" if hasattr(torch._dynamo.config, "recompile_limit") else "cache_size_limit"
+    with torch._dynamo.config.patch({limit: 4 * len(names)}) if compiled else nullcontext():
         measured = _ratios(names, device, compiled, rounds, progress)
     return {
         "schema": 1,

@@ -28,7 +28,8 @@ def plain_torch() -> Iterator[None]:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 modes.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        # `torch.get_default_device` of torch 2.4 knows of no `with torch.device(...)`.
+        if torch.empty(0).device.type != "cpu":
             modes.enter_context(torch.device("cpu"))
         if dtype != torch.float32:  # of the whole process: set where it must be
             modes.callback(torch.set_default_dtype, dtype)
