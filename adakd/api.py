@@ -343,9 +343,8 @@ def compare(
         ensure_teacher(requests, resources)
         jobs = [plan_student(each, resources) for each in requests]
         if resources.fresh and not (engine or engines.Sequential()).here:
-            for (
-                job
-            ) in jobs:  # now: a task that is tried again after its process died goes on from its checkpoint
+            # Now, and not in the tasks: one that is tried again after its process died goes on from its checkpoint.
+            for job in jobs:
                 job.forget()
             resources = replace(resources, fresh=False)
         work = _Comparison(requests, resources, jobs, device)

@@ -339,6 +339,12 @@ def test_a_method_with_a_teacher_needs_one(tiny_data, tmp_path):
 # ---- what all methods share --------------------------------------------------------------------------------------
 
 
+def fit_by(teacher, student, data, folder):
+    """Train a student by a network of the caller's."""
+    options = {"seed": 0, "checkpoint": folder / "c.pt", "config": {}, "precision": FP32, "progress": False}
+    adakd.fit(student, data, SHORT["onecycle"], adakd.create_method("zkd+mlt"), teacher=teacher, **options)
+
+
 def test_the_teacher_is_not_touched(tiny_data, tmp_path):
     """Weights and running statistics, bit for bit, and what is trained in which mode, of a teacher in training mode."""
 
@@ -351,18 +357,7 @@ def test_the_teacher_is_not_touched(tiny_data, tmp_path):
     teacher.bn1.eval().requires_grad_(False)
     as_given = flags()
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
-    adakd.fit(
-        seeded_model("resnet8x0.5", 10, 0),
-        tiny_data,
-        SHORT["onecycle"],
-        adakd.create_method("zkd+mlt"),
-        seed=0,
-        checkpoint=tmp_path / "c.pt",
-        config={},
-        precision=FP32,
-        teacher=teacher,
-        progress=False,
-    )
+    fit_by(teacher, seeded_model("resnet8x0.5", 10, 0), tiny_data, tmp_path)
     assert [key for key, value in teacher.state_dict().items() if not torch.equal(value, before[key])] == []
     assert flags() == as_given
     assert all(p.grad is None for p in teacher.parameters())
@@ -374,18 +369,7 @@ def test_a_teacher_that_shares_tensors_with_the_student_is_refused(share, tiny_d
     teacher = student if share == "all" else seeded_model("resnet8x0.5", 10, 1)
     teacher.conv1 = student.conv1
     with pytest.raises(ValueError, match="student, teacher: expected"):
-        adakd.fit(
-            student,
-            tiny_data,
-            SHORT["onecycle"],
-            adakd.create_method("kd"),
-            seed=0,
-            checkpoint=tmp_path / "c.pt",
-            config={},
-            precision=FP32,
-            teacher=teacher,
-            progress=False,
-        )
+        fit_by(teacher, student, tiny_data, tmp_path)
     assert all(each.requires_grad for each in student.parameters())
 
 

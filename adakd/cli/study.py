@@ -21,6 +21,7 @@ from .options import (
 )
 from .output import complain, say
 from .stop import StopRequests
+from .table import weight_of
 
 __all__ = ["add_parser", "run"]
 
@@ -113,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     complain(f"adakd: {len(failures)} runs failed and are left out; --retry-failed tries them again:")
     for failure in failures:
-        weight = "–" if failure["kd_weight"] is None else f"{failure['kd_weight']:g}"
+        weight = weight_of(failure)
         complain(
             f"  {failure['method']} at {failure['way']} weights ({weight}), seed {failure['seed']}: "
             f"{failure['error']}"

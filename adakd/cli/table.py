@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..training.record import key_of
 from .options import new_command, path, word
 from .output import say
 
-__all__ = ["add_parser", "run"]
+__all__ = ["add_parser", "run", "weight_of"]
 
 Group = dict[str, dict[int, Any]]  # by method, then by seed: a record
 
@@ -140,13 +140,17 @@ def _by_seed(records: Iterable[Any]) -> Group:
     return runs
 
 
+def weight_of(failure: Mapping[str, Any]) -> str:
+    """Weight of a run that failed; of a sum, which has several, a dash."""
+    return "–" if failure["kd_weight"] is None else f"{failure['kd_weight']:g}"
+
+
 def failed(study: StudyResults, way: str) -> list[str]:
     """A line for each method of which runs failed by that way: how often, and how."""
     found: dict[tuple[str, str], list[Any]] = {}
     for failure in study.failures:
         if failure["way"] == way:
-            weight = "–" if failure["kd_weight"] is None else f"{failure['kd_weight']:g}"
-            found.setdefault((failure["method"], weight), []).append(failure)
+            found.setdefault((failure["method"], weight_of(failure)), []).append(failure)
     return [
         f"failed: {method} at weight {weight}: {len(runs)} run{'s' * (len(runs) > 1)} "
         f"(seed {', '.join(str(run['seed']) for run in runs)}): {runs[0]['error']}"
