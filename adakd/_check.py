@@ -3,6 +3,7 @@
 import difflib
 import math
 import operator
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ __all__ = [
     "check_logits",
     "check_method_name",
     "check_name",
+    "check_path",
     "check_probabilities",
     "check_tensor",
     "check_trains",
@@ -129,6 +131,18 @@ def check_whole(least: int | None = None, **options: Any) -> None:
         if number is None or isinstance(value, bool) or (least is not None and number < least):
             bound = "" if least is None else f" of at least {least}"
             raise ValueError(f"{name}: expected a whole number{bound}, got {brief(value)}")
+
+
+def check_path(expected: str, **paths: Any) -> None:
+    """Raise TypeError naming the first argument that can be no path.
+
+    >>> check_path("a folder", out=3)
+    Traceback (most recent call last):
+    TypeError: out: expected a folder, as a text or a path, got 3
+    """
+    for name, value in paths.items():
+        if not isinstance(value, str | os.PathLike):
+            raise TypeError(f"{name}: expected {expected}, as a text or a path, got {brief(value)}")
 
 
 def check_method_name(name: Any) -> None:

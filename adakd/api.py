@@ -623,6 +623,7 @@ def fit(
         teacher=teacher,
         capture=capture,
         progress=progress,
+        label=label,
         on_epoch=on_epoch,
         should_stop=should_stop,
         world=world,

@@ -192,6 +192,7 @@ OF_FIT: Kinds = {
         "a module, an adakd.ViewCache, or None",
     ),
     "capture": (_is_flag, "True or False"),
+    "label": (lambda value: isinstance(value, str), "a text for the progress bar"),
 }
 
 

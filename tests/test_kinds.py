@@ -1,5 +1,6 @@
 """Arguments of the wrong kind: said by their name, with what was expected, before anything trains."""
 
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -9,12 +10,13 @@ from torch import nn
 
 import adakd
 from adakd.api import cache_teacher, fit
-from adakd.data import eval_batches
+from adakd.data import eval_batches, load_cifar, load_text
 from adakd.models import create_model, network_of
-from adakd.study import Study, run_study
-from adakd.sweep import run_sweep
+from adakd.study import Study, keep_records, read_failures, read_records, read_study, run_study
+from adakd.sweep import read_grid, read_sweep_failures, run_sweep
+from adakd.teachers import find_teacher
 from adakd.temperatures import measure_temperatures
-from adakd.training import choose_precision, get_recipe
+from adakd.training import choose_precision, get_recipe, load_weights, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -448,3 +450,46 @@ def test_a_factory_is_called_with_the_number_of_classes():
         TypeError, match=r"cannot be called with 7 .*; give the module itself, or lambda num_classes"
     ):
         network_of(lambda: Net()).build(7)
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"w", ["w"]], ids=str)
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (adakd.Recorded, "path"),
+        (read_grid, "source"),
+        (read_records, "path"),
+        (read_study, "folder"),
+        (read_failures, "folder"),
+        (read_sweep_failures, "folder"),
+        (load_text, "path"),
+        (adakd.open_run, "folder"),
+        (partial(load_weights, net()), "path"),
+        (partial(save_weights, net()), "path"),
+        (partial(find_teacher, "resnet8", "gratings"), "out"),
+        (partial(keep_records, records=[]), "path"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_is_no_path_is_said_to_be_none(call, name, wrong):
+    with pytest.raises(TypeError, match=rf"^{name}: expected .* as a text or a path, got "):
+        call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, b"d", ["d"]], ids=str)
+@pytest.mark.parametrize("name", ["gratings", "cifar10"])
+def test_a_root_that_is_no_path_is_said_to_be_none(name, wrong):
+    with pytest.raises(TypeError, match=r"^root: expected a folder, as a text or a path, got "):
+        adakd.load_data(name, wrong)
+
+
+@pytest.mark.parametrize("wrong", [3, None, "cifar1000", ["cifar10"]], ids=str)
+def test_an_archive_that_is_not_known(wrong):
+    with pytest.raises(ValueError, match=r"^name: expected 'cifar10' or 'cifar100', got "):
+        load_cifar(wrong)
+
+
+@pytest.mark.parametrize(("model", "data", "name"), [(3, "gratings", "model"), ("resnet8", None, "data")])
+def test_a_teacher_is_found_by_names(model, data, name, tmp_path):
+    with pytest.raises(TypeError, match=f"^{name}: expected a name, "):
+        find_teacher(model, data, tmp_path)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._check import brief, check_whole, near_names
+from .._check import brief, check_path, check_whole, near_names
 from .base import Dataset, Share, Usual, identity_of
 from .cifar import CIFAR_NAMES, DataError, data_root, load_cifar
 from .gratings import load_gratings, ring_distance
@@ -164,6 +164,8 @@ def load_data(
     """
     if not isinstance(name, str):
         raise TypeError(f"name: expected the name of a data set (as 'gratings'), got {brief(name)}")
+    if root is not None:
+        check_path("a folder", root=root)
     if name.startswith(_TEXT):
         return load_text(name.removeprefix(_TEXT))
     if family_of(name) == "sentences":

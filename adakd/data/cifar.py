@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._check import brief, check_path
 from ._fetch import Archive, DataError, fetch, md5_of
 from ._pickle import PickledArray, read_pickle, shown
 from .images import USUAL_VIEWS, ImageData, Split
@@ -98,6 +99,8 @@ for _name, _set in _SETS.items():
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """Where data lie: `root`, else the folder named by ADAKD_DATA, else ~/.cache/adakd."""
+    if root is not None:
+        check_path("a folder", root=root)
     return Path(root or os.environ.get("ADAKD_DATA") or "~/.cache/adakd").expanduser()
 
 
@@ -124,6 +127,8 @@ def load_cifar(
     Raises:
         DataError: offline, damaged, altered or not that data set.
     """
+    if not isinstance(name, str) or name not in _SETS:
+        raise ValueError(f"name: expected {' or '.join(map(repr, _SETS))}, got {brief(name)}")
     of, root = _SETS[name], data_root(root)
     archive, folder = of.archive, root / of.archive.folder
     missing = [file for file in archive.files if not (folder / file).is_file()]

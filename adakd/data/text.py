@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .._check import check_path
 from .cifar import DataError
 from .tokens import TokenData, Tokens
 
@@ -53,6 +54,7 @@ def load_text(path: str | os.PathLike[str], *, window: int = WINDOW) -> TokenDat
         ValueError: for a file that is no text, larger than 64 MB, of fewer than three different characters, or too short
             for a window in either split.
     """
+    check_path("a file", path=path)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no text file at {path}")

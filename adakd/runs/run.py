@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from .._check import brief, printable
+from .._check import check_path, printable
 from .._progress import Bar
 from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
@@ -152,8 +152,7 @@ def open_run(
         FileNotFoundError: if the folder holds no finished run.
         ValueError: if its record is damaged.
     """
-    if not isinstance(folder, str | os.PathLike):
-        raise TypeError(f"folder: expected the folder of a run, as a text or a path, got {brief(folder)}")
+    check_path("the folder of a run", folder=folder)
     folder = Path(folder)
     if not (folder / RECORD).is_file():
         unfinished = (folder / CHECKPOINT).is_file()

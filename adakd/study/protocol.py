@@ -29,7 +29,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from .. import engine as engines
-from .._check import brief, check_finite_options
+from .._check import brief, check_finite_options, check_path
 from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
@@ -564,6 +564,7 @@ def read_failures(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Raises:
         ValueError: if the file that holds them is damaged.
     """
+    check_path("a folder", folder=folder)
     path = Path(folder, FAILURES)
     if not path.is_file():
         return []

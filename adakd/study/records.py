@@ -13,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from .._check import check_path
 from ..training.files import check_checksum, check_fields, parse_json, read_json, told, with_checksum
 from ..training.record import LINE_FIELDS, RUN_FIELDS, contradiction, key_of
 
@@ -51,6 +52,7 @@ def append_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
     Raises:
         OSError: naming the file, if it cannot be written; it stays as it was.
     """
+    check_path("a file", path=path)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (
@@ -106,6 +108,7 @@ def keep_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]
     Raises:
         ValueError: if the file's name does not end in .jsonl, or it holds something else.
     """
+    check_path("a file", path=path)
     path = Path(path)
     if path.suffix != ".jsonl":
         raise ValueError(f"records: expected a file name that ends in .jsonl, got {path}")
@@ -152,6 +155,8 @@ def read_records(*paths: str | os.PathLike[str], complete: bool = False) -> list
         FileNotFoundError: if one of them is not there.
         ValueError: naming file, line and field, if what stands there is no JSON, or no record that can be used.
     """
+    for path in paths:
+        check_path("a file or a folder", path=path)
     files: list[tuple[Path, bool]] = []
     for path in map(Path, paths):
         if path.is_dir():

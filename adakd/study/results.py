@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .._check import near_names
+from .._check import check_path, near_names
 from ..methods import METHODS, get_method
 from .protocol import PLAN, WAYS, read_failures, read_plan
 from .records import read_records
@@ -121,6 +121,7 @@ def read_study(folder: str | os.PathLike[str]) -> StudyResults:
         FileNotFoundError: if it holds no study.
         ValueError: if a file in it is damaged.
     """
+    check_path("a folder", folder=folder)
     path = Path(folder, PLAN)
     if not path.is_file():
         raise FileNotFoundError(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from .._check import brief
+from .._check import brief, check_path
 from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
@@ -249,6 +249,7 @@ def read_sweep_failures(folder: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         ValueError: if the file that holds them is damaged.
     """
+    check_path("a folder", folder=folder)
     return {failure["key"]: failure["error"] for failure in _failures(Path(folder, FAILURES))}
 
 

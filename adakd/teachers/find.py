@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from .._check import brief, near_names
+from .._check import brief, check_path, near_names
 from .._described import sha256_of_state
 from .._progress import Bar
 from ..data import Dataset, identity_of
@@ -172,6 +172,10 @@ def find_teacher(model: str, data: str, out: str | os.PathLike[str] = "runs") ->
     Raises:
         TeacherError: if there are several; name the folder of one.
     """
+    for name, given in (("model", model), ("data", data)):
+        if not isinstance(given, str):
+            raise TypeError(f"{name}: expected a name, as of the run's folder, got {brief(given)}")
+    check_path("a folder", out=out)
     records = sorted(Path(out, data, model.replace("/", "-")).glob(f"ce-*/{RECORD}"))
     runs = [open_run(path.parent) for path in records]
     # A baseline trained on a small transfer set is no teacher.

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as saved_safetensors
 from torch import Tensor, nn
 
-from .._check import FLOATS, brief, check_name, check_whole
+from .._check import FLOATS, brief, check_name, check_path, check_whole
 from .._progress import Bar
 from ..data import Dataset, ImageData, TokenData, eval_batches
 from ..runs.config import Resources, RunConfig
@@ -69,6 +69,7 @@ class Recorded:
     """
 
     def __init__(self, path: str | os.PathLike[str], missing: str = "uniform", sha256: str | None = None):
+        check_path("a file", path=path)
         if missing not in MISSING:
             raise ValueError(f"missing: expected {', '.join(map(repr, MISSING))}, got {missing!r}")
         self.path, self.missing = Path(path), missing
@@ -423,8 +424,7 @@ def record_logits(
         raise TypeError(f"network: expected a module, got {brief(network)}")
     if not isinstance(data, ImageData | TokenData):
         raise TypeError(f"data: expected ImageData or TokenData, got {type(data).__name__}")
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path: expected a .safetensors file, as a text or a path, got {brief(path)}")
+    check_path("a .safetensors file", path=path)
     check_whole(1, batch_size=batch_size)
     path, classes = Path(path), data.num_classes
     if path.suffix != ".safetensors":

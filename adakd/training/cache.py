@@ -26,7 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from .._check import check_name
+from .._check import check_name, check_path
 from .._progress import progress_bar
 from ..data import Dataset, ExampleViews
 from ..signals import logits_of_output
@@ -366,6 +366,7 @@ def open_cache(
         CacheError: if the folder holds something else or cannot be written.
         ValueError: for names of teacher or data that could lead out of `out`.
     """
+    check_path("a folder", out=out)
     check_name("data set", data.name)
     for part in teacher["model"].split("/"):  # "timm/resnet18" lies in a folder of that package
         if not part.isidentifier():

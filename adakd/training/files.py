@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from .._check import printable
+from .._check import check_path, printable
 from ._dialects import first_names, fitted, refused_class, state_in
 from ._json import check_checksum, check_fields, parse_json, read_json, with_checksum
 
@@ -203,8 +203,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_weights(model: nn.Module, path: Path, dtype: torch.dtype | None = None) -> None:
+def save_weights(model: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
     """Save parameters and buffers as safetensors; floating ones in `dtype` where given. Tied ones are saved each."""
+    check_path("a file", path=path)
     state, memories = {}, set[int]()
     for name, tensor in model.state_dict().items():
         tensor = tensor.detach().cpu().contiguous()
@@ -212,7 +213,7 @@ def save_weights(model: nn.Module, path: Path, dtype: torch.dtype | None = None)
         memory = tensor.untyped_storage().data_ptr()
         state[name] = tensor.clone() if memory in memories else tensor  # safetensors refuses shared memory
         memories.add(memory)
-    _write_atomically(path, lambda file: file.write(save(state)))
+    _write_atomically(Path(path), lambda file: file.write(save(state)))
 
 
 def _read_state(content: bytes, suffix: str) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def _read_state(content: bytes, suffix: str) -> dict[str, Any]:
 
 
 def load_weights(
-    model: nn.Module, path: Path, *, sha256: str | None = None, name: str = "this network"
+    model: nn.Module, path: str | os.PathLike[str], *, sha256: str | None = None, name: str = "this network"
 ) -> nn.Module:
     """Load weights saved by `save_weights`, or a published checkpoint of the same network (.pth, .pt, .tar).
 
@@ -241,6 +242,7 @@ def load_weights(
     Raises:
         WeightsError: if the file is missing or damaged or another one than the hash says, or its tensors do not fit.
     """
+    check_path("a file of weights", path=path)
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights at {path}")
