@@ -1,8 +1,8 @@
 """adakd: adaptive temperature in knowledge distillation.
 
-A logit-based method is three independent choices, standardize? -> temperature rule -> divergence; the package is
-laid out by that sentence. ``adakd.create_method("zkd+mlt")`` is a loss for your own loop;
-``adakd.distill(...)`` trains a student end to end.
+A method is cross entropy and a weighted sum of terms; a term on logits is refine? -> standardize? -> temperature ->
+divergence -> sample weight?, and the package is laid out by that sentence. ``adakd.create_method("zkd+mlt")`` is a loss
+for your own loop; ``adakd.distill(...)`` trains a student end to end.
 
 ``import adakd`` itself imports next to nothing, torch neither: each name below is fetched when it is first used.
 """

@@ -26,6 +26,7 @@ from adakd import (
     get_method,
 )
 from adakd.divergence import DIVERGENCES
+from adakd.expression import numbers
 from adakd.methods import RULE_NAMES, registry
 from adakd.methods.base import PARTS
 from adakd.runs.deployed import build_terms
@@ -415,8 +416,18 @@ def test_a_broken_plug_in_is_named_once_and_stands_in_nobodys_way(monkeypatch):
             get_method("kdd")
 
 
-def test_the_rule_of_the_contributors_page_runs():
+def test_the_rule_of_the_contributors_page_runs_and_its_formulas_are_those_of_the_rules():
     page = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = {}
     for code in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
-        exec(compile(code, "CONTRIBUTING.md", "exec"), {})
+        exec(compile(code, "CONTRIBUTING.md", "exec"), names)
     assert "spread" in RULE_NAMES
+    assert set(names["LIVE"]) > {"spread"}
+    for name, live in names["LIVE"].items():
+        row = RULE_NAMES[name]
+        rule = RULES[row.rule] if row.rule in RULES else names["Spread"]
+        student, teacher = torch.randn(2, 5, 10, generator=torch.Generator().manual_seed(0)).double()
+        expected = rule(**row.options)(student, teacher)
+        found = live.temperatures(student, teacher, numbers(rule, row.options))
+        for tau, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(tau.expand(5, 1), wanted.expand(5, 1), rtol=1e-9, atol=1e-12)

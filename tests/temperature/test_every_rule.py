@@ -267,4 +267,5 @@ def test_the_callers_random_numbers_stay_as_they_are(name):
 def test_rules_say_what_they_are(name):
     text = repr(make(name))
     assert text.startswith(type(make(name)).__name__ + "(")
-    assert "=" in text
+    options = inspect.signature(type(make(name))).parameters
+    assert ("=" in text) == bool(options), "extra_repr: name=value of each option"
