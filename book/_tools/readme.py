@@ -286,12 +286,6 @@ def use(study, found, advice):
         ("the Kullback-Leibler divergence, and one temperature", f"`{best_kl['method']}`", by_advice(best_kl)),
         ("no temperature to choose", "`zkd+mlt`", chosen("zkd+mlt")),
         ("no teacher: what all others are compared with", "`ce`", chosen("ce")),
-        ("other data or networks than these", "`adakd advise logits.npy`", "weights for your own logits"),
-        (
-            "another method, or all of one",
-            "`adakd methods`, `adakd methods NAME`",
-            "their tables, and where code differs",
-        ),
     ]
     lines = [
         "| you want | take | accuracy in the study, % |",
@@ -303,7 +297,9 @@ def use(study, found, advice):
         f"{protocol['epochs']} epochs, mean of {protocol['seeds']} seeds ± half of a 95 % interval. Choose the weight before "
         f"the temperature: published weights differ {found.forces:.0f}-fold in force."
     )
-    return "\n".join([*lines, "", textwrap.fill(about, 120, break_on_hyphens=False)])
+    further = "`adakd methods NAME` shows a method whole, and `adakd advise logits.npy` finds weights for your data and networks."
+    paragraphs = (textwrap.fill(text, 120, break_on_hyphens=False) for text in (about, further))
+    return "\n".join([*lines, "", "\n\n".join(paragraphs)])
 
 
 def replaced(text, name, content):
