@@ -4,7 +4,9 @@ The public formulas are typed anew from their description; where one is from is 
 """
 
 import json
+import re
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -407,3 +409,11 @@ def test_golden_covers_every_method_that_a_batch_determines():
 def test_bad_input(arguments, options, error, message):
     with pytest.raises(error, match=message):
         check(*arguments, **options)
+
+
+def test_the_page_on_using_prints_what_the_kit_says(capsys):
+    page = (Path(adakd.__file__).parents[1] / "book" / "using.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Is my loss right?\n")[2].partition("\n## ")[0]
+    code, printed = re.findall(r"^```\w+\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "using.md", "exec"), {"adakd": adakd})
+    assert capsys.readouterr().out == printed
