@@ -694,6 +694,7 @@ def test_temperatures_of_published_weights_at_another_order(adakd, runs):
     status, out, err = adakd(*arguments, "--order", "inf", "--device", "cpu")
     assert status == 0, err
     assert "between 0.481 and 4.328" in out  # 1/(3 ln 2) and 3/ln 2
+    assert out.splitlines()[2].split() == ["images", "rule", "5", "%", "median", "95", "%"]
     assert "100%" in err
 
 
@@ -732,8 +733,11 @@ def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplo
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--method", "zkd+mtl"], ["unknown method 'zkd+mtl'", "Did you mean 'zkd+mlt'"]),
-        (["--method", "hinton"], ["unknown method", "Known: ce, kd, "]),
+        (
+            ["--method", "zkd+mtl"],
+            ["unknown method 'zkd+mtl'", "Did you mean 'zkd+mlt'", "? `adakd methods` lists all"],
+        ),
+        (["--method", "xxxx"], ["unknown method", "Known: ce, kd, "]),
         (["--student", "resnet9"], ["unknown model 'resnet9'", "'resnet8'"]),
         (["--student", "wrn-16-2"], ["'wrn_16_2'"]),
         (["--teacher", "resnet15"], ["unknown model 'resnet15'", "'resnet14'", "folder of a finished run"]),
@@ -741,6 +745,9 @@ def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplo
         (["--recipe", "papr"], ["unknown recipe 'papr'", "'paper'"]),
         (["--set", "kd_wieght=18"], ["unknown option of zkd+mlt: 'kd_wieght'", "Did you mean 'kd_weight'"]),
         (["--set", "tau=4"], ["unknown option of zkd+mlt: 'tau'"]),
+        (["--set", "temperature=4"], ["unknown option of zkd+mlt: 'temperature'. Known: ce_weight"]),
+        (["--method", "kd", "--set", "T=4"], ["unknown option of kd: 'T'. Did you mean 'tau'?"]),
+        (["--method", "kd+zkd"], ["'kd' and 'zkd' are both on logits", "choose one of the two"]),
         (["--set", "kd_weight=nine"], ["nine"]),
         (["--set", "kd_weight=-1"], ["kd_weight: expected a finite number of at least 0, got -1"]),
         (["--set", "magnitude=max"], ["'signed', 'absolute' or 'two-sided', got 'max'"]),
@@ -943,9 +950,39 @@ def test_a_folder_that_cannot_be_written(adakd, tmp_path):
     assert_one_line(adakd("distill", "--method", "ce", "--out", tmp_path / "runs", *SMALL), "runs")
 
 
-def test_an_out_that_is_a_file(adakd, tmp_path):
-    (tmp_path / "runs").write_text("")
-    assert_one_line(adakd("distill", "--method", "ce", "--out", tmp_path / "runs", *SMALL), "runs")
+@pytest.mark.parametrize("inside", ["", "deeper/still"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("teacher",),
+        ("distill", "--method", "ce"),
+        ("compare", "--methods", "ce"),
+        ("study", "records", "--methods", "kd"),
+        ("sweep", "--methods", "ce"),
+        ("cache",),
+        ("temperatures",),
+    ],
+)
+def test_an_out_that_is_a_file(adakd, command, inside, tmp_path, monkeypatch):
+    """It is said before anything is read or trained, as a folder that the command was to make."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / inside
+    assert_one_line(
+        adakd(*command, "--out", place), "--out: expected a folder, got", "the file ", "move the file away"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_where_records_were_to_lie(adakd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")  # where nothing is said, too
+    assert_one_line(adakd("distill"), "--out: expected a folder, got the file 'runs'")
+    there = ["--out", tmp_path, "--methods", "kd"]
+    assert_one_line(
+        adakd("sweep", *there, "--records", "runs"), "--records: expected a folder, got the file 'runs'"
+    )
+    assert_one_line(adakd("study", "runs", *there), "FOLDER: expected a folder, got the file 'runs'")
 
 
 # ---- as a process ------------------------------------------------------------------------------------------------
