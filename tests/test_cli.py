@@ -103,10 +103,15 @@ def test_help_of_each_command_explains_each_option(adakd, command):
 
 
 def test_version(adakd):
-    assert adakd("--version") == (0, f"adakd {__version__}\n", "")
+    status, out, err = adakd("--version")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == f"adakd {__version__}"
+    assert out.splitlines()[1].startswith(f"torch {torch.__version__}, Python 3.")
+    assert len(out.splitlines()) == 2
 
 
-def test_methods_lists_everything_there_is(adakd):
+def test_methods_lists_everything_there_is(adakd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = adakd("methods")
     assert status == 0
     for name, row in METHODS.items():
@@ -120,6 +125,20 @@ def test_methods_lists_everything_there_is(adakd):
     indented = [line for line in out.splitlines() if line.startswith("  ")]
     assert len(indented) == 1 + len(METHODS) + len(RULE_NAMES), "a line each"
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_methods_are_cut_where_a_terminal_ends_and_nowhere_else(adakd, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    whole = adakd("methods")[1]  # to a pipe or a file
+    for about in (*METHODS.values(), *RULE_NAMES.values()):
+        assert about.formula in whole
+    assert "…" not in whole
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, adakd("methods")[1].splitlines())) == 60
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.setattr("adakd.cli.methods.sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((70, 24)))
+    assert max(map(len, adakd("methods")[1].splitlines())) == 70
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions of argparse lay help out otherwise")
@@ -162,6 +181,43 @@ def test_methods_as_json(adakd, tmp_path):
     assert status == 0
     assert out.startswith("wttm")
     assert json.loads((tmp_path / "wttm.json").read_text())["settings"]["weight"] == METHODS["wttm"].weight
+
+
+def test_json_is_shown_as_it_is_read_where_the_output_can_show_it(adakd, monkeypatch):
+    """And what would steer a terminal is JSON's own escape, as what its encoding lacks."""
+    row = METHODS["wttm"]
+    shown = adakd("methods", "wttm", "--json", "-")[1]
+    assert f'"formula": "{row.formula}"' in shown
+    steering = "τ = \x9b31m \u202e \x7f \ud800 \U000e0001\n"
+    monkeypatch.setitem(METHODS, "wttm", replace(row, note=steering))
+    shown = adakd("methods", "wttm", "--json", "-")[1]
+    assert json.loads(shown)["note"] == steering
+    assert r'"note": "τ = \u009b31m \u202e \u007f \ud800 \udb40\udc01\n"' in shown
+    for encoding in ("ascii", "latin-1"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["methods", "wttm", "--json", "-"]) == 0
+        stream.flush()
+        found = stream.buffer.getvalue().decode(encoding)
+        assert json.loads(found)["formula"] == row.formula
+        assert r"\u03c4" in found
+        assert ("·" in found) == (encoding == "latin-1")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("demo", "unknown command 'demo': the demonstration is `adakd distill`, and in a clone"),
+        ("demo", "`make demo`"),
+        ("destill", "unknown command 'destill': did you mean distill?"),
+        ("frobnicate", "the commands are teacher, distill, compare, "),
+    ],
+)
+def test_an_unknown_command_says_what_was_meant(adakd, typed, said):
+    status, out, err = adakd(typed)
+    assert (status, out) == (2, "")
+    assert err.startswith("usage: adakd ")
+    assert said in err
 
 
 @pytest.mark.parametrize(
