@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -12,10 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import adakd
 import adakd.cli
-from adakd import _entry
+from adakd import _entry, _version
 
 PACKAGE = Path(adakd.__file__).parent
 
@@ -325,14 +327,39 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
     assert (caught.value.name, caught.value.obj) == ("distil", adakd)  # by which Python finds near names
 
 
-def test_the_version_is_told_without_torch(capsys):
+def test_the_version_is_told_with_what_a_fault_depends_on(capsys):
+    """Without the library, so that a fault of its import cannot hide it; without torch too."""
     done = in_a_fresh_interpreter(
-        "import sys\nfrom adakd import _entry\nprint(_entry.main(['--version']), 'torch' in sys.modules)"
+        "import sys\nfrom adakd import _entry\nprint(_entry.main(['--version']), 'adakd.cli' in sys.modules)"
     )
-    assert done.stdout == f"adakd {adakd.__version__}\n0 False\n"
-    with pytest.raises(SystemExit):
+    first, second, end = done.stdout.splitlines()
+    assert (first, end) == (f"adakd {adakd.__version__}", "0 False")
+    assert second.startswith(f"torch {torch.__version__}, Python {platform.python_version()}, ")
+    assert second.isascii()
+    with pytest.raises(SystemExit) as ended:
         adakd.cli.main(["--version"])
-    assert capsys.readouterr().out == f"adakd {adakd.__version__}\n"
+    assert ended.value.code in (None, 0)
+    assert capsys.readouterr().out == f"{first}\n{second}\n"
+    done = in_a_fresh_interpreter(
+        "import sys\nsys.modules['torch'] = None\nfrom adakd import _entry\n_entry.main(['--version'])"
+    )
+    assert done.stdout.startswith(f"{first}\ntorch cannot be imported (ModuleNotFoundError: ")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "said"),
+    [
+        ({"is_available": False, "device_count": 0}, "no GPU found by torch, which is built for one"),
+        ({"is_available": True, "device_count": 1}, "1 GPU: NVIDIA H200 (CUDA 12.8)"),
+        ({"is_available": True, "device_count": 2}, "2 GPUs: NVIDIA H200 (CUDA 12.8)"),
+    ],
+)
+def test_the_version_names_the_accelerator(monkeypatch, cuda, said):
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "NVIDIA H200")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert _version.versions().endswith(f", {said}")
 
 
 INTERRUPTED = """

@@ -4,6 +4,7 @@ python book/_tools/readme.py            rewrite README.md, book/intro.md and boo
 python book/_tools/readme.py --check    exit with 1 if that would change one of them
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -336,9 +337,18 @@ def written():
         yield ROOT / name, text
 
 
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if that would change something"
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments):
+    only_check = parsed(arguments).check
     stale = [(path, text) for path, text in written() if path.read_text(encoding="utf-8") != text]
-    if arguments == ["--check"]:
+    if only_check:
         return int(bool(stale))
     for path, text in stale:
         path.write_text(text, encoding="utf-8")
