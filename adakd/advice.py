@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._check import check_finite, check_float, check_labels, check_tensor
+from ._check import check_finite, check_float, check_label_shape, check_labels, check_tensor
 from .logits import STANDARDIZATIONS, peak, standardize
 from .methods import METHODS, create_method, get_method
 from .methods.registry import fill_options
@@ -468,11 +468,7 @@ def advise(
     student = None if student_logits is None else _flat("student_logits", student_logits)
     if labels is not None:
         check_tensor("labels", labels, "class labels, torch.int64 of shape (images,)", "use torch.as_tensor()")
-        if labels.shape != teacher_logits.shape[:1] or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels: expected {len(teacher_logits)} class labels, torch.int64 of shape ({len(teacher_logits)},), "
-                f"got {labels.dtype} of shape {tuple(labels.shape)}"
-            )
+        check_label_shape("labels", labels, teacher_logits.shape[:1])
         check_labels(labels.cpu(), teacher.shape[1])
         labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
     if student is not None and student.shape != teacher.shape:
