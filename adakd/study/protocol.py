@@ -172,7 +172,7 @@ class _Task:
     options: tuple[tuple[str, float], ...]
 
 
-def _three_digits(x: float) -> float:
+def three_digits(x: float) -> float:
     return float(f"{x:.3g}")
 
 
@@ -260,7 +260,7 @@ class _Work:
 
     def grid(self, method: str, matched: float) -> dict[float, _Task]:
         first = self.study.seeds[0]
-        weights = [_three_digits(multiple * matched) for multiple in self.study.grid]
+        weights = [three_digits(multiple * matched) for multiple in self.study.grid]
         return {weight: self.weighted("chosen", method, first, weight) for weight in weights}
 
     def choices(
@@ -380,7 +380,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         of_reference = published[study.reference]
         assert of_reference is not None  # it has a divergence
         force = pushes[study.reference] * of_reference
-        matched = {name: _three_digits(force / value) for name, value in pushes.items()}
+        matched = {name: three_digits(force / value) for name, value in pushes.items()}
     return {
         "schema": 1,
         "kind": "study",
