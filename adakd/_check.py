@@ -6,7 +6,7 @@ import operator
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,11 +16,13 @@ from torch.autograd import forward_ad
 __all__ = [
     "FLOATS",
     "NotFiniteError",
+    "at_least_fp32",
     "brief",
     "check_device",
     "check_finite",
     "check_finite_options",
     "check_float",
+    "check_label_shape",
     "check_labels",
     "check_logits",
     "check_method_name",
@@ -227,6 +229,11 @@ def value_of(scalar: Tensor) -> float | int | bool | None:
         return None
 
 
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """The same numbers, in fp32 where they are in half precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
 def check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
     """Raise TypeError unless it is a dense tensor."""
     if not isinstance(value, Tensor):
@@ -292,11 +299,7 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor, name: 
         raise ValueError(
             f"teacher logits: expected the student's shape {tuple(student.shape)}, got {tuple(teacher.shape)}"
         )
-    if target.shape != (batch,) or target.dtype != torch.int64:
-        raise ValueError(
-            f"target: expected {batch} class labels, torch.int64 of shape ({batch},), "
-            f"got {target.dtype} of shape {tuple(target.shape)}"
-        )
+    check_label_shape("target", target, (batch,))
     check_device(student, teacher=teacher, target=target)
 
 
@@ -308,6 +311,27 @@ def check_device(student: Tensor, teacher: Tensor | None, target: Tensor | None)
                 f"{name}: expected them on the student's device {student.device}, got {tensor.device}; "
                 f"move them there with .to({str(student.device)!r})"
             )
+
+
+def check_label_shape(name: str, labels: Tensor, shape: Sequence[int], logits: Tensor | None = None) -> None:
+    """Raise ValueError unless labels are torch.int64 of this shape.
+
+    Args:
+        logits: (…, classes), in whose shape probabilities are taken as well.
+    """
+    if labels.shape == shape and labels.dtype == torch.int64:
+        return
+    hint = ""
+    if logits is not None and labels.shape == logits.shape:
+        hint = "; if they are one-hot, call .float() to give probabilities"
+    elif logits is not None and logits.ndim > 2 and labels.shape == logits.shape[:1] + logits.shape[2:]:
+        hint = "; classes are the last axis: logits.movedim(1, -1)"
+    elif logits is not None:
+        hint = " (probabilities have the logits' shape)"
+    raise ValueError(
+        f"{name}: expected {math.prod(shape)} class labels, torch.int64 of shape {tuple(shape)}, "
+        f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}"
+    )
 
 
 def label_ends(target: Tensor) -> tuple[int, int] | None:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._check import check_finite, check_float, check_labels, check_tensor
-from .logits import STANDARDIZATIONS, peak, standardize
+from ._check import check_finite, check_float, check_label_shape, check_labels, check_tensor
+from .logits import STANDARDIZATIONS, peak, quantiles, six_digits, standardize
 from .methods import METHODS, create_method, get_method
 from .methods.registry import fill_options
 from .methods.rows import RULE_NAMES
@@ -203,15 +203,9 @@ def _three(found: Mapping[str, float]) -> str:
     return "".join(f"{found[name]:>9.3g}" for name in ("q5", "q50", "q95"))
 
 
-def _number(x: Tensor | float) -> float:
-    return float(f"{float(x):.6g}")
-
-
 def _quantiles(x: Tensor) -> dict[str, float]:
     """Mean, and quantiles q5 to q95."""
-    found = x.quantile(torch.tensor(PERCENT, dtype=x.dtype) / 100)
-    named = zip((f"q{n}" for n in PERCENT), found, strict=True)
-    return {"mean": _number(x.mean()), **{name: _number(value) for name, value in named}}
+    return {"mean": six_digits(x.mean()), **quantiles(x, PERCENT)}
 
 
 def _spaced(tensor: Tensor, most: int) -> Tensor:
@@ -364,9 +358,9 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
     return [
         {
             "method": name,
-            "norm": _number(norm),
+            "norm": six_digits(norm),
             "published": get_method(name).kd_weight,
-            "matched": _number(force / norm) if norm > 1e-9 * force else None,  # below: rounding
+            "matched": six_digits(force / norm) if norm > 1e-9 * force else None,  # below: rounding
         }
         for name, norm in norms.items()
     ]
@@ -399,7 +393,7 @@ def _supported(gradients: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             norm, there = norms.get(row["method"]), row["gradient_norm"]
             if row["method"] not in norms:  # as standardized methods of two classes
                 continue
-            here = _number(row["kd_weight"] * there / norm) if norm and there else None
+            here = six_digits(row["kd_weight"] * there / norm) if norm and there else None
             temperature = _temperature_of(row["method"], row["options"])
             found.append({"among": title, **row, "temperature": temperature, "here": here})
     return found
@@ -486,11 +480,7 @@ def advise(
     student = None if student_logits is None else _flat("student_logits", student_logits)
     if labels is not None:
         check_tensor("labels", labels, "class labels, torch.int64 of shape (images,)", "use torch.as_tensor()")
-        if labels.shape != teacher_logits.shape[:1] or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels: expected {len(teacher_logits)} class labels, torch.int64 of shape ({len(teacher_logits)},), "
-                f"got {labels.dtype} of shape {tuple(labels.shape)}"
-            )
+        check_label_shape("labels", labels, teacher_logits.shape[:1])
         check_labels(labels.cpu(), teacher.shape[1])
         labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
     if student is not None and student.shape != teacher.shape:
@@ -555,7 +545,7 @@ def advise(
     return Advice(
         rows=count,
         classes=classes,
-        accuracy=None if accuracy is None else _number(accuracy),
+        accuracy=None if accuracy is None else six_digits(accuracy),
         warnings=faults,
         spread=spread,
         max_z=max_z,

@@ -24,6 +24,7 @@ from adakd.runs import BusyError
 from adakd.study import Study, run_study
 from adakd.sweep import estimate, read_grid, read_sweep_failures, run_sweep
 from adakd.sweep.estimate import SHAPES
+from adakd.sweep.run import plan_sweep
 from adakd.training import Interrupted
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -448,6 +449,11 @@ def test_a_dry_run_of_text_leaves_the_estimate_out(data, tmp_path, capsys, monke
     assert "hours and disk: estimated for cifar10, cifar100, gratings alone" in said
     with pytest.raises(ValueError, match=f"data: expected 'cifar10', .* got '{data}'"):
         estimate(read_grid({"methods": ["kd"], "data": data}))
+
+
+def test_an_unknown_option_of_a_plan_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="'offical'"):
+        plan_sweep(read_grid(sweeps.TINY, "tiny"), tmp_path, None, offical=False)
 
 
 def test_options_go_before_what_the_file_says(tmp_path, capsys):

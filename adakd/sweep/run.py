@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..plan import Request, check_arguments, check_student, plan_student, plan_t
 from ..runs import Resources, open_run, resolve_device
 from ..runs.folder import RECORD
 from ..study import append_record, read_records
+from ..study.records import FolderResults
 from ..teachers import Teacher, find_teacher, load_teacher
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never
@@ -218,6 +219,12 @@ def _train_teacher(context: Context, order: _Order, name: str) -> None:
         job()
 
 
+@lru_cache(maxsize=8)
+def _results_of(folder: Path) -> FolderResults:
+    """What this process knows of a folder, so that a sweep of thousands of runs reads each record once a process."""
+    return FolderResults(folder)
+
+
 def _carry_out(context: Context, order: _Order, cell: Cell, run: str) -> float:
     """The accuracy of a cell's run, of which there is a record now.
 
@@ -231,9 +238,9 @@ def _carry_out(context: Context, order: _Order, cell: Cell, run: str) -> float:
         refuse_other_run(key_of({**config, "teacher": None}), run)
         key = job.config.key
         with claimed(order.folder / CLAIMS, key):
-            known = {key_of(record["config"]): record for record in read_records(order.folder)}
+            known = _results_of(order.folder).by_key()
             if key in known:  # another process was just at it, or the records are all that was kept
-                return float(known[key]["result"]["last"])
+                return float(known[key]["last"])
             context.report(cell.name)
             try:
                 record = job().record
@@ -351,15 +358,20 @@ def run_sweep(
 
 @plain_torch()
 def plan_sweep(
-    grid: Grid, out: str | os.PathLike[str], records: str | os.PathLike[str] | None, **options: Any
+    grid: Grid,
+    out: str | os.PathLike[str],
+    records: str | os.PathLike[str] | None,
+    *,
+    device: str | torch.device | None = None,
+    root: str | os.PathLike[str] | None = None,
+    official: bool = True,
 ) -> tuple[set[Cell], list[str], dict[str, str]]:
     """What `run_sweep` would find: cells that are done, teachers that are missing, and the networks of teachers by folder.
 
     Nothing is written, and nothing downloaded: without the data, by whose checksum a run is known, none is known to be done.
     """
-    device, root, official = (options.get(name) for name in ("device", "root", "official"))
     try:
-        data = load_data(grid.data, root, download=False, official=official is not False, progress=False)
+        data = load_data(grid.data, root, download=False, official=official, progress=False)
     except DataError as error:
         said = str(error).replace("download=False", "--dry-run downloads nothing")  # as the command has it
         log.warning("%s; so none of the runs is known to be done, and no teacher to be there", said)

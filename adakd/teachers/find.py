@@ -345,4 +345,5 @@ def _teacher_model(
     network: Network, shape: tuple[int, int], weights: Path, sha256: str, settings: str | None
 ) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
+    # The settings are here for lru_cache alone: by them it tells networks of one name apart.
     return loaded_model(network, *shape, weights, sha256).eval().requires_grad_(False)
