@@ -19,7 +19,7 @@ from adakd.data import Tokens
 from adakd.models import create_model, seeded_model
 from adakd.study import Study, run_study
 from adakd.teachers.find import load_teacher, locate_teacher
-from adakd.teachers.recorded import RecordedTeacher, Rows
+from adakd.teachers.recorded import RecordedTeacher, Rows, _coded
 from adakd.temperatures import measure_temperatures
 from adakd.training import load_weights
 
@@ -227,7 +227,7 @@ def written(folder, content):
                 "scale": torch.ones(1),
                 "indices": torch.tensor([[0, 1]]).repeat(60, 1),
             },
-            "expected codes in torch.uint8 and a scale",
+            "expected codes in torch.uint8 and a floating-point scale",
         ),
         (
             {
@@ -243,7 +243,29 @@ def written(folder, content):
                 "scale": torch.tensor([math.inf]),
                 "indices": torch.tensor([[0, 1]]).repeat(60, 1),
             },
-            r"a scale \(1,\) above 0, got torch.uint8 and \[inf\]",
+            "expected finite scales above 0, got inf",
+        ),
+        *(
+            (
+                {
+                    "codes": torch.zeros(60, 3, dtype=torch.uint8),
+                    "scale": scale,
+                    "indices": torch.tensor([[0, 1]]).repeat(60, 1),
+                },
+                message,
+            )
+            for scale, message in (
+                (
+                    torch.ones(1, dtype=torch.complex64),
+                    r"scale \(1,\), or \(60, 1\), got torch.uint8 and torch.complex64",
+                ),
+                (torch.ones(1, dtype=torch.int64), "got torch.uint8 and torch.int64"),
+                (torch.ones(60), r"got torch.uint8 and torch.float32 of shape \(60,\)"),
+                (
+                    torch.ones(60, 1).index_fill(0, torch.tensor(7), -1),
+                    "expected finite scales above 0, got -1",
+                ),
+            )
         ),
         (
             {"logits": torch.zeros(60, 10), "examples": torch.zeros(60, 5, dtype=torch.uint8)},
@@ -317,6 +339,43 @@ def test_eight_bits_lose_less_than_the_classes_that_are_left_out(tiny_data, tmp_
     backwards = files[8].for_data(shuffled(tiny_data, order)).rows
     assert torch.equal(backwards.at(...), files[8].logits(10)[order])
     assert distilled(files[8], tiny_data, tmp_path).record["teacher"]["missing"] == "uniform"
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("share", [0.16, 1.0])
+@pytest.mark.parametrize("sure", [0.0, 2000.0])
+def test_a_row_that_is_sure_makes_no_other_coarse(classes, share, sure):
+    """The bounds of `record_logits`' docstring."""
+    logits = 3 * torch.randn(500, classes, generator=torch.Generator().manual_seed(0)).double()
+    logits[0, 0] += sure
+    values, indices = logits.log_softmax(1).topk(max(2, int(share * classes)))
+    exact = Rows({"values": values, "indices": indices}, classes, "uniform").at(...)[1:].double()
+    rows = Rows({"indices": indices, **_coded(values, classes)}, classes, "uniform")
+    rows.check()
+    coded = rows.at(...).double()
+    assert coded.exp().sum(1).allclose(torch.ones((), dtype=torch.float64), atol=1e-5)
+    if sure:
+        assert coded[0].argmax() == 0
+        assert -70 < coded[0].min() < -50
+    coded = coded[1:]
+    assert (exact.exp() * (exact - coded)).sum(1).mean() < 1e-4
+    assert (exact - coded).abs()[exact > -7].max() < 0.06
+    one = rows.at((torch.tensor([3, 1]),))
+    assert torch.equal(one.double(), rows.at(...).double()[[3, 1]])
+
+
+def test_a_file_with_one_scale_is_read_as_before():
+    codes = torch.tensor([[0, 100, 255]], dtype=torch.uint8)
+    rows = Rows(
+        {"codes": codes, "scale": torch.tensor([20.0]), "indices": torch.tensor([[2, 0]])}, 4, "uniform"
+    )
+    rows.check()
+    falls = torch.tensor([20 * (100 / 255) ** 2, 20.0, 0.0, 20.0])
+    assert torch.allclose(rows.at(...)[0], (-falls).log_softmax(0), atol=1e-6)
+    path = Path(__file__).parents[1] / "book/records/answers/wrn_16_2-cifar100-top16.safetensors"
+    answers = Recorded(path)
+    assert answers._tensors["scale"].shape == (1,)
+    assert answers.rows(100).at((torch.arange(9),)).exp().sum(1).allclose(torch.ones(()), atol=1e-5)
 
 
 class Times(torch.nn.Module):
