@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.parameter import is_lazy
 
 __all__ = [
     "FLOATS",
     "NotFiniteError",
     "brief",
     "check_device",
+    "check_filled",
     "check_finite",
     "check_finite_options",
     "check_float",
@@ -28,6 +30,7 @@ __all__ = [
     "check_path",
     "check_probabilities",
     "check_tensor",
+    "check_trainable",
     "check_trains",
     "check_whole",
     "label_ends",
@@ -175,6 +178,43 @@ def check_trains(network: nn.Module, remedy: str = "call requires_grad_(True) of
         raise ValueError(
             f"student: expected a network to be trained, got one whose parameters are all frozen; {remedy}"
         )
+
+
+def check_filled(network: nn.Module, role: str) -> None:
+    """Raise ValueError if parameters or buffers of a network hold no numbers yet: on the meta device, or of lazy layers."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    if lazy := [name for name, each in tensors.items() if is_lazy(each)]:
+        raise ValueError(
+            f"{role}: expected a network that knows its shapes, got lazy layers ({lazy[0]}); call it once on a batch"
+        )
+    if absent := [name for name, each in tensors.items() if each.is_meta]:
+        raise ValueError(
+            f"{role}: expected weights, got {absent[0]} on the meta device, which holds none; build the network on the "
+            "CPU, or give a function that builds it"
+        )
+
+
+def check_trainable(network: nn.Module) -> None:
+    """Raise ValueError if a network is none that a run can train: its parameters must be there, real, not all frozen, and
+    not all of them in half precision."""
+    parameters = list(network.parameters())
+    if not parameters:
+        raise ValueError(
+            f"student: expected a network with parameters to be trained, got {type(network).__name__}, which has none"
+        )
+    check_filled(network, "student")
+    if wrong := [(each.dtype, name) for name, each in network.named_parameters() if each.is_complex()]:
+        raise ValueError(
+            f"student: expected real parameters, got {wrong[0][0]} ({wrong[0][1]}); keep real and imaginary part "
+            "as two, torch.view_as_real()"
+        )
+    formats = {each.dtype for each in parameters if each.is_floating_point()}
+    if formats and not formats & {torch.float32, torch.float64}:
+        raise ValueError(
+            f"student: expected parameters in torch.float32, got {', '.join(sorted(map(str, formats)))}; call .float() on "
+            "it (precision= chooses the format of the steps)"
+        )
+    check_trains(network)
 
 
 def may_read(tensor: Tensor) -> bool:

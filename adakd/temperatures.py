@@ -21,6 +21,7 @@ from .plan import check_arguments
 from .runs import Run, open_run, refuse_other_data, resolve_device
 from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
+from .teachers.source import fp32_of
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.precision import plain_torch
@@ -261,7 +262,7 @@ def logits_of(
     """Logits (N, K) of a network for all images of a split, in order, unaugmented, in fp32 and evaluation mode.
 
     Args:
-        model: on the device of `data`.
+        model: on the device of `data`; of a half or double one a copy in fp32 is asked.
         data: an image set.
         split: "train" or "test".
         label: what the progress display says.
@@ -272,7 +273,7 @@ def logits_of(
     """
     if split not in ("train", "test"):
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
-    images = getattr(data, split)
+    images, model = getattr(data, split), fp32_of(model)
     parts = []
     with (
         evaluating(model),

@@ -1,5 +1,6 @@
 """Arguments of the wrong kind: said by their name, with what was expected, before anything trains."""
 
+import re
 from functools import partial
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from adakd.models import create_model, network_of
 from adakd.study import Study, keep_records, read_failures, read_records, read_study, run_study
 from adakd.sweep import read_grid, read_sweep_failures, run_sweep
 from adakd.teachers import find_teacher
-from adakd.temperatures import measure_temperatures
+from adakd.temperatures import logits_of, measure_temperatures
 from adakd.training import choose_precision, get_recipe, load_weights, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
@@ -389,6 +390,43 @@ def test_fit_says_it_too(tiny_data, tmp_path):
     )
 
 
+UNTRAINABLE = [
+    (lambda: net().half(), r"expected parameters in torch.float32, got torch.float16; call .float\(\) on it"),
+    (lambda: net().bfloat16(), "expected parameters in torch.float32, got torch.bfloat16"),
+    (nn.ReLU, "expected a network with parameters to be trained, got ReLU"),
+    (lambda: Net().to("meta"), "expected weights, got conv.weight on the meta device"),
+    (
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)),
+        r"expected a network that knows its shapes, got lazy layers \(1.weight\); call it once",
+    ),
+    (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10, dtype=torch.complex64)),
+        r"expected real parameters, got torch.complex64 \(1.weight\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "message"), UNTRAINABLE, ids=[str(i) for i in range(len(UNTRAINABLE))])
+def test_what_is_wrong_with_a_student_is_said_before_it_trains(made, message, distilled, tiny_data, tmp_path):
+    message = f"^(student|network): {message}"
+    with pytest.raises(ValueError, match=message):
+        trained(tiny_data, tmp_path, model=made())
+    with pytest.raises(ValueError, match=message):
+        distilled(student=made())
+    with pytest.raises(ValueError, match=message):
+        adakd.train_teacher(made(), tiny_data, out=tmp_path, **SMALL)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message):
+        distilled(student=lambda num_classes: made())
+    if re.search("meta|lazy", message):
+        for teacher in (made(), adakd.Ensemble(made(), net())):
+            with pytest.raises(
+                ValueError, match="^network: expected (weights|a network that knows its shapes)"
+            ):
+                distilled(teacher=teacher)
+    assert not any(tmp_path.rglob("*.json"))
+
+
 def losses(history):
     return [row["loss"] for row in history]
 
@@ -409,6 +447,33 @@ def test_a_teacher_of_another_format_is_asked_in_fp32(cache, distilled, tiny_dat
             for name, each in (("a", rounded), ("b", net().half().float()))
         ]
         assert losses(by_fit[0]) == losses(by_fit[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_whoever_asks_a_network_of_another_format_has_a_copy_in_fp32(dtype, tiny_data, tmp_path):
+    rounded = net().to(dtype)
+    exact = net().to(dtype).float()
+    for found, expected in (
+        (
+            adakd.record_logits(rounded, tiny_data, tmp_path / "a.safetensors").logits(10),
+            adakd.record_logits(exact, tiny_data, tmp_path / "b.safetensors").logits(10),
+        ),
+        (logits_of(rounded, tiny_data), logits_of(exact, tiny_data)),
+    ):
+        assert torch.equal(found, expected)
+    assert rounded.head.weight.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_members_of_an_ensemble_may_be_of_several_formats(dtype, distilled, tiny_data, tmp_path):
+    mixed = adakd.Ensemble(net(0).to(dtype), net(1), adakd.Ensemble(net(2).to(dtype)))
+    exact = adakd.Ensemble(net(0).to(dtype).float(), net(1), adakd.Ensemble(net(2).to(dtype).float()))
+    found = distilled(teacher=mixed, out=tmp_path / "mixed")
+    assert losses(found.history) == losses(distilled(teacher=exact, out=tmp_path / "exact").history)
+    assert [each.head.weight.dtype for each in list(mixed.teachers)[:2]] == [dtype, torch.float32]
+    assert torch.equal(logits_of(mixed, tiny_data), logits_of(exact, tiny_data))
+    images = next(eval_batches(tiny_data, 4))[0]
+    assert torch.allclose(mixed(images).float(), exact(images), atol=2e-2)
 
 
 def test_a_part_in_another_format_is_the_teachers_own_affair(tiny_data, distilled):

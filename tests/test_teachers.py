@@ -540,7 +540,7 @@ def test_files_that_are_no_teacher_of_a_text(content, message, text, tmp_path):
         ({"bits": 8}, ValueError, "8 with top=, got 8 with top=None"),
         ({"bits": 4, "top": 2}, ValueError, "bits: expected 32, or 8"),
         ({"data": "five"}, TypeError, "expected ImageData or TokenData, got str"),
-        ({"network": Bigrams(6)}, ValueError, r"logits of the 5 classes of five, got shape \(25, 16, 6\)"),
+        ({"network": Bigrams(6)}, ValueError, r"logits of the 5 classes of five, .* got shape \(25, 8, 6\)"),
         ({"network": torch.nn.Identity()}, ValueError, "not finite"),
     ],
 )
@@ -550,6 +550,40 @@ def test_what_cannot_be_recorded(change, error, message, text, tmp_path, monkeyp
         change["network"].forward = lambda tokens: torch.full((*tokens.shape, 5), torch.nan)
     with pytest.raises(error, match=message):
         adakd.record_logits(**{"network": Bigrams(5), "data": text, "path": "net.safetensors", **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda x: torch.zeros(len(x) - 1, 10), r"of shape \(7, 10\) for 7 images, got shape \(6, 10\)"),
+        (lambda x: torch.zeros(1, 10), r"got shape \(1, 10\)"),
+        (lambda x: torch.zeros(len(x), 10, 1), r"got shape \(7, 10, 1\)"),
+        (lambda x: torch.zeros(len(x), 4, 10), r"got shape \(7, 4, 10\)"),
+        (lambda x: torch.zeros(len(x)), r"got shape \(7,\)"),
+        (lambda x: torch.zeros(len(x), 10).long(), "expected floating-point logits, .* got torch.int64"),
+        (lambda x: torch.zeros(len(x), 10) > 0, "got torch.bool"),
+        (lambda x: torch.zeros(len(x), 10, dtype=torch.complex64), "got torch.complex64"),
+    ],
+)
+def test_outputs_that_are_no_logits_of_the_images_are_not_recorded(output, message, tiny_data, tmp_path):
+    network = torch.nn.Identity()
+    network.forward = output
+    with pytest.raises(ValueError, match=f"^network: .*{message}"):
+        adakd.record_logits(network, tiny_data, tmp_path / "net.safetensors", batch_size=7)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "shape"),
+    [(lambda x: x[:, -1], "3, 5"), (lambda x: x[:, :4], "3, 4, 5"), (lambda x: x[:1], "1, 8, 5")],
+)
+def test_outputs_that_are_no_logits_of_the_tokens_are_not_recorded(cut, shape, text, tmp_path):
+    network = Bigrams(5)
+    of_tokens = network.forward
+    network.forward = lambda tokens: cut(of_tokens(tokens))
+    with pytest.raises(ValueError, match=rf"of shape \(3, 8, 5\) for 3 passages, got shape \({shape}\)"):
+        adakd.record_logits(network, text, tmp_path / "net.safetensors", batch_size=3)
     assert list(tmp_path.iterdir()) == []
 
 

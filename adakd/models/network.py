@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._check import brief, check_whole, near_names
+from .._check import brief, check_filled, check_whole, near_names
 from .._described import Description, digest_of, sha256_of_state
 from .._seed import seeded
 from .imagenet_resnet import IMAGENET_RESNETS
@@ -251,7 +251,8 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
 
 def refuse_extra_state(module: nn.Module, role: str = "network") -> None:
     """Raise TypeError for a module whose state is more than tensors: neither a digest nor a file of weights could hold it;
-    and for one that was made in `torch.inference_mode`, which cannot be trained."""
+    and for one that was made in `torch.inference_mode`, which cannot be trained. ValueError for one that holds no numbers yet."""
+    check_filled(module, role)
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
             raise TypeError(

@@ -23,6 +23,7 @@ from ..signals import Signals, Taps, logits_of_output
 from ..training.files import first_sentence, write_bytes
 from ..training.loop import TeacherSource
 from ..training.trainer import evaluating
+from .source import fp32_of
 
 __all__ = ["MISSING", "Recorded", "RecordedSource", "RecordedTeacher", "Rows", "record_logits"]
 
@@ -417,7 +418,8 @@ def record_logits(
 
     Args:
         network: images as `data` has them, or tokens (B, T), to logits (B, K) or (B, T, K); in training mode or not, it
-            answers in evaluation mode and is left as it was.
+            answers in evaluation mode and is left as it was. Of a half or double one that reads images a copy in fp32 is
+            asked.
         data: images or text, on the network's device.
         path: of the file, ``.safetensors``; one that is there is replaced, when all is known.
         top: keep the k highest classes alone, as log-probabilities; all logits when left out.
@@ -430,8 +432,8 @@ def record_logits(
         The file as a teacher, with the rest of the probability spread evenly ("uniform").
 
     Raises:
-        ValueError: for a file of another kind, a ``top`` that is not from 1 to K, 8 bits without it, or logits that are not
-            finite.
+        ValueError: for a file of another kind, a ``top`` that is not from 1 to K, 8 bits without it, or logits of another
+            shape, that are integers or not finite: then no file is written.
         TypeError: for data that are neither images nor text, or a network that is no module.
     """
     if not isinstance(network, nn.Module):
@@ -447,16 +449,14 @@ def record_logits(
         raise ValueError(f"top: expected an integer from 1 to the {classes} classes, got {top!r}")
     if bits not in (8, 32) or (bits == 8 and top is None):
         raise ValueError(f"bits: expected 32, or 8 with top=, got {bits!r} with top={top!r}")
+    # Images are fp32, and tokens have no format.
+    network = fp32_of(network) if isinstance(data, ImageData) else network
     parts = (_of_text if isinstance(data, TokenData) else _of_images)(network, data, batch_size)
     kept: dict[str, list[Tensor]] = {}
     small = bits == 8 and classes <= 256
     with evaluating(network):
         for part in parts:
             logits = part.float().cpu()
-            if logits.shape[-1] != classes:
-                raise ValueError(
-                    f"network: expected logits of the {classes} classes of {data.name}, got shape {tuple(logits.shape)}"
-                )
             if not logits.isfinite().all():
                 raise ValueError("the network's logits are not finite: it cannot teach")
             if top is None:
@@ -481,16 +481,36 @@ def record_logits(
 def _of_images(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]:
     """Logits (B, K) for the training images as they are."""
     for images, _ in eval_batches(replace(data, test=data.train), batch_size):
-        yield logits_of_output(network(images))
+        yield _asked(network, images, data, (len(images),))
 
 
 def _of_text(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]:
     """Logits (B, 2T, K) for the tokens of the training passages, each from the longest context in a window of T."""
     window = data.window
     for passages in data.train.passages.split(batch_size):
-        first = logits_of_output(network(passages[:, :window]))
+        rows = len(passages), window
+        first = _asked(network, passages[:, :window], data, rows)
         later = [
-            logits_of_output(network(passages[:, begin : begin + window]))[:, -1]
+            _asked(network, passages[:, begin : begin + window], data, rows)[:, -1]
             for begin in range(1, window + 1)
         ]
         yield torch.cat([first, torch.stack(later, dim=1)], dim=1)
+
+
+def _asked(network: nn.Module, inputs: Tensor, data: Any, rows: tuple[int, ...]) -> Tensor:
+    """A network's logits (*rows, K) for these inputs.
+
+    Raises:
+        ValueError: for logits of another shape, or in no format of logits.
+    """
+    logits, expected = logits_of_output(network(inputs)), (*rows, data.num_classes)
+    if logits.shape != expected:
+        raise ValueError(
+            f"network: expected logits of the {data.num_classes} classes of {data.name}, of shape {expected} for "
+            f"{len(inputs)} {'passages' if data.reads != 'images' else data.reads}, got shape {tuple(logits.shape)}"
+        )
+    if logits.dtype not in FLOATS:
+        raise ValueError(
+            f"network: expected floating-point logits, what it gives before softmax or argmax, got {logits.dtype}"
+        )
+    return logits

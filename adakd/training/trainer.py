@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._check import check_trains
+from .._check import check_trainable
 from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
@@ -75,13 +75,14 @@ class Meter:
 
 
 def _other_format(student: nn.Module) -> str:
-    """What may be wrong with a student that fails: no parameter in fp32. Empty for others."""
+    """What may be wrong with a student that fails: its parameters are all in fp64, and it does not convert what it reads.
+    Empty for others."""
     formats = {p.dtype for p in student.parameters() if p.is_floating_point()}
-    if not formats or torch.float32 in formats:
+    if formats != {torch.float64}:
         return ""
     return (
-        f"student: its parameters are {', '.join(sorted(map(str, formats)))}, and images are torch.float32; call .float() on it "
-        "(precision= chooses the format of the steps)"
+        "student: its parameters are torch.float64, and images are torch.float32; call .float() on it (precision= chooses the "
+        "format of the steps)"
     )
 
 
@@ -151,8 +152,8 @@ class Trainer:
 
     Raises:
         TypeError: for a student or an objective whose state is more than tensors.
-        ValueError: for a student whose parameters are all frozen; for such a term without a teacher; for a batch of fewer images than there are processes, or a
-            captured step in several.
+        ValueError: for a student without parameters, or whose parameters are all frozen or in half precision; for such a term
+            without a teacher; for a batch of fewer images than there are processes, or a captured step in several.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class Trainer:
         teacher: nn.Module | None = None,
         world: World = ALONE,
     ):
-        check_trains(student)
+        check_trainable(student)
         refuse_extra_state(student, "student")
         refuse_extra_state(objective, "objective")
         self.recipe, self.precision, self.device = recipe, precision, data.device
