@@ -421,7 +421,7 @@ def test_what_is_wrong_with_a_student_is_said_before_it_trains(made, message, di
     if re.search("meta|lazy", message):
         for teacher in (made(), adakd.Ensemble(made(), net())):
             with pytest.raises(
-                ValueError, match="^network: expected (weights|a network that knows its shapes)"
+                ValueError, match=r"^network: expected (weights|a network that knows its shapes)"
             ):
                 distilled(teacher=teacher)
     assert not any(tmp_path.rglob("*.json"))
