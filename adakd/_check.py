@@ -331,7 +331,7 @@ def label_ends(target: Tensor) -> tuple[int, int] | None:
     return None if low is None or high is None else (int(low), int(high))
 
 
-def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
+def check_labels(target: Tensor, classes: int, ignore_index: int | None = None, name: str = "target") -> None:
     """Raise ValueError naming the first label (N,) outside 0..K-1, where values may be read."""
     if not may_read(target):
         return
@@ -341,7 +341,7 @@ def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) 
     bad = (target < 0) | (target >= classes)
     row = int(bad.nonzero()[0])
     raise ValueError(
-        f"target: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
+        f"{name}: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
         f"({int(bad.sum())} of {len(target)} rows are out of range); rows without a label: "
         + (
             "leave them out, in logits and labels alike"

@@ -473,7 +473,7 @@ def advise(
                 f"labels: expected {len(teacher_logits)} class labels, torch.int64 of shape ({len(teacher_logits)},), "
                 f"got {labels.dtype} of shape {tuple(labels.shape)}"
             )
-        check_labels(labels.cpu(), teacher.shape[1])
+        check_labels(labels.cpu(), teacher.shape[1], name="labels")
         labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
     if student is not None and student.shape != teacher.shape:
         raise ValueError(

@@ -206,7 +206,7 @@ def summarize_temperatures(
     else:
         check_logits(student, teacher, labels)
     counted = labels != _IGNORED
-    check_labels(labels.masked_fill(~counted, 0).cpu(), teacher.shape[1], _IGNORED)
+    check_labels(labels.masked_fill(~counted, 0).cpu(), teacher.shape[1], _IGNORED, name="labels")
     if not counted.all():
         if not counted.any():
             raise ValueError(

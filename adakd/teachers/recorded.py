@@ -1,7 +1,6 @@
 """A teacher that is a file: logits that somebody has recorded, of all classes or of the highest."""
 
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from .._progress import Bar
 from ..data import Dataset, ImageData, TokenData, eval_batches
 from ..runs.config import Resources, RunConfig
 from ..signals import Signals, Taps, logits_of_output
-from ..training.files import first_sentence, write_bytes
+from ..training.files import first_sentence, tensor_of_npy, write_bytes
 from ..training.loop import TeacherSource
 from ..training.trainer import evaluating
 from .source import fp32_of
@@ -85,8 +84,7 @@ class Recorded:
     def _read(self, content: bytes) -> dict[str, Tensor]:
         try:
             if self.path.suffix == ".npy":
-                array = np.load(io.BytesIO(content), allow_pickle=False)  # of the bytes that were hashed
-                tensors = {"logits": torch.from_numpy(np.ascontiguousarray(array))}
+                tensors = {"logits": tensor_of_npy(content)}  # of the bytes that were hashed
             elif self.path.suffix == ".safetensors":
                 tensors = load_safetensors(content)
             else:
