@@ -7,6 +7,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "check_finite",
     "check_finite_options",
     "check_float",
+    "check_folder",
     "check_labels",
     "check_logits",
     "check_method_name",
@@ -146,6 +148,15 @@ def check_path(expected: str, **paths: Any) -> None:
     for name, value in paths.items():
         if not isinstance(value, str | os.PathLike):
             raise TypeError(f"{name}: expected {expected}, as a text or a path, got {brief(value)}")
+
+
+def check_folder(**folders: str | os.PathLike[str]) -> None:
+    """Raise NotADirectoryError naming the first argument in whose place, or above it, there is a file."""
+    for name, value in folders.items():
+        place = Path(value).absolute()
+        there = next((each for each in (place, *place.parents) if os.path.lexists(each)), place)
+        if there.exists() and not there.is_dir():
+            raise NotADirectoryError(f"{name}: expected a folder, got the file {there}; name another place")
 
 
 def check_method_name(name: Any) -> None:

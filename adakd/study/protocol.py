@@ -29,7 +29,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from .. import engine as engines
-from .._check import brief, check_finite_options, check_path
+from .._check import brief, check_finite_options, check_folder, check_path
 from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
@@ -458,6 +458,7 @@ def run_study(
         should_stop=should_stop,
         engine=engine,
     )
+    check_folder(folder=folder)
     folder = Path(folder)
     changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options({**options, "out": out})
