@@ -427,6 +427,16 @@ def test_what_is_wrong_with_a_student_is_said_before_it_trains(made, message, di
     assert not any(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.parametrize("classes", [9, 11])
+@pytest.mark.parametrize("method", ["ce", "kd"])
+def test_a_student_has_the_classes_of_the_data(method, classes, distilled, tmp_path):
+    with pytest.raises(
+        ValueError, match=rf"^student: expected logits of the 10 classes of gratings, .*, {classes}\)"
+    ):
+        distilled(student=net(num_classes=classes), method=method)
+    assert not any(tmp_path.rglob("record.json"))
+
+
 def losses(history):
     return [row["loss"] for row in history]
 

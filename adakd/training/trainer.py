@@ -14,7 +14,7 @@ from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
 from ..models.network import refuse_extra_state
-from ..objective import Terms
+from ..objective import Objective, Terms
 from ..signals import Batch, Signals, Tapped, Taps, logits_of_output
 from ..terms import LogitTerm
 from .capture import Captured
@@ -216,6 +216,8 @@ class Trainer:
         """Features that the objective reads, of either network."""
         # Tensors where logits are enough: a compiled loss then has the arguments that it always had.
         self._logits_only = taps == Taps()
+        # Of somebody's own loss it is not known what it makes of more classes.
+        self._of_classes = isinstance(objective, Objective) and objective.pad_vocab is None
         terms = getattr(objective, "terms", {}).values()
         self._by_index = any(not isinstance(term, LogitTerm) for term in terms)
         network = student if self._logits_only else Tapped(student, taps.student)
@@ -259,7 +261,8 @@ class Trainer:
                 the device), positions of the images, and the epoch.
 
         Raises:
-            ValueError: where the objective refuses its inputs (on a CPU also for values that are not finite).
+            ValueError: for logits of other classes than the data's; where the objective refuses its inputs (on a CPU also for
+                values that are not finite).
         """
         labels = batch.target
         assert labels is not None  # a training set has them
@@ -283,6 +286,12 @@ class Trainer:
         else:
             outputs = self.world.gather_signals(outputs, len(labels))
             logits, taught = outputs.logits, teacher
+        if self._of_classes and logits.ndim > 1 and logits.shape[-1] != self.tests["test"].num_classes:
+            data = self.tests["test"]
+            raise ValueError(
+                f"student: expected logits of the {data.num_classes} classes of {data.name}, got shape {tuple(logits.shape)}; "
+                "give a network of so many classes"
+            )
         by_index = {"index": batch.index} if self._by_index else {}
         terms: Terms = self._loss(
             outputs, taught, batch.target, epoch=batch.epoch, ignore_index=None, **by_index
