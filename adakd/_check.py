@@ -20,11 +20,13 @@ __all__ = [
     "NotFiniteError",
     "brief",
     "check_device",
+    "check_file",
     "check_filled",
     "check_finite",
     "check_finite_options",
     "check_float",
     "check_folder",
+    "check_kind",
     "check_labels",
     "check_logits",
     "check_method_name",
@@ -148,6 +150,28 @@ def check_path(expected: str, **paths: Any) -> None:
     for name, value in paths.items():
         if not isinstance(value, str | os.PathLike):
             raise TypeError(f"{name}: expected {expected}, as a text or a path, got {brief(value)}")
+        if "\0" in str(value):
+            raise ValueError(f"{name}: expected {expected}, whose name holds no NUL, got {brief(value)}")
+
+
+def check_file(expected: str, **paths: Any) -> None:
+    """As `check_path`, for what is read as a file; IsADirectoryError for a folder."""
+    check_path(expected, **paths)
+    for name, value in paths.items():
+        if Path(value).is_dir():
+            raise IsADirectoryError(f"{name}: expected {expected}, got the folder {brief(str(value))}")
+
+
+def check_kind(kind: type | tuple[type, ...], expected: str, **given: Any) -> None:
+    """Raise TypeError naming the first argument that is of another kind.
+
+    >>> check_kind(str, "a name", name=3)
+    Traceback (most recent call last):
+    TypeError: name: expected a name, got 3
+    """
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
 
 
 def check_folder(**folders: str | os.PathLike[str]) -> None:

@@ -202,6 +202,8 @@ def check_arguments(kinds: Kinds = _ARGUMENTS, /, **given: Any) -> None:
         fits, expected = kinds[name]
         if not fits(value):
             raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
+        if name != "data" and _is_path(value) and "\0" in str(value):
+            raise ValueError(f"{name}: expected {expected}, without a NUL in it, got {brief(value)}")
 
 
 def plan_teacher(request: Request, resources: Resources) -> Job:

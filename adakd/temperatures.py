@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._check import check_finite, check_labels, check_logits
+from ._check import check_finite, check_kind, check_labels, check_logits
 from ._progress import progress_bar
 from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
@@ -271,6 +271,8 @@ def logits_of(
     Raises:
         ValueError: for another split.
     """
+    check_kind(nn.Module, "a module", model=model)
+    check_kind(ImageData, "an adakd.ImageData", data=data)
     if split not in ("train", "test"):
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
     images, model = getattr(data, split), fp32_of(model)

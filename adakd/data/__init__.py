@@ -199,4 +199,6 @@ def eval_batches(
     Those of the batches from `first` on, one in `every`.
     """
     check_whole(1, batch_size=batch_size, every=every)
+    if not hasattr(data, "test_batches"):
+        raise TypeError(f"data: expected an ImageData or a TokenData, got {brief(data)}")
     return data.test_batches(batch_size, first=first, every=every)

@@ -74,6 +74,7 @@ def create_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module
     check_whole(num_classes=num_classes)
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+    check_whole(1, in_channels=in_channels)
     if name in MODELS:
         return _made(MODELS[name], num_classes, in_channels)
     return _from_library(name, num_classes, in_channels)

@@ -102,6 +102,10 @@ def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Te
     Raises:
         ValueError: if the method has no distillation term, or no row has a label.
     """
+    if not isinstance(criterion, LogitObjective):
+        raise TypeError(
+            f"criterion: expected a loss on logits, such as adakd.create_method('kd') gives, got {brief(criterion)}"
+        )
     if criterion.divergence is None:
         raise ValueError("push: this method has no distillation term")
     criterion = copy.deepcopy(criterion)  # in its own mode: the weights of published plans are of training mode

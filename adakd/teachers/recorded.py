@@ -14,7 +14,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as saved_safetensors
 from torch import Tensor, nn
 
-from .._check import FLOATS, brief, check_name, check_path, check_whole
+from .._check import FLOATS, brief, check_file, check_name, check_path, check_whole
 from .._progress import Bar
 from ..data import Dataset, ImageData, TokenData, eval_batches
 from ..runs.config import Resources, RunConfig
@@ -70,7 +70,7 @@ class Recorded:
     """
 
     def __init__(self, path: str | os.PathLike[str], missing: str = "uniform", sha256: str | None = None):
-        check_path("a file", path=path)
+        check_file("a file of logits", path=path)
         if missing not in MISSING:
             raise ValueError(f"missing: expected {', '.join(map(repr, MISSING))}, got {missing!r}")
         self.path, self.missing = Path(path), missing
@@ -105,6 +105,7 @@ class Recorded:
         Raises:
             ValueError: for numbers that are not finite, indices of no class, or values that are no log-probabilities.
         """
+        check_whole(1, classes=classes)
         rows = Rows(self._tensors, classes, self.missing)
         try:
             rows.check()
@@ -126,6 +127,8 @@ class Recorded:
         Raises:
             ValueError: unless there is a row for each of them; for data that are neither images nor text.
         """
+        if not hasattr(data, "num_classes"):
+            raise TypeError(f"data: expected an ImageData or a TokenData, got {brief(data)}")
         rows = self.rows(data.num_classes)
         if isinstance(data, ImageData):
             rows = self._in_order(rows, data)
