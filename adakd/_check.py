@@ -198,11 +198,36 @@ def check_method_name(name: Any) -> None:
         check_name("method", name)
 
 
-def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
-    """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name)[:60].lower(), known, n=3, cutoff=0.5)
+# What an option is called elsewhere, and here: too far apart to be found by their letters.
+_CALLED_HERE = {"temperature": "tau", "temp": "tau", "t": "tau"}
+
+
+def near_names(
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    shown: Iterable[str] | None = None,
+    listed_by: str | None = None,
+) -> str:
+    """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown.
+
+    With `listed_by`, the command that lists them all, it stands for a long list where there are near names.
+
+    >>> near_names("option of kd:", "temperature", ["kd_weight", "tau"])
+    "unknown option of kd: 'temperature'. Did you mean 'tau'? Known: kd_weight, tau"
+    >>> near_names("method", "kdd", ["ce", "kd"], listed_by="`adakd methods`")
+    "unknown method 'kdd'. Did you mean 'kd'? `adakd methods` lists all"
+    """
+    known, asked = sorted(known), str(name)[:60].lower()
+    of, dot, last = asked.rpartition(".")  # an option of one term of a sum: "crd.tau"
+    if kind.startswith("option of") and last in _CALLED_HERE:
+        here = _CALLED_HERE[last]
+        near = [each for each in known if each == of + dot + here or (not of and each.endswith(f".{here}"))][:3]
+    else:
+        near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if hint and listed_by is not None:
+        return f"unknown {kind} {brief(name)}.{hint} {listed_by} lists all"
     return f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(known if shown is None else shown)}"
 
 

@@ -571,10 +571,10 @@ def fit(
 ) -> tuple[list[dict[str, Any]], float]:
     """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
 
-    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), and
-    the checkpoint holds everything else, so that a run stopped at any moment and continued is, on one machine, bit
-    for bit the run that was never stopped. (On a CPU, and for networks that draw no random numbers while training, as
-    all of `adakd.models`; a GPU's kernels may sum in another order.)
+    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), what the
+    network draws meanwhile, as dropout does, one of the seed, the epoch and the step, and the checkpoint holds everything
+    else, so that a run stopped at any moment and continued is, on one machine, bit for bit the run that was never stopped.
+    (On a CPU; a GPU's kernels may sum in another order.) The caller's random state stays as it is.
 
     Args:
         model: on the device of `data`.

@@ -385,6 +385,19 @@ def test_a_sweep_has_a_record_of_every_run(whole):
     assert {r["config"]["teacher"]["sha256"] for r in records if r["config"]["method"] == "kd"} == {weights}
 
 
+def test_what_all_runs_would_say_alike_is_said_once(tmp_path, caplog):
+    caplog.set_level("INFO", logger="adakd")
+    for out in (tmp_path / "one", tmp_path / "other"):  # of two sweeps, each says it
+        caplog.clear()
+        sweeps.sweep(out)
+        told = [record.getMessage() for record in caplog.records]
+        assert [line for line in told if "(asked for)" in line] == [
+            "teacher resnet8 on cpu in fp32 (asked for)"
+        ]
+        assert told.count("kd resnet8x0.5 on cpu in fp32") == 2
+        assert len([line for line in told if line.startswith("  teacher resnet8: ")]) == 1
+
+
 def test_a_sweep_that_is_done_does_nothing(whole, monkeypatch):
     monkeypatch.setattr("adakd.sweep.run.plan_student", lambda *_: pytest.fail("a finished run was begun"))
     before = (whole / "sweeps" / "tiny" / "sweep.jsonl").read_bytes()
@@ -419,6 +432,19 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(whole, tmp_path, capsys)
     assert main(["sweep", str(path), "--out", str(tmp_path / "none"), "--dry-run", "--device", "cpu"]) == 0
     assert "1 to be trained first (resnet8)" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
+
+
+def test_a_dry_run_without_the_data_says_so_in_words_of_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("adakd.sweep.run.load_data", adakd.load_data)
+    command = ["sweep", "--methods", "ce", "kd", "--data", "cifar100", "--root", str(tmp_path), "--dry-run"]
+    assert main([*command, "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert (
+        f"cifar100 is not in {tmp_path} and --dry-run downloads nothing; so none of the runs is known"
+        in told.err
+    )
+    assert "download=" not in told.err
+    assert "0 done" in told.out
 
 
 @pytest.mark.parametrize("data", ["sentences", "pydoc"])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from filelock import FileLock
 
 from .._check import brief, check_folder, check_path
+from .._progress import Bar, progress_bar
 from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
@@ -69,6 +71,8 @@ class _Order:
     cache: str | None
     teachers: Mapping[str, str] = field(default_factory=dict)
     """Folders of the teachers' runs, by what the grid calls them."""
+    display: Bar = field(default_factory=partial(progress_bar, False))
+    """Hidden, and shared: what all runs of a process would say alike, the first says for all."""
 
     def resources(self, context: Context) -> tuple[Dataset, Resources]:
         """Data and resources, in the process in which a run is carried out.
@@ -86,7 +90,7 @@ class _Order:
             data.device,
             cache=self.cache,
             capture=self.capture,
-            progress=False,
+            progress=self.display,
             should_stop=context.should_stop,
         )
 
@@ -360,7 +364,8 @@ def plan_sweep(
     try:
         data = load_data(grid.data, root, download=False, official=official is not False, progress=False)
     except DataError as error:
-        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", error)
+        said = str(error).replace("download=False", "--dry-run downloads nothing")  # as the command has it
+        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", said)
         teachers = dict.fromkeys(cell.teacher for cell in grid.cells() if cell.teacher is not None)
         return set(), [name for name in teachers if is_model(name)], _models(teachers)
     order = _Order(grid, str(Path(out).absolute()), folder, device, None, None if live(grid) else grid.cache)

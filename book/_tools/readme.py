@@ -4,6 +4,7 @@ python book/_tools/readme.py            rewrite README.md, book/intro.md and boo
 python book/_tools/readme.py --check    exit with 1 if that would change one of them
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -286,12 +287,6 @@ def use(study, found, advice):
         ("the Kullback-Leibler divergence, and one temperature", f"`{best_kl['method']}`", by_advice(best_kl)),
         ("no temperature to choose", "`zkd+mlt`", chosen("zkd+mlt")),
         ("no teacher: what all others are compared with", "`ce`", chosen("ce")),
-        ("other data or networks than these", "`adakd advise logits.npy`", "weights for your own logits"),
-        (
-            "another method, or all of one",
-            "`adakd methods`, `adakd methods NAME`",
-            "their tables, and where code differs",
-        ),
     ]
     lines = [
         "| you want | take | accuracy in the study, % |",
@@ -303,7 +298,9 @@ def use(study, found, advice):
         f"{protocol['epochs']} epochs, mean of {protocol['seeds']} seeds ± half of a 95 % interval. Choose the weight before "
         f"the temperature: published weights differ {found.forces:.0f}-fold in force."
     )
-    return "\n".join([*lines, "", textwrap.fill(about, 120, break_on_hyphens=False)])
+    further = "`adakd methods NAME` shows a method whole, and `adakd advise logits.npy` finds weights for your data and networks."
+    paragraphs = (textwrap.fill(text, 120, break_on_hyphens=False) for text in (about, further))
+    return "\n".join([*lines, "", "\n\n".join(paragraphs)])
 
 
 def replaced(text, name, content):
@@ -340,9 +337,18 @@ def written():
         yield ROOT / name, text
 
 
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if that would change something"
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments):
+    only_check = parsed(arguments).check
     stale = [(path, text) for path, text in written() if path.read_text(encoding="utf-8") != text]
-    if arguments == ["--check"]:
+    if only_check:
         return int(bool(stale))
     for path, text in stale:
         path.write_text(text, encoding="utf-8")
