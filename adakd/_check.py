@@ -7,11 +7,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.parameter import is_lazy
 
 __all__ = [
     "FLOATS",
@@ -19,9 +21,13 @@ __all__ = [
     "at_least_fp32",
     "brief",
     "check_device",
+    "check_file",
+    "check_filled",
     "check_finite",
     "check_finite_options",
     "check_float",
+    "check_folder",
+    "check_kind",
     "check_label_shape",
     "check_labels",
     "check_logits",
@@ -30,6 +36,7 @@ __all__ = [
     "check_path",
     "check_probabilities",
     "check_tensor",
+    "check_trainable",
     "check_trains",
     "check_whole",
     "label_ends",
@@ -145,6 +152,37 @@ def check_path(expected: str, **paths: Any) -> None:
     for name, value in paths.items():
         if not isinstance(value, str | os.PathLike):
             raise TypeError(f"{name}: expected {expected}, as a text or a path, got {brief(value)}")
+        if "\0" in str(value):
+            raise ValueError(f"{name}: expected {expected}, whose name holds no NUL, got {brief(value)}")
+
+
+def check_file(expected: str, **paths: Any) -> None:
+    """As `check_path`, for what is read as a file; IsADirectoryError for a folder."""
+    check_path(expected, **paths)
+    for name, value in paths.items():
+        if Path(value).is_dir():
+            raise IsADirectoryError(f"{name}: expected {expected}, got the folder {brief(str(value))}")
+
+
+def check_kind(kind: type | tuple[type, ...], expected: str, **given: Any) -> None:
+    """Raise TypeError naming the first argument that is of another kind.
+
+    >>> check_kind(str, "a name", name=3)
+    Traceback (most recent call last):
+    TypeError: name: expected a name, got 3
+    """
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
+
+
+def check_folder(**folders: str | os.PathLike[str]) -> None:
+    """Raise NotADirectoryError naming the first argument in whose place, or above it, there is a file."""
+    for name, value in folders.items():
+        place = Path(value).absolute()
+        there = next((each for each in (place, *place.parents) if os.path.lexists(each)), place)
+        if there.exists() and not there.is_dir():
+            raise NotADirectoryError(f"{name}: expected a folder, got the file {there}; name another place")
 
 
 def check_method_name(name: Any) -> None:
@@ -202,6 +240,43 @@ def check_trains(network: nn.Module, remedy: str = "call requires_grad_(True) of
         raise ValueError(
             f"student: expected a network to be trained, got one whose parameters are all frozen; {remedy}"
         )
+
+
+def check_filled(network: nn.Module, role: str) -> None:
+    """Raise ValueError if parameters or buffers of a network hold no numbers yet: on the meta device, or of lazy layers."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    if lazy := [name for name, each in tensors.items() if is_lazy(each)]:
+        raise ValueError(
+            f"{role}: expected a network that knows its shapes, got lazy layers ({lazy[0]}); call it once on a batch"
+        )
+    if absent := [name for name, each in tensors.items() if each.is_meta]:
+        raise ValueError(
+            f"{role}: expected weights, got {absent[0]} on the meta device, which holds none; build the network on the "
+            "CPU, or give a function that builds it"
+        )
+
+
+def check_trainable(network: nn.Module) -> None:
+    """Raise ValueError if a network is none that a run can train: its parameters must be there, real, not all frozen, and
+    not all of them in half precision."""
+    parameters = list(network.parameters())
+    if not parameters:
+        raise ValueError(
+            f"student: expected a network with parameters to be trained, got {type(network).__name__}, which has none"
+        )
+    check_filled(network, "student")
+    if wrong := [(each.dtype, name) for name, each in network.named_parameters() if each.is_complex()]:
+        raise ValueError(
+            f"student: expected real parameters, got {wrong[0][0]} ({wrong[0][1]}); keep real and imaginary part "
+            "as two, torch.view_as_real()"
+        )
+    formats = {each.dtype for each in parameters if each.is_floating_point()}
+    if formats and not formats & {torch.float32, torch.float64}:
+        raise ValueError(
+            f"student: expected parameters in torch.float32, got {', '.join(sorted(map(str, formats)))}; call .float() on "
+            "it (precision= chooses the format of the steps)"
+        )
+    check_trains(network)
 
 
 def may_read(tensor: Tensor) -> bool:
@@ -340,7 +415,7 @@ def label_ends(target: Tensor) -> tuple[int, int] | None:
     return None if low is None or high is None else (int(low), int(high))
 
 
-def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) -> None:
+def check_labels(target: Tensor, classes: int, ignore_index: int | None = None, name: str = "target") -> None:
     """Raise ValueError naming the first label (N,) outside 0..K-1, where values may be read."""
     if not may_read(target):
         return
@@ -350,7 +425,7 @@ def check_labels(target: Tensor, classes: int, ignore_index: int | None = None) 
     bad = (target < 0) | (target >= classes)
     row = int(bad.nonzero()[0])
     raise ValueError(
-        f"target: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
+        f"{name}: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
         f"({int(bad.sum())} of {len(target)} rows are out of range); rows without a label: "
         + (
             "leave them out, in logits and labels alike"

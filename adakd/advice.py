@@ -481,7 +481,7 @@ def advise(
     if labels is not None:
         check_tensor("labels", labels, "class labels, torch.int64 of shape (images,)", "use torch.as_tensor()")
         check_label_shape("labels", labels, teacher_logits.shape[:1])
-        check_labels(labels.cpu(), teacher.shape[1])
+        check_labels(labels.cpu(), teacher.shape[1], name="labels")
         labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
     if student is not None and student.shape != teacher.shape:
         raise ValueError(

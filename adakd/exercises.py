@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from . import series
-from ._check import near_names
+from ._check import check_kind, near_names
 from .divergence import KL
 from .logits import standardize
 from .signals import Signals
@@ -131,6 +131,7 @@ def check(name: str, answer: Any = ..., reveal: bool = False) -> Verdict:
     >>> bool(check("08.3", 4.32))
     True
     """
+    check_kind(str, "chapter and number of an exercise, such as '08.3'", name=name)
     if name not in EXERCISES:
         raise ValueError(f"name: {near_names('exercise', name, EXERCISES)}")
     exercise = EXERCISES[name]

@@ -96,7 +96,7 @@ def export_network(
 
     Raises:
         ExportError: if the network cannot be exported, a package is missing, or the file computes something else.
-        ValueError: for another kind of file, or for data that are not the run's.
+        ValueError: for another kind of file, a run on text, or for data that are not the run's.
         FileNotFoundError: if the folder holds no finished run.
         DataError, WeightsError: if data or weights are missing or damaged.
     """
@@ -124,6 +124,11 @@ def export_network(
         trained = copy.deepcopy(network)
     else:
         run = network if isinstance(network, Run) else open_run(Path(network))
+        if "window" in run.record["data"]:
+            raise ValueError(
+                f"export is for images, and the network in {run.folder} reads tokens ({run.record['data']['name']}); "
+                "run.model() is the network, for an export of your own"
+            )
         of_run = data_of_run(run, root, "export_network(run, file, data)") if data is None else data
         data = resolve_images(of_run, root, run.record["data"]["official"], "export")
         refuse_other_data(run, data, "network")

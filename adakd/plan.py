@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._check import brief, check_trains
+from ._check import brief, check_trainable
 from ._described import Description, digest_of, sha256_of_state
 from ._progress import Bar
 from .data import Dataset, is_named, name_of, resolve_data, usual
@@ -202,6 +202,8 @@ def check_arguments(kinds: Kinds = _ARGUMENTS, /, **given: Any) -> None:
         fits, expected = kinds[name]
         if not fits(value):
             raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
+        if name != "data" and _is_path(value) and "\0" in str(value):
+            raise ValueError(f"{name}: expected {expected}, without a NUL in it, got {brief(value)}")
 
 
 def plan_teacher(request: Request, resources: Resources) -> Job:
@@ -209,12 +211,13 @@ def plan_teacher(request: Request, resources: Resources) -> Job:
     name_of(request.data)
     seed = checked_seed(request.seed)
     network = request.network("teacher")
+    _check_trained(network)
     recipe = request.resolved_recipe("teacher")
     data = _data(request, resources)
     refuse_other_kind(network, data)
+    _check_trained(network, data)
     precision = choose_precision(request.precision, data.device, network.parameters(*_shape(data)), data.reads)
     further = network.identity(*_shape(data))
-    _check_trained(network)
     config = RunConfig(network, "ce", {}, data, recipe, seed, precision, further=further)
     return Job(config, create_method("ce"), resources, kind="teacher", on_epoch=request.on_epoch)
 
@@ -292,6 +295,7 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     found = _located(request, resources) if _is_taught(request.method) and locate else None
     data = _data(request, resources)
     refuse_other_kind(student, data)
+    _check_trained(student, data)
     precision = choose_precision(request.precision, data.device, student.parameters(*_shape(data)), data.reads)
     objective, further = _objective(request.method, options, recipe, data, seed)
     further = {**student.identity(*_shape(data)), **further}
@@ -308,10 +312,12 @@ def _checked(request: Request, resources: Resources, locate: bool = True) -> tup
     return config, objective, found
 
 
-def _check_trained(network: Network) -> None:
-    """Raise ValueError for a module of which nothing can be trained; what a factory makes, the trainer looks at."""
+def _check_trained(network: Network, data: Dataset | None = None) -> None:
+    """Raise ValueError for a module that cannot be trained; of what a factory makes, once the data are known."""
     if isinstance(network.source, nn.Module):
-        check_trains(network.source)
+        check_trainable(network.source)
+    elif network.source is not None and data is not None:
+        check_trainable(network.build(*_shape(data)))
 
 
 def _located(request: Request, resources: Resources) -> Any:

@@ -42,6 +42,8 @@ def stages_of(network: nn.Module) -> dict[str, str]:
     >>> stages_of(adakd.create_model("resnet8", 10))["last:pre"]
     'layer3.0.relu:input'
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network: expected a module, got {network!r:.60}")
     places = getattr(network, "places", None)
     if not isinstance(places, Mapping):
         places = _of_torchvision(network) or _of_timm(network)

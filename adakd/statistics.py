@@ -160,6 +160,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     """
     array, level = _values("values", values), _share("level", level)
     n, mean = len(array), float(array.mean())
+    seed = _count("seed", seed, 0)
     if n == 1:
         return Interval(mean, math.nan, math.nan, 1, level)
     if np.ptp(array) == 0:
@@ -214,6 +215,8 @@ def sign_test(wins: int, losses: int) -> float:
     0.0574
     """
     wins, losses = _count("wins", wins, 0), _count("losses", losses, 0)
+    if wins + losses > 2**53:
+        raise ValueError(f"wins, losses: expected at most 2^53 in all, got {float(wins + losses):.3g}")
     if wins + losses == 0:
         return 1.0
     return float(_stats().binomtest(wins, wins + losses).pvalue)

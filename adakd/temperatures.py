@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._check import check_finite, check_labels, check_logits
+from ._check import check_finite, check_kind, check_labels, check_logits
 from ._progress import progress_bar
 from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
@@ -21,6 +21,7 @@ from .plan import check_arguments
 from .runs import Run, open_run, refuse_other_data, resolve_device
 from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
+from .teachers.source import fp32_of
 from .temperature import MaxLogit, Temperatures
 from .theory import lower_factor, samuelson_bounds, upper_factor
 from .training.precision import plain_torch
@@ -199,7 +200,7 @@ def summarize_temperatures(
     else:
         check_logits(student, teacher, labels)
     counted = labels != _IGNORED
-    check_labels(labels.masked_fill(~counted, 0).cpu(), teacher.shape[1], _IGNORED)
+    check_labels(labels.masked_fill(~counted, 0).cpu(), teacher.shape[1], _IGNORED, name="labels")
     if not counted.all():
         if not counted.any():
             raise ValueError(
@@ -255,7 +256,7 @@ def logits_of(
     """Logits (N, K) of a network for all images of a split, in order, unaugmented, in fp32 and evaluation mode.
 
     Args:
-        model: on the device of `data`.
+        model: on the device of `data`; of a half or double one a copy in fp32 is asked.
         data: an image set.
         split: "train" or "test".
         label: what the progress display says.
@@ -264,9 +265,11 @@ def logits_of(
     Raises:
         ValueError: for another split.
     """
+    check_kind(nn.Module, "a module", model=model)
+    check_kind(ImageData, "an adakd.ImageData", data=data)
     if split not in ("train", "test"):
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
-    images = getattr(data, split)
+    images, model = getattr(data, split), fp32_of(model)
     parts = []
     with (
         evaluating(model),

@@ -270,7 +270,7 @@ def test_what_stands_in_the_place_of_logits_is_seen_in_half_precision(logits):
             "teacher_logits: 1 of 60 rows hold NaN",
         ),
         (lambda t, s, y: (t, s * math.inf, y), "student_logits: 60 of 60 rows hold NaN or infinity"),
-        (lambda t, s, y: (t, s, y + 1), "expected labels from 0 to 7, got 8"),
+        (lambda t, s, y: (t, s, y + 1), "^labels: expected labels from 0 to 7, got 8"),
         (lambda t, s, y: (t, s, y[:-1]), "labels: expected 60 class labels"),
         (lambda t, s, y: (t, s, y.int()), "got torch.int32"),
         (lambda t, s, y: (t * 0, s, y), "every row is constant"),
@@ -344,6 +344,33 @@ def test_files_that_cannot_be_read(name, write, parts, tmp_path, capsys):
     assert error.count("\n") == 1
     for part in ("adakd: ", *parts):
         assert part in error
+
+
+def test_a_file_in_another_order_of_bytes_is_the_same(files, capsys):
+    teacher, _, labels = drawn()
+    np.save(files / "teacher-big.npy", teacher.numpy().astype(">f4"))
+    np.save(files / "labels-big.npy", labels.numpy().astype(">i8"))
+    said = []
+    for end in ("", "-big"):
+        assert main(["advise", f"{files}/teacher{end}.npy", "--labels", f"{files}/labels{end}.npy"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    recorded = [adakd.Recorded(files / f"teacher{end}.npy").logits(8) for end in ("", "-big")]
+    assert torch.equal(*recorded)
+
+
+def test_what_is_no_row_of_logits_is_said_as_it_is(files, capsys):
+    np.save(files / "number.npy", np.float32(3))
+    assert main(["advise", f"{files}/number.npy"]) == 1
+    assert "(images, views, classes), at least 1 image and 2 classes, got ()" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"got torch.float32 of shape \(\)"):
+        adakd.Recorded(files / "number.npy").logits(8)
+    save_file({"logits": drawn()[0].to(torch.float8_e4m3fn)}, files / "f8.safetensors")
+    assert main(["advise", f"{files}/f8.safetensors"]) == 1
+    assert "in float16, bfloat16, float32 or float64, got torch.float8_e4m3fn" in capsys.readouterr().err
+    np.save(files / "far.npy", drawn()[2].numpy() + 1)
+    assert main(["advise", f"{files}/teacher.npy", "--labels", f"{files}/far.npy"]) == 1
+    assert f"adakd: --labels {files}/far.npy: expected labels from 0 to 7, got 8" in capsys.readouterr().err
 
 
 def test_labels_that_cannot_be_read(files, capsys):

@@ -8,6 +8,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -18,7 +19,7 @@ from adakd import CacheError
 from adakd.data import Views
 from adakd.models import seeded_model
 from adakd.training import Recipe, choose_precision, student_views
-from adakd.training.cache import FILL_BATCH, LARGEST, _ask, fits, open_cache
+from adakd.training.cache import FILL_BATCH, LARGEST, _ask, _kept, fits, open_cache
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
@@ -263,6 +264,67 @@ def test_logits_that_fp16_cannot_hold_are_refused(data, tmp_path):
     with pytest.raises(CacheError, match="beyond fp16"):
         cache_of(data, tmp_path, views).fill(Loud(), views, views.visited(1), FP32, progress=False)
     assert cache_of(data, tmp_path, views).filled == 0
+
+
+class Apart(nn.Module):
+    """A teacher with something added to all of its logits, and all of them multiplied."""
+
+    def __init__(self, model, offset=0.0, factor=1.0):
+        super().__init__()
+        self.model, self.offset, self.factor = model, offset, factor
+
+    def forward(self, images):
+        return self.factor * self.model(images) + self.offset
+
+
+@pytest.mark.parametrize("offset", [3000.0, -3000.0, 30000.0])
+def test_what_an_offset_leaves_of_the_logits_in_fp16_is_looked_at(offset, data, teacher, tmp_path, monkeypatch):
+    views = Views(data, seed=0)
+    places, apart = views.visited(1), Apart(teacher, offset)
+    with pytest.raises(
+        CacheError, match=r"spread \(std\) .* is lost in fp16: keep them in fp32, cache='fp32' / --cache"
+    ):
+        cache_of(data, tmp_path, views).fill(apart, views, places, FP32, progress=False)
+    assert cache_of(data, tmp_path, views).filled == 0
+    exact = open_cache(tmp_path, data, WHO, FP32, views.count, "fp32")
+    exact.fill(apart, views, places, FP32, progress=False)
+    torch.testing.assert_close(exact.read(places), live(apart, views, places), rtol=1e-6, atol=0)
+    # A file that an older version has filled is found out when it is held against its teacher.
+    with monkeypatch.context() as older:
+        older.setattr("adakd.training.cache._MOST_LOST", np.inf)
+        cache_of(data, tmp_path, views).fill(apart, views, places, FP32, progress=False)
+    with pytest.raises(CacheError, match="is lost in fp16"):
+        cache_of(data, tmp_path, views).verify(apart, views, places, FP32)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        torch.full((4, 10), 3000.3),  # constant in fp32 already
+        torch.full((4, 10), 3000.3).index_fill(
+            1, torch.tensor(3), torch.nextafter(torch.tensor(3000.3), torch.tensor(1e9)).item()
+        ),
+        torch.zeros(4, 10),
+        torch.eye(10)[:4] * 40.3,
+        torch.eye(1000)[:4] * 60.3,  # one peak of many classes
+        torch.randn(4, 100, generator=torch.Generator().manual_seed(0)) * 3 - 30,  # a language model's
+        torch.randn(4, 7, 100, generator=torch.Generator().manual_seed(0)) * 1000,
+    ],
+    ids=range(7),
+)
+def test_usual_logits_and_constant_ones_are_kept(rows):
+    kept = _kept(rows.numpy(), np.dtype(np.float16))
+    assert kept.dtype == np.float16
+    assert np.array_equal(kept, rows.numpy().astype(np.float16))
+
+
+def test_a_run_says_what_to_do_about_an_offset(data, teacher, tmp_path):
+    apart, of = Apart(teacher, 3000.0), {**SMALL, "train_images": 40}
+    with pytest.raises(CacheError, match="cache='fp32'"):
+        adakd.distill(apart, "resnet8x0.5", "kd", data, out=tmp_path, **of)
+    exact = adakd.distill(apart, "resnet8x0.5", "kd", data, out=tmp_path, cache="fp32", **of)
+    usual = adakd.distill(teacher, "resnet8x0.5", "kd", data, out=tmp_path, cache="fp32", **of)
+    assert exact.history[-1]["kd"] == pytest.approx(usual.history[-1]["kd"], rel=1e-2)
 
 
 @pytest.mark.parametrize("name", ["logits.fp16", "checks.u32", "filled.u8"])

@@ -37,8 +37,9 @@ from adakd.cli.table import groups_of
 from adakd.data import DataError, load_gratings
 from adakd.methods import RULE_NAMES, get_method
 from adakd.models import create_model
-from adakd.study import read_study
-from adakd.sweep import Grid
+from adakd.study import Study, read_study, run_study
+from adakd.sweep import Grid, read_grid, run_sweep
+from adakd.sweep.run import plan_sweep
 from adakd.training import save_weights
 
 ROOT = Path(__file__).parents[1]
@@ -412,6 +413,10 @@ def test_a_study_and_its_tables(adakd, runs, tmp_path):
     titles = [line for line in out.splitlines() if line.startswith("resnet8x0.5 on gratings at")]
     assert [title.split()[4] for title in titles] == ["published", "matched", "chosen"]
     assert out.count("ahead of zkd") == 3
+    result = adakd("table", folder, "--to", "zkd", "zdk")
+    assert_one_line(result, "--to: unknown method in these records: 'zdk'. Did you mean 'zkd'", "ce, kd, zkd")
+    result = adakd("table", *folder.glob("*.jsonl"), "--to", "zdk")
+    assert_one_line(result, "--to: unknown method in these records: 'zdk'", "zkd (kd_weight=")
     status, out, err = adakd("table", *folder.glob("*.jsonl"), "--markdown")
     assert status == 0, err
     assert "**resnet8x0.5 on gratings, 40 images × 1 epochs**" in out
@@ -936,6 +941,47 @@ def test_an_unofficial_archive_without_the_switch(adakd, tmp_path):
     write_cifar(tmp_path, "cifar10")
     result = adakd("teacher", "--data", "cifar10", "--root", tmp_path, "--out", tmp_path)
     assert_one_line(result, "do not match the official checksums", "--unofficial-archive")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--methods", "kd", "kd:tau=4,tau=5"],
+        ["sweep", "--dry-run", "--methods", "kd:tau=4,tau=5"],
+        ["distill", "--set", "tau=4", "--set", "tau=5"],
+    ],
+)
+def test_a_setting_has_one_value(adakd, arguments, tmp_path):
+    result = adakd(*arguments, "--out", tmp_path, "--device", "cpu")
+    assert_one_line(result, "tau: expected one value, got 4 and 5; several of one method are several runs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_method_without_a_teacher_has_no_weight_of_one(adakd, tmp_path):
+    result = adakd("compare", "--methods", "ce", "ce:kd_weight=3", "--quiet", "--out", tmp_path)
+    assert_one_line(result, "unknown option of ce: 'kd_weight'")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_a_file_in_the_place_of_a_folder_of_records_is_said_to_be_one(adakd, below, tmp_path):
+    place = tmp_path / "t.json"
+    place.write_text("{}")
+    rest = ["--out", tmp_path / "runs", "--device", "cpu", "--quiet"]
+    result = adakd("study", place / below, "--methods", "kd", "--ways", "published", *rest)
+    assert_one_line(result, "FOLDER: expected a folder, got")
+    for dry in ([], ["--dry-run"]):
+        result = adakd("sweep", "--methods", "kd", "--records", place / below, *rest, *dry)
+        assert_one_line(result, "records: expected a folder, got")
+    said = f"expected a folder, got the file {re.escape(str(place))}"
+    with pytest.raises(NotADirectoryError, match=f"^folder: {said}"):
+        run_study(Study(("kd",), (0,), ways=("published",)), place / below, out=tmp_path / "runs")
+    grid = read_grid({"methods": ["kd"]})
+    with pytest.raises(NotADirectoryError, match=f"^records: {said}"):
+        run_sweep(grid, out=tmp_path / "runs", records=place / below)
+    with pytest.raises(NotADirectoryError, match=f"^records: {said}"):
+        plan_sweep(grid, tmp_path / "runs", place / below)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_no_teacher_for_cifar(adakd, tmp_path):

@@ -1,5 +1,7 @@
 """Arguments of the wrong kind: said by their name, with what was expected, before anything trains."""
 
+import dataclasses
+import re
 from functools import partial
 from typing import ClassVar
 
@@ -9,13 +11,42 @@ import torch
 from torch import nn
 
 import adakd
+from adakd import exercises
 from adakd.api import cache_teacher, fit
-from adakd.data import eval_batches, load_cifar, load_text
+from adakd.data import (
+    Views,
+    balanced_subset,
+    epoch_order,
+    eval_batches,
+    held_out,
+    load_cifar,
+    load_sentences,
+    load_text,
+)
+from adakd.methods import register_method
+from adakd.methods.registry import fill_options
 from adakd.models import create_model, network_of
-from adakd.study import Study, keep_records, read_failures, read_records, read_study, run_study
+from adakd.statistics import bootstrap_interval, sign_test
+from adakd.study import (
+    Study,
+    compare_records,
+    describe_method,
+    keep_records,
+    push,
+    read_failures,
+    read_records,
+    read_study,
+    run_study,
+    summarize,
+    tidy,
+)
+from adakd.study.measures import measures_of
+from adakd.study.records import append_record
+from adakd.study.tables import weights_of
 from adakd.sweep import read_grid, read_sweep_failures, run_sweep
 from adakd.teachers import find_teacher
-from adakd.temperatures import measure_temperatures
+from adakd.temperatures import logits_of, measure_temperatures
+from adakd.theory import lower_factor, samuelson_bounds, upper_factor
 from adakd.training import choose_precision, get_recipe, load_weights, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
@@ -389,6 +420,53 @@ def test_fit_says_it_too(tiny_data, tmp_path):
     )
 
 
+UNTRAINABLE = [
+    (lambda: net().half(), r"expected parameters in torch.float32, got torch.float16; call .float\(\) on it"),
+    (lambda: net().bfloat16(), "expected parameters in torch.float32, got torch.bfloat16"),
+    (nn.ReLU, "expected a network with parameters to be trained, got ReLU"),
+    (lambda: Net().to("meta"), "expected weights, got conv.weight on the meta device"),
+    (
+        lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(10)),
+        r"expected a network that knows its shapes, got lazy layers \(1.weight\); call it once",
+    ),
+    (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10, dtype=torch.complex64)),
+        r"expected real parameters, got torch.complex64 \(1.weight\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("made", "message"), UNTRAINABLE, ids=[str(i) for i in range(len(UNTRAINABLE))])
+def test_what_is_wrong_with_a_student_is_said_before_it_trains(made, message, distilled, tiny_data, tmp_path):
+    message = f"^(student|network): {message}"
+    with pytest.raises(ValueError, match=message):
+        trained(tiny_data, tmp_path, model=made())
+    with pytest.raises(ValueError, match=message):
+        distilled(student=made())
+    with pytest.raises(ValueError, match=message):
+        adakd.train_teacher(made(), tiny_data, out=tmp_path, **SMALL)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message):
+        distilled(student=lambda num_classes: made())
+    if re.search("meta|lazy", message):
+        for teacher in (made(), adakd.Ensemble(made(), net())):
+            with pytest.raises(
+                ValueError, match=r"^network: expected (weights|a network that knows its shapes)"
+            ):
+                distilled(teacher=teacher)
+    assert not any(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("classes", [9, 11])
+@pytest.mark.parametrize("method", ["ce", "kd"])
+def test_a_student_has_the_classes_of_the_data(method, classes, distilled, tmp_path):
+    with pytest.raises(
+        ValueError, match=rf"^student: expected logits of the 10 classes of gratings, .*, {classes}\)"
+    ):
+        distilled(student=net(num_classes=classes), method=method)
+    assert not any(tmp_path.rglob("record.json"))
+
+
 def losses(history):
     return [row["loss"] for row in history]
 
@@ -409,6 +487,33 @@ def test_a_teacher_of_another_format_is_asked_in_fp32(cache, distilled, tiny_dat
             for name, each in (("a", rounded), ("b", net().half().float()))
         ]
         assert losses(by_fit[0]) == losses(by_fit[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_whoever_asks_a_network_of_another_format_has_a_copy_in_fp32(dtype, tiny_data, tmp_path):
+    rounded = net().to(dtype)
+    exact = net().to(dtype).float()
+    for found, expected in (
+        (
+            adakd.record_logits(rounded, tiny_data, tmp_path / "a.safetensors").logits(10),
+            adakd.record_logits(exact, tiny_data, tmp_path / "b.safetensors").logits(10),
+        ),
+        (logits_of(rounded, tiny_data), logits_of(exact, tiny_data)),
+    ):
+        assert torch.equal(found, expected)
+    assert rounded.head.weight.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_members_of_an_ensemble_may_be_of_several_formats(dtype, distilled, tiny_data, tmp_path):
+    mixed = adakd.Ensemble(net(0).to(dtype), net(1), adakd.Ensemble(net(2).to(dtype)))
+    exact = adakd.Ensemble(net(0).to(dtype).float(), net(1), adakd.Ensemble(net(2).to(dtype).float()))
+    found = distilled(teacher=mixed, out=tmp_path / "mixed")
+    assert losses(found.history) == losses(distilled(teacher=exact, out=tmp_path / "exact").history)
+    assert [each.head.weight.dtype for each in list(mixed.teachers)[:2]] == [dtype, torch.float32]
+    assert torch.equal(logits_of(mixed, tiny_data), logits_of(exact, tiny_data))
+    images = next(eval_batches(tiny_data, 4))[0]
+    assert torch.allclose(mixed(images).float(), exact(images), atol=2e-2)
 
 
 def test_a_part_in_another_format_is_the_teachers_own_affair(tiny_data, distilled):
@@ -493,3 +598,121 @@ def test_an_archive_that_is_not_known(wrong):
 def test_a_teacher_is_found_by_names(model, data, name, tmp_path):
     with pytest.raises(TypeError, match=f"^{name}: expected a name, "):
         find_teacher(model, data, tmp_path)
+
+
+# What a call says of an argument of the wrong kind: the call, the error, and how its message begins.
+SAID = {
+    "recorded logits of 3": (
+        lambda: recorded_rows().for_data(3),
+        TypeError,
+        "data: expected an ImageData or a",
+    ),
+    "logits of 'x' classes": (
+        lambda: recorded_rows().logits("x"),
+        ValueError,
+        "classes: expected a whole number",
+    ),
+    "a record of nothing": (
+        lambda: append_record("x.jsonl", {}),
+        ValueError,
+        "record: expected the record of a run, as run.record, got one without 'config'",
+    ),
+    "a record of 3": (lambda: append_record("x.jsonl", 3), TypeError, "record: expected the record of a run"),
+    "a method of {}": (lambda: describe_method({}), ValueError, "record: expected .* without 'config'"),
+    "measures of {}": (lambda: measures_of({}), ValueError, "record: expected .* without 'result'"),
+    "weights of {}": (lambda: weights_of({}), ValueError, "record: expected .* without 'config'"),
+    "summarize 'x'": (lambda: summarize("x"), TypeError, "runs: expected a sequence of runs, .* got 'x' in it"),
+    "summarize 3": (lambda: summarize(3), TypeError, "runs: expected a sequence of runs, got 3"),
+    "tidy 'x'": (lambda: tidy("x"), TypeError, "record: expected the record of a run"),
+    "compare 3": (lambda: compare_records(3), TypeError, "groups: expected records by name"),
+    "push 3": (lambda: push(3, *[torch.ones(2, 3)] * 3), TypeError, "criterion: expected a loss on logits"),
+    "words -1": (lambda: load_sentences(train_words=-1), ValueError, "train_words: expected a whole number"),
+    "words 1.5": (lambda: load_sentences(train_words=1.5), ValueError, "train_words: expected a whole"),
+    "a subset of 1.5": (
+        lambda: balanced_subset(torch.arange(9), 1.5, 0),
+        ValueError,
+        "train_images: expected a whole number, got 1.5",
+    ),
+    "1.5 held out": (lambda: held_out(torch.arange(9), 1.5), ValueError, "validation_images: expected a whole"),
+    "an order by 1.5": (lambda: epoch_order(1.5, 0, 9), ValueError, "seed: expected a whole number"),
+    "an order of -1": (
+        lambda: epoch_order(0, 0, -1),
+        ValueError,
+        "size: expected a whole number of at least 0",
+    ),
+    "batches of 3": (lambda: eval_batches(3), TypeError, "data: expected an ImageData or a TokenData, got 3"),
+    "a device 3": (
+        lambda: choose_precision("auto", 3, 0),
+        TypeError,
+        r"device: expected a torch.device, as data.device, got 3",
+    ),
+    "stages of 3": (lambda: adakd.stages_of(3), TypeError, "network: expected a module, got 3"),
+    "-1 channels": (
+        lambda: create_model("resnet8", 10, -1),
+        ValueError,
+        "in_channels: expected a whole number",
+    ),
+    "'x' channels": (lambda: create_model("resnet8", 10, "x"), ValueError, "in_channels: expected a whole"),
+    "logits by 3": (lambda: logits_of(3, None), TypeError, "model: expected a module, got 3"),
+    "logits of 3": (lambda: logits_of(net(), 3), TypeError, "data: expected an adakd.ImageData, got 3"),
+    "a method 3": (lambda: register_method(3), TypeError, "row: expected an adakd.methods.Method"),
+    "options 3": (lambda: fill_options("kd", 3), TypeError, "options: expected a dict of options"),
+    "a seed -1": (lambda: bootstrap_interval([1.0, 2.0], seed=-1), ValueError, "seed: expected an integer of"),
+    "2^70 wins": (lambda: sign_test(2**70, 0), ValueError, "wins, losses: expected at most"),
+    "'x' classes": (lambda: samuelson_bounds("x"), ValueError, "num_classes: expected a whole number"),
+    "an order []": (lambda: lower_factor([]), ValueError, "order: expected an integer of at least 1"),
+    "another order []": (lambda: upper_factor([]), ValueError, "order: expected an integer of at least 1"),
+    "an exercise []": (lambda: exercises.check([]), TypeError, "name: expected chapter and number"),
+}
+
+
+def recorded_rows():
+    np.save("rows.npy", np.zeros((2, 3), np.float32))
+    return adakd.Recorded("rows.npy")
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_of_the_wrong_kind_is_said_by_its_name(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call, error, message = SAID[case]
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_views_and_checksums_of_the_wrong_kind(tiny_data):
+    for given, error, message in [
+        ({"limit": "x"}, ValueError, "views: expected a whole number, got 'x'"),
+        ({"subset": 3}, TypeError, "subset: expected indices of training images"),
+        ({"seed": "x"}, ValueError, "seed: expected a whole number"),
+    ]:
+        with pytest.raises(error, match=f"^{message}"):
+            Views(tiny_data, **{"seed": 0, **given})
+    with pytest.raises(TypeError, match=r"^checksum: expected a SHA-256"):
+        dataclasses.replace(tiny_data, checksum=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (adakd.Recorded, "path"),
+        (read_grid, "source"),
+        (read_records, "path"),
+        (load_text, "path"),
+        (adakd.open_run, "folder"),
+        (lambda path: append_record(path, {}), "path"),
+        (lambda path: find_teacher("resnet8", "gratings", path), "out"),
+        (lambda path: adakd.distill(out=path), "out"),
+        (lambda path: adakd.distill("resnet8", teacher_weights=path), "teacher_weights"),
+    ],
+)
+def test_a_path_holds_no_nul(call, name):
+    with pytest.raises(ValueError, match=rf"^{name}: expected .* NUL.*, got 'a\\x00b'"):
+        call("a\0b")
+
+
+@pytest.mark.parametrize(("call", "name"), [(adakd.Recorded, "path"), (read_grid, "source")])
+def test_a_folder_in_the_place_of_a_file_is_said_to_be_one(call, name, tmp_path):
+    for folder in (tmp_path, str(tmp_path), ""):
+        with pytest.raises(IsADirectoryError, match=f"^{name}: expected a.* file.*, got the folder "):
+            call(folder)

@@ -421,6 +421,15 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(whole, tmp_path, capsys)
     assert "teachers: all there" in said
     assert "estimate" in said
     assert sorted(whole.rglob("*")) == files
+    dry = ["sweep", str(path), "--out", str(whole), "--device", "cpu", "--dry-run"]
+    assert main([*dry, "--json", str(tmp_path / "plan.json")]) == 0
+    assert capsys.readouterr().out == said
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert (plan["runs"], plan["done"], plan["left"], plan["steps"]) == (6, 4, 2, 12)
+    assert plan["teachers_to_train"] == []
+    assert set(plan["bytes"]) == {"caches", "checkpoint", "weights"}
+    assert main([*dry, "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == plan
     assert main(["sweep", str(path), "--out", str(tmp_path / "none"), "--dry-run", "--device", "cpu"]) == 0
     assert "1 to be trained first (resnet8)" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
@@ -446,6 +455,8 @@ def test_a_dry_run_of_text_leaves_the_estimate_out(data, tmp_path, capsys, monke
     assert main([*command, "--device", "cpu"]) == 0
     said = capsys.readouterr().out
     assert f"2 runs on {data}, 0 done, 2 left\n" in said
+    assert main([*command, "--device", "cpu", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["left"] == 2
     assert "hours and disk: estimated for cifar10, cifar100, gratings alone" in said
     with pytest.raises(ValueError, match=f"data: expected 'cifar10', .* got '{data}'"):
         estimate(read_grid({"methods": ["kd"], "data": data}))

@@ -19,7 +19,7 @@ from adakd.data import Tokens
 from adakd.models import create_model, seeded_model
 from adakd.study import Study, run_study
 from adakd.teachers.find import load_teacher, locate_teacher
-from adakd.teachers.recorded import RecordedTeacher, Rows
+from adakd.teachers.recorded import RecordedTeacher, Rows, _coded
 from adakd.temperatures import measure_temperatures
 from adakd.training import load_weights
 
@@ -227,7 +227,7 @@ def written(folder, content):
                 "scale": torch.ones(1),
                 "indices": torch.tensor([[0, 1]]).repeat(60, 1),
             },
-            "expected codes in torch.uint8 and a scale",
+            "expected codes in torch.uint8 and a floating-point scale",
         ),
         (
             {
@@ -243,7 +243,29 @@ def written(folder, content):
                 "scale": torch.tensor([math.inf]),
                 "indices": torch.tensor([[0, 1]]).repeat(60, 1),
             },
-            r"a scale \(1,\) above 0, got torch.uint8 and \[inf\]",
+            "expected finite scales above 0, got inf",
+        ),
+        *(
+            (
+                {
+                    "codes": torch.zeros(60, 3, dtype=torch.uint8),
+                    "scale": scale,
+                    "indices": torch.tensor([[0, 1]]).repeat(60, 1),
+                },
+                message,
+            )
+            for scale, message in (
+                (
+                    torch.ones(1, dtype=torch.complex64),
+                    r"scale \(1,\), or \(60, 1\), got torch.uint8 and torch.complex64",
+                ),
+                (torch.ones(1, dtype=torch.int64), "got torch.uint8 and torch.int64"),
+                (torch.ones(60), r"got torch.uint8 and torch.float32 of shape \(60,\)"),
+                (
+                    torch.ones(60, 1).index_fill(0, torch.tensor(7), -1),
+                    "expected finite scales above 0, got -1",
+                ),
+            )
         ),
         (
             {"logits": torch.zeros(60, 10), "examples": torch.zeros(60, 5, dtype=torch.uint8)},
@@ -317,6 +339,43 @@ def test_eight_bits_lose_less_than_the_classes_that_are_left_out(tiny_data, tmp_
     backwards = files[8].for_data(shuffled(tiny_data, order)).rows
     assert torch.equal(backwards.at(...), files[8].logits(10)[order])
     assert distilled(files[8], tiny_data, tmp_path).record["teacher"]["missing"] == "uniform"
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("share", [0.16, 1.0])
+@pytest.mark.parametrize("sure", [0.0, 2000.0])
+def test_a_row_that_is_sure_makes_no_other_coarse(classes, share, sure):
+    """The bounds of `record_logits`' docstring."""
+    logits = 3 * torch.randn(500, classes, generator=torch.Generator().manual_seed(0)).double()
+    logits[0, 0] += sure
+    values, indices = logits.log_softmax(1).topk(max(2, int(share * classes)))
+    exact = Rows({"values": values, "indices": indices}, classes, "uniform").at(...)[1:].double()
+    rows = Rows({"indices": indices, **_coded(values, classes)}, classes, "uniform")
+    rows.check()
+    coded = rows.at(...).double()
+    assert coded.exp().sum(1).allclose(torch.ones((), dtype=torch.float64), atol=1e-5)
+    if sure:
+        assert coded[0].argmax() == 0
+        assert -70 < coded[0].min() < -50
+    coded = coded[1:]
+    assert (exact.exp() * (exact - coded)).sum(1).mean() < 1e-4
+    assert (exact - coded).abs()[exact > -7].max() < 0.06
+    one = rows.at((torch.tensor([3, 1]),))
+    assert torch.equal(one.double(), rows.at(...).double()[[3, 1]])
+
+
+def test_a_file_with_one_scale_is_read_as_before():
+    codes = torch.tensor([[0, 100, 255]], dtype=torch.uint8)
+    rows = Rows(
+        {"codes": codes, "scale": torch.tensor([20.0]), "indices": torch.tensor([[2, 0]])}, 4, "uniform"
+    )
+    rows.check()
+    falls = torch.tensor([20 * (100 / 255) ** 2, 20.0, 0.0, 20.0])
+    assert torch.allclose(rows.at(...)[0], (-falls).log_softmax(0), atol=1e-6)
+    path = Path(__file__).parents[1] / "book/records/answers/wrn_16_2-cifar100-top16.safetensors"
+    answers = Recorded(path)
+    assert answers._tensors["scale"].shape == (1,)
+    assert answers.rows(100).at((torch.arange(9),)).exp().sum(1).allclose(torch.ones(()), atol=1e-5)
 
 
 class Times(torch.nn.Module):
@@ -481,7 +540,7 @@ def test_files_that_are_no_teacher_of_a_text(content, message, text, tmp_path):
         ({"bits": 8}, ValueError, "8 with top=, got 8 with top=None"),
         ({"bits": 4, "top": 2}, ValueError, "bits: expected 32, or 8"),
         ({"data": "five"}, TypeError, "expected ImageData or TokenData, got str"),
-        ({"network": Bigrams(6)}, ValueError, r"logits of the 5 classes of five, got shape \(25, 16, 6\)"),
+        ({"network": Bigrams(6)}, ValueError, r"logits of the 5 classes of five, .* got shape \(25, 8, 6\)"),
         ({"network": torch.nn.Identity()}, ValueError, "not finite"),
     ],
 )
@@ -491,6 +550,40 @@ def test_what_cannot_be_recorded(change, error, message, text, tmp_path, monkeyp
         change["network"].forward = lambda tokens: torch.full((*tokens.shape, 5), torch.nan)
     with pytest.raises(error, match=message):
         adakd.record_logits(**{"network": Bigrams(5), "data": text, "path": "net.safetensors", **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda x: torch.zeros(len(x) - 1, 10), r"of shape \(7, 10\) for 7 images, got shape \(6, 10\)"),
+        (lambda x: torch.zeros(1, 10), r"got shape \(1, 10\)"),
+        (lambda x: torch.zeros(len(x), 10, 1), r"got shape \(7, 10, 1\)"),
+        (lambda x: torch.zeros(len(x), 4, 10), r"got shape \(7, 4, 10\)"),
+        (lambda x: torch.zeros(len(x)), r"got shape \(7,\)"),
+        (lambda x: torch.zeros(len(x), 10).long(), "expected floating-point logits, .* got torch.int64"),
+        (lambda x: torch.zeros(len(x), 10) > 0, "got torch.bool"),
+        (lambda x: torch.zeros(len(x), 10, dtype=torch.complex64), "got torch.complex64"),
+    ],
+)
+def test_outputs_that_are_no_logits_of_the_images_are_not_recorded(output, message, tiny_data, tmp_path):
+    network = torch.nn.Identity()
+    network.forward = output
+    with pytest.raises(ValueError, match=f"^network: .*{message}"):
+        adakd.record_logits(network, tiny_data, tmp_path / "net.safetensors", batch_size=7)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("cut", "shape"),
+    [(lambda x: x[:, -1], "3, 5"), (lambda x: x[:, :4], "3, 4, 5"), (lambda x: x[:1], "1, 8, 5")],
+)
+def test_outputs_that_are_no_logits_of_the_tokens_are_not_recorded(cut, shape, text, tmp_path):
+    network = Bigrams(5)
+    of_tokens = network.forward
+    network.forward = lambda tokens: cut(of_tokens(tokens))
+    with pytest.raises(ValueError, match=rf"of shape \(3, 8, 5\) for 3 passages, got shape \({shape}\)"):
+        adakd.record_logits(network, text, tmp_path / "net.safetensors", batch_size=3)
     assert list(tmp_path.iterdir()) == []
 
 

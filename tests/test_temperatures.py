@@ -287,7 +287,7 @@ def test_rows_without_a_label_are_left_out():
 
 @pytest.mark.parametrize("label", [5, 9, -1])
 def test_labels_out_of_range_are_no_wrong_answers(label):
-    with pytest.raises(ValueError, match=rf"target: expected labels from 0 to 4, got {label} in row 1 .* -100"):
+    with pytest.raises(ValueError, match=rf"labels: expected labels from 0 to 4, got {label} in row 1 .* -100"):
         summarize_temperatures(torch.randn(3, 5), torch.tensor([-100, label, 2]))
 
 

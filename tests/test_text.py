@@ -310,6 +310,46 @@ def test_what_is_no_text_is_refused(content, message, tmp_path, capsys):
         load_data(f"text:{tmp_path / 'none'}")
 
 
+def test_a_byte_order_mark_is_no_character(tmp_path):
+    content = "to be or not to be, " * 100
+    plain, marked = tmp_path / "a" / "text.txt", tmp_path / "b" / "text.txt"
+    for path, encoding in ((plain, "utf-8"), (marked, "utf-8-sig")):
+        path.parent.mkdir()
+        path.write_text(content, encoding=encoding)
+    assert load_text(marked).num_classes == load_text(plain).num_classes
+    assert load_text(marked).name == load_text(plain).name
+    assert load_text(marked).checksum == load_text(plain).checksum
+
+
+@pytest.mark.parametrize("command", [["distill"], ["compare", "--methods", "kd", "--seeds", "0"], ["cache"]])
+def test_a_missing_teacher_of_a_text_is_trained_by_what_was_typed(command, tmp_path, capsys):
+    path = tmp_path / "my text.txt"
+    path.write_text("to be or not to be, " * 100)
+    assert main([*command, "--data", f"text:{path}", "--out", str(tmp_path), "--device", "cpu", "--quiet"]) == 1
+    wanted = f"Train it first: adakd teacher --model {TokenData.usual.teacher} --data 'text:{path}'; or name"
+    assert wanted in capsys.readouterr().err
+
+
+def test_a_missing_teacher_of_data_without_a_name_is_trained_in_python(tmp_path):
+    data = text_data("mine", "to be or not to be, " * 100)
+    with pytest.raises(
+        adakd.TeacherError, match=r"Train it first: adakd.train_teacher\('gru64', data\); or name"
+    ):
+        adakd.distill("gru64", "gru16", "kd", data, out=tmp_path, device="cpu", progress=False)
+
+
+def test_a_run_on_tokens_is_not_exported_whatever_its_data(tmp_path):
+    data = text_data("mine", "to be or not to be, " * 100)
+    run = adakd.train_teacher("gru16", data, out=tmp_path, device="cpu", progress=False, epochs=1)
+    for options in ({}, {"data": data}):
+        with pytest.raises(
+            ValueError, match=r"^export is for images, and the network in .* reads tokens \(mine\)"
+        ):
+            adakd.export_network(run, tmp_path / "run.pt2", normalize=True, **options)
+    assert main(["export", str(run.folder), "--to", str(tmp_path / "run.pt2")]) == 1
+    assert not list(tmp_path.glob("*.pt2"))
+
+
 # ---- models ----
 
 

@@ -1,18 +1,16 @@
 """`adakd advise`: which temperature and which weight, from recorded logits."""
 
 import argparse
-import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from .._check import brief
+from .._check import FLOATS, brief, check_labels
 from ..advice import advise
-from ..training.files import first_sentence, write_bytes
+from ..training.files import first_sentence, tensor_of_npy, write_bytes
 from .options import OptionError, add_json, file, new_command, path, word
 from .output import write_result
 
@@ -64,6 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
     teacher = _read(arguments.logits, "logits")
     student = None if arguments.student is None else _read(arguments.student, "logits")
     labels = None if arguments.labels is None else _read(arguments.labels, "labels")
+    if labels is not None and labels.ndim == 1 and teacher.ndim > 1:
+        check_labels(labels, teacher.shape[-1], name=f"--labels {arguments.labels}")
     advice = advise(teacher, student, labels, reference=arguments.reference)
     if arguments.plot is not None:
         try:
@@ -89,11 +89,7 @@ def _read(name: str, what: str) -> Tensor:
     except FileNotFoundError:
         raise FileNotFoundError(f"{what}: there is no file {brief(name)}; numpy.save writes one") from None
     try:
-        if name.endswith(".npy"):
-            array = np.load(io.BytesIO(content), allow_pickle=False)
-            tensors = {what: torch.from_numpy(np.ascontiguousarray(array))}
-        else:
-            tensors = load_safetensors(content)
+        tensors = {what: tensor_of_npy(content)} if name.endswith(".npy") else load_safetensors(content)
     except Exception as error:  # each reader has its own exceptions for damaged files
         raise ValueError(f"{name} cannot be read as {what} ({first_sentence(error)})") from error
     if set(tensors) != {what}:
@@ -105,9 +101,9 @@ def _read(name: str, what: str) -> Tensor:
         if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
             raise ValueError(f"{name}: expected integers, a class for each image, got {tensor.dtype}")
         return tensor.long()
-    if not tensor.is_floating_point():
+    if tensor.dtype not in FLOATS:
         raise ValueError(
-            f"{name}: expected floating-point logits (images, classes), got {tensor.dtype} of shape "
+            f"{name}: expected floating-point logits (images, classes) in float16, bfloat16, float32 or float64, got {tensor.dtype} of shape "
             f"{tuple(tensor.shape)}"
         )
     return tensor

@@ -16,6 +16,7 @@ from .options import (
     add_teacher,
     add_training,
     new_command,
+    once,
     setting,
     teacher_arguments,
     training_arguments,
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
         made = distill(
             student=arguments.student,
             method=arguments.method,
-            method_options=dict(arguments.set),
+            method_options=once(arguments.set),
             seed=arguments.seed,
             fresh=arguments.fresh,
             cache=None if arguments.cache == "off" else arguments.cache,

@@ -41,6 +41,7 @@ __all__ = [
     "lines_file",
     "method",
     "new_command",
+    "once",
     "order",
     "out_folder",
     "path",
@@ -218,7 +219,20 @@ def setting(text: str) -> tuple[str, Any]:
 def method(text: str) -> tuple[str, dict[str, Any]]:
     """`name` or `name:setting=value,setting=value`."""
     name, _, settings = text.partition(":")
-    return name, dict(setting(part) for part in settings.split(",") if part)
+    return name, once([setting(part) for part in settings.split(",") if part])
+
+
+def once(settings: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Settings by their names, each of which may stand there once."""
+    found: dict[str, Any] = {}
+    for name, value in settings:
+        if name in found:
+            raise OptionError(
+                f"{name}: expected one value, got {found[name]} and {value}; several of one method are several runs, "
+                "NAME:SETTING=VALUE NAME:SETTING=VALUE of compare"
+            )
+        found[name] = value
+    return found
 
 
 # ---- groups of options ----

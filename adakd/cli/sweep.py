@@ -24,7 +24,7 @@ from .options import (
     training_arguments,
     word,
 )
-from .output import complain, say, write_result
+from .output import complain, write_result
 from .stop import StopRequests
 
 __all__ = ["add_parser", "run"]
@@ -86,7 +86,7 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help=f"which ones --dry-run estimates hours for (default: {' '.join(GPUS)})",
     )
-    add_json(parser, "all records")
+    add_json(parser, "all records, or with --dry-run the estimate,")
 
 
 def grid_of(arguments: argparse.Namespace) -> Grid:
@@ -168,15 +168,34 @@ def _say_plan(grid: Grid, arguments: argparse.Namespace, where: dict[str, Any]) 
     teachers = f"{len(missing)} to be trained first ({', '.join(missing)})" if missing else "all there"
     how = "run along with each student" if live(grid) else f"their logits are kept in {grid.cache}"
     found = f"{grid.name}: {len(cells)} runs on {grid.data}, {len(done)} done, {len(cells) - len(done)} left"
+    plan = {
+        "grid": grid.name,
+        "data": grid.data,
+        "runs": len(cells),
+        "done": len(done),
+        "left": len(cells) - len(done),
+        "teachers_to_train": list(missing),
+    }
     if grid.data not in SHAPES:
-        say(f"{found}\nteachers: {teachers}; {how}\nhours and disk: estimated for {', '.join(SHAPES)} alone")
+        write_result(
+            arguments.json,
+            plan,
+            f"{found}\nteachers: {teachers}; {how}\nhours and disk: estimated for {', '.join(SHAPES)} alone",
+        )
         return
     left = estimate(grid, done, missing, gpus=arguments.gpus, models=models)
     times = ", ".join(f"{gpu} {hours(left.hours[gpu])}" for gpu in arguments.gpus)
-    say(
+    estimated = {
+        "steps": left.steps,
+        "gpu_hours": dict(left.hours),
+        "bytes": {"caches": left.caches, "checkpoint": left.checkpoint, "weights": left.weights},
+    }
+    write_result(
+        arguments.json,
+        {**plan, **estimated},
         f"{found} ({left.steps} steps)\n"
         f"teachers: {teachers}; {how}\n"
         f"GPU-hours, an estimate from the roofline (no training is faster): {times}\n"
         f"disk, an estimate: caches {size(left.caches)}, a checkpoint of up to {size(left.checkpoint)} for each run under way, "
-        f"weights {size(left.weights)}"
+        f"weights {size(left.weights)}",
     )

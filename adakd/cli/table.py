@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._check import near_names
 from ..study import (
     PLAN,
     WAYS,
@@ -17,7 +18,7 @@ from ..study import (
 )
 from ..study.tables import OF_NETWORK, by_method
 from ..training.record import key_of
-from .options import new_command, path, word
+from .options import OptionError, new_command, path, word
 from .output import say
 
 __all__ = ["add_parser", "run", "weight_of"]
@@ -42,7 +43,7 @@ def add_parser(commands: Any) -> None:
         "--to",
         nargs="*",
         type=word,
-        default=["kd", "zkd"],
+        default=None,
         metavar="NAME",
         help="methods to compare all with, as the table names them (default: kd zkd)",
     )
@@ -50,6 +51,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    to = ["kd", "zkd"] if arguments.to is None else arguments.to
+    known: set[str] = set()
     folders = [place for place in arguments.records if Path(place, PLAN).is_file()]
     tables = []
     for folder in folders:
@@ -57,13 +60,18 @@ def run(arguments: argparse.Namespace) -> None:
         config = study.plan["config"]
         for way in WAYS:
             title = f"{config['model']} on {config['data']['name']} at {way} weights ({folder})"
-            tables.append((title, study.table(way, arguments.to), failed(study, way)))
+            tables.append((title, study.table(way, to), failed(study, way)))
+        known.update(study.methods)
     records = read_records(*(place for place in arguments.records if place not in folders), complete=True)
     for title, runs in groups_of(records):
-        lines = compare_records(runs, [name for name in arguments.to if name in runs])
+        lines = compare_records(runs, [name for name in to if name in runs])
+        known.update(runs)
         tables.append((title, sorted(lines, key=lambda line: line.rank), []))
     if not tables:
         raise ValueError(f"no records of runs in {', '.join(arguments.records)}")
+    for name in arguments.to or ():  # the usual ones need not be there
+        if name not in known:
+            raise OptionError(f"--to: {near_names('method in these records:', name, known)}")
     mark, gap = ("**", "\n") if arguments.markdown else ("", "")
     say(
         "\n\n".join(

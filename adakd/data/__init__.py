@@ -47,6 +47,7 @@ __all__ = [
     "resolve_data",
     "ring_distance",
     "text_data",
+    "typed_name",
     "usual",
 ]
 
@@ -58,6 +59,7 @@ DATASETS: dict[str, Usual] = {
 }
 
 _TEXT = "text:"
+_typed: dict[str, str] = {}  # what texts that were read here were asked for by, by their names
 _SENTENCES = re.compile(r"sentences-([1-9]\d{0,3})")
 
 
@@ -92,6 +94,17 @@ def is_named(name: str) -> bool:
     return name in DATASETS or _SENTENCES.fullmatch(name) is not None
 
 
+def typed_name(name: str) -> str | None:
+    """What `load_data` and the command line know a data set of this name by; None for anybody's own."""
+    return name if is_named(name) else _typed.get(name)
+
+
+def _text(typed: str) -> TokenData:
+    data = load_text(typed.removeprefix(_TEXT))
+    _typed[data.name] = typed
+    return data
+
+
 def name_of(data: str | Dataset) -> str:
     """Name of a data set, known or not yet loaded.
 
@@ -101,7 +114,7 @@ def name_of(data: str | Dataset) -> str:
     if not isinstance(data, str):
         return data.name
     if data.startswith(_TEXT):
-        return load_text(data.removeprefix(_TEXT)).name
+        return _text(data).name
     family_of(data)
     return data
 
@@ -167,7 +180,7 @@ def load_data(
     if root is not None:
         check_path("a folder", root=root)
     if name.startswith(_TEXT):
-        return load_text(name.removeprefix(_TEXT))
+        return _text(name)
     if family_of(name) == "sentences":
         found = _SENTENCES.fullmatch(name)
         return load_sentences(int(found[1])) if found else load_sentences()
@@ -186,4 +199,6 @@ def eval_batches(
     Those of the batches from `first` on, one in `every`.
     """
     check_whole(1, batch_size=batch_size, every=every)
+    if not hasattr(data, "test_batches"):
+        raise TypeError(f"data: expected an ImageData or a TokenData, got {brief(data)}")
     return data.test_batches(batch_size, first=first, every=every)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .._check import brief, check_name
+from .._check import brief, check_kind, check_name
 from .base import WHOLE, Share, TwoSplits, Usual, array_of, is_sha256, written
 from .views import Views, balanced_subset, held_out, normalization
 
@@ -148,6 +148,7 @@ class ImageData(TwoSplits):
         for field in ("flip", "official"):
             if not isinstance(getattr(self, field), bool):
                 raise ValueError(f"{field}: expected True or False, got {brief(getattr(self, field))}")
+        check_kind(str, "a SHA-256 as a text, or an empty one", checksum=self.checksum)
         if not self.checksum or is_sha256(self.checksum):
             object.__setattr__(self, "checksum", checksum_of(self.train, self.test))
         object.__setattr__(self, "_summed_up", self._written())

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._check import brief
+from .._check import brief, check_whole
 from .._hash import hashed
 from .tokens import TokenData, Tokens
 
@@ -235,6 +235,7 @@ def load_sentences(
     Raises:
         ValueError: for settings out of range, or texts shorter than two windows.
     """
+    check_whole(1, train_words=train_words, test_words=test_words, window=window)
     language = Language(words, plausible, kinds, noise, seed)
     counts = language.plausible
     assert isinstance(counts, tuple)

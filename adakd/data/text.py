@@ -46,7 +46,7 @@ def load_text(path: str | os.PathLike[str], *, window: int = WINDOW) -> TokenDat
     another text of the same name are other runs.
 
     Args:
-        path: of the file, in UTF-8.
+        path: of the file, in UTF-8; a byte order mark is no character of it.
         window: T, characters that a network reads at once.
 
     Raises:
@@ -63,7 +63,7 @@ def load_text(path: str | os.PathLike[str], *, window: int = WINDOW) -> TokenDat
             f"{path} has {size / 2**20:.0f} MB, expected at most {_MOST // 2**20}; give a part of it"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8 (byte {error.start}); save it as UTF-8 text") from error
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.stem)[:40].strip("-.") or "file"

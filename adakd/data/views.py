@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_kind, check_whole
 from .._hash import hashed
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _VIEW, _ORDER, _SUBSET, _LIMITED, _HELD_OUT = 1, 2, 3, 5, 6
 
 def epoch_order(seed: int, epoch: int, size: int, device: torch.device | str = "cpu") -> Tensor:
     """A permutation of 0 … size - 1: the order in which epoch `epoch` of that seed visits the images."""
+    check_whole(seed=seed, epoch=epoch)
+    check_whole(0, size=size)
     return hashed(_ORDER, seed, epoch, torch.arange(size, device=device)).argsort(stable=True)
 
 
@@ -50,6 +53,7 @@ def balanced_subset(labels: Tensor, size: int | None, seed: int, without: Tensor
         taken = taken[~torch.isin(taken, without.to(taken.device))]
     if size is None:
         return taken
+    check_whole(train_images=size)
     if not 1 <= size <= len(taken):
         beyond = "" if without is None else f", {len(without)} of its {len(labels)} images being held out"
         raise ValueError(
@@ -66,6 +70,7 @@ def held_out(labels: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if the size is not between 1 and the number of images less one.
     """
+    check_whole(validation_images=size)
     if not 1 <= size < len(labels):
         raise ValueError(
             f"validation_images: expected 1 to {len(labels) - 1} (some must be left to train on), got {size}"
@@ -115,6 +120,9 @@ class ExampleViews(ABC):
     """
 
     def __init__(self, index: Tensor, count: int, seed: int, limit: int | None, name: str):
+        check_whole(seed=seed)
+        if limit is not None:
+            check_whole(views=limit)
         if limit is not None and not 1 <= limit <= count:
             raise ValueError(f"views: expected 1 to {count} (all that {name} has), got {limit}")
         self.index, self.count, self.seed, self.limit = index, count, seed, limit
@@ -215,6 +223,8 @@ class Views(ExampleViews):
 
     def __init__(self, data: "ImageData", seed: int, subset: Tensor | None = None, limit: int | None = None):
         split = data.train
+        if subset is not None:
+            check_kind(Tensor, "indices of training images, a tensor", subset=subset)
         index = torch.arange(len(split), device=data.device) if subset is None else subset.to(data.device)
         super().__init__(index, data.views_of_each, seed, limit, data.name)
         self.labels = split.labels[self.index]

@@ -14,7 +14,7 @@ from inspect import Parameter
 from types import NoneType
 from typing import Any, get_args
 
-from .._check import brief, check_method_name, near_names
+from .._check import brief, check_kind, check_method_name, near_names
 from ..divergence import DIVERGENCES, Divergence
 from ..expression import LiveRule
 from ..objective import LogitObjective, Objective
@@ -155,7 +155,9 @@ _OF_LOGIT_TERM = {**_OF_TERM, "standardize": bool | str}
 
 
 def _options_of_row(row: Method) -> dict[str, list[Any]]:
-    """Options of the term of one row, each with the annotations of those that take it."""
+    """Options of the term of one row, each with the annotations of those that take it; of a row without a term none."""
+    if not row.needs_teacher:
+        return {}
     found = {name: [annotation] for name, annotation in (_OF_LOGIT_TERM if row.on_logits else _OF_TERM).items()}
     for part in row.parts.values():
         for name, annotation in parameters_of(part).items():
@@ -199,6 +201,7 @@ def fill_options(name: str, options: Mapping[str, Any], **known: Any) -> dict[st
     >>> fill_options("kd+ctkd-instance", {"kd_weight": 2.0}, num_classes=10, steps=60)
     {'num_classes': 10, 'kd_weight': 2.0}
     """
+    check_kind(Mapping, "a dict of options by their names", options=options)
     row, takers, takes = get_method(name), _takers(get_method(name)), options_of(name)
     told = {}
     for option, value in known.items():
@@ -510,6 +513,7 @@ def register_method(row: Method) -> Method:
     Raises:
         ValueError: for a name that is none or taken, or parts that there are none of.
     """
+    check_kind(Method, "an adakd.methods.Method, a row of the table", row=row)
     for summand in row.summands or (row,):
         for kind, known in PARTS.items():
             name = getattr(summand, kind)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._check import brief, check_whole, near_names
+from .._check import brief, check_filled, check_whole, near_names
 from .._described import Description, digest_of, sha256_of_state
 from .._seed import seeded
 from .imagenet_resnet import IMAGENET_RESNETS
@@ -74,6 +74,7 @@ def create_model(name: str, num_classes: int, in_channels: int = 3) -> nn.Module
     check_whole(num_classes=num_classes)
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+    check_whole(1, in_channels=in_channels)
     if name in MODELS:
         return _made(MODELS[name], num_classes, in_channels)
     return _from_library(name, num_classes, in_channels)
@@ -251,7 +252,8 @@ def network_of(network: str | nn.Module | Callable[..., nn.Module] | Network) ->
 
 def refuse_extra_state(module: nn.Module, role: str = "network") -> None:
     """Raise TypeError for a module whose state is more than tensors: neither a digest nor a file of weights could hold it;
-    and for one that was made in `torch.inference_mode`, which cannot be trained."""
+    and for one that was made in `torch.inference_mode`, which cannot be trained. ValueError for one that holds no numbers yet."""
+    check_filled(module, role)
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
             raise TypeError(

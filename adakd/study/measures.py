@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from .._check import check_kind
+
 __all__ = ["ACCURACY", "NATS", "TO_TRUTH", "Measure", "measures_of"]
 
 
@@ -29,6 +31,14 @@ NATS = Measure("nats", "validation_nats", "nats a token", -1, 4)
 TO_TRUTH = Measure("kl_to_truth", "validation_kl_to_truth", "KL to the truth", -1, 4)
 
 
+def check_run_record(record: Any, *fields: str) -> None:
+    """Raise TypeError for what is no mapping, and ValueError for one that lacks these fields of a run's record."""
+    check_kind(Mapping, "the record of a run, as run.record", record=record)
+    if missing := [field for field in fields if field not in record]:
+        raise ValueError(f"record: expected the record of a run, as run.record, got one without {missing[0]!r}")
+
+
 def measures_of(record: Mapping[str, Any]) -> tuple[Measure, ...]:
     """All that a record's network is measured by; runs are compared by the first."""
+    check_run_record(record, "result")
     return (*(each for each in (NATS, TO_TRUTH) if each.field in record["result"]), ACCURACY)

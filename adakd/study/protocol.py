@@ -29,7 +29,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from .. import engine as engines
-from .._check import brief, check_finite_options, check_path
+from .._check import brief, check_finite_options, check_folder, check_path
 from ..data import Dataset, name_of, resolve_data, usual
 from ..methods import create_method, fill_options, get_method
 from ..models import network_of
@@ -102,6 +102,10 @@ def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Te
     Raises:
         ValueError: if the method has no distillation term, or no row has a label.
     """
+    if not isinstance(criterion, LogitObjective):
+        raise TypeError(
+            f"criterion: expected a loss on logits, such as adakd.create_method('kd') gives, got {brief(criterion)}"
+        )
     if criterion.divergence is None:
         raise ValueError("push: this method has no distillation term")
     criterion = copy.deepcopy(criterion)  # in its own mode: the weights of published plans are of training mode
@@ -458,6 +462,7 @@ def run_study(
         should_stop=should_stop,
         engine=engine,
     )
+    check_folder(folder=folder)
     folder = Path(folder)
     request, resources = split_options({**options, "out": out})
     name_of(data)

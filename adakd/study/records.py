@@ -17,6 +17,7 @@ from filelock import FileLock
 from .._check import check_path
 from ..training.files import check_checksum, check_fields, parse_json, read_json, told, with_checksum
 from ..training.record import LINE_FIELDS, RUN_FIELDS, contradiction, key_of
+from .measures import check_run_record
 
 __all__ = ["FolderResults", "append_record", "compact", "keep_records", "read_records"]
 
@@ -54,6 +55,7 @@ def append_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
         OSError: naming the file, if it cannot be written; it stays as it was.
     """
     check_path("a file", path=path)
+    check_run_record(record, "config", "history", "result")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .._check import brief, check_kind
 from ..methods import get_method
 from ..runs import Run
 from ..statistics import Interval, mean_interval, paired_interval
-from .measures import ACCURACY, Measure, measures_of
+from .measures import ACCURACY, Measure, check_run_record, measures_of
 
 __all__ = [
     "Line",
@@ -23,7 +24,9 @@ __all__ = [
 
 def describe_method(run: Run | Mapping[str, Any]) -> str:
     """The method of a run or record and what was set otherwise, e.g. ``kd (kd_weight=9)``."""
-    config = (run.record if isinstance(run, Run) else run)["config"]
+    record = run.record if isinstance(run, Run) else run
+    check_run_record(record, "config")
+    config = record["config"]
     settings = ", ".join(f"{key}={value}" for key, value in config["method_options"].items())
     return f"{config['method']} ({settings})" if settings else config["method"]
 
@@ -59,9 +62,16 @@ def summarize(runs: Iterable[Run]) -> list["Line"]:
     Raises:
         ValueError: if the runs differ in model, data, recipe, precision or teacher, or a method has a seed twice.
     """
+    check_kind(Iterable, "a sequence of runs", runs=runs)
     groups: dict[str, dict[int, Mapping[str, Any]]] = {}
     settings: dict[str, Any] = {}
-    records: list[Mapping[str, Any]] = [run.record for run in runs]
+    records: list[Mapping[str, Any]] = []
+    for run in runs:
+        if not hasattr(run, "record"):
+            raise TypeError(
+                f"runs: expected a sequence of runs, as adakd.compare returns, got {brief(run)} in it"
+            )
+        records.append(run.record)
     for record in records:
         config = record["config"]
         for name in ("model", *OF_NETWORK, "data", "recipe", "precision", "teacher"):
@@ -83,6 +93,7 @@ def weights_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Weights on the labels and on the teacher that a run was trained with; the latter is None without a teacher, and of a
     sum, whose terms have a weight each. Of a loss that has no row here, one of somebody's own or of a package that is not
     loaded, what its options say, or None."""
+    check_run_record(record, "config")
     config = record["config"]
     options = config["method_options"]
     try:
@@ -101,7 +112,9 @@ def tidy(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     hardware, commit; of text nats and kl_to_truth too.
     """
     rows = []
+    check_kind(Iterable, "a sequence of records", records=records)
     for record in records:
+        check_run_record(record, "config", "result", "hardware")
         config, result = record["config"], record["result"]
         recipe, hardware = config["recipe"], record["hardware"]
         ce_weight, kd_weight = weights_of(record)
@@ -173,6 +186,7 @@ def compare_records(
     Raises:
         ValueError: if a name in `to` is no group.
     """
+    check_kind(Mapping, "records by name, and of each by seed", groups=groups)
     if unknown := [name for name in to if name not in groups]:
         raise ValueError(f"to: {', '.join(unknown)} is not among {', '.join(groups)}")
     ordered = {name: dict(sorted(runs.items())) for name, runs in groups.items()}

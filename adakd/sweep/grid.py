@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .._check import brief, check_name, check_path, near_names
+from .._check import brief, check_file, check_name, near_names
 from ..data import DATASETS, name_of, usual
 from ..methods import create_method, fill_options, get_method
 from ..methods.registry import options_of
@@ -292,7 +292,7 @@ def read_grid(source: str | Path | Table, name: str | None = None, **changes: An
     if isinstance(source, Mapping):
         table = dict(source)
     else:
-        check_path("a mapping, or a file", source=source)
+        check_file("a mapping, or a file", source=source)
         path = Path(source)
         where = f"{path}: "
         try:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from .._check import brief, check_path
+from .._check import brief, check_folder, check_path
 from .._progress import Bar, progress_bar
 from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
@@ -338,10 +338,11 @@ def run_sweep(
         retry_failed=retry_failed,
         should_stop=should_stop,
     )
+    folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()
+    check_folder(records=folder)
     engine = engine or Sequential()
     name_of(grid.data)
     data = resolve_data(grid.data, root, official, progress)
-    folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()
     cache = None if live(grid) else grid.cache
     order = _Order(grid, str(Path(out).absolute()), folder, device, capture, cache)
     with LiveTable(grid.cells(), progress) as table:
@@ -370,6 +371,8 @@ def plan_sweep(
 
     Nothing is written, and nothing downloaded: without the data, by whose checksum a run is known, none is known to be done.
     """
+    folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()
+    check_folder(records=folder)
     try:
         data = load_data(grid.data, root, download=False, official=official, progress=False)
     except DataError as error:
@@ -377,7 +380,6 @@ def plan_sweep(
         log.warning("%s; so none of the runs is known to be done, and no teacher to be there", said)
         teachers = dict.fromkeys(cell.teacher for cell in grid.cells() if cell.teacher is not None)
         return set(), [name for name in teachers if is_model(name)], _models(teachers)
-    folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()
     order = _Order(grid, str(Path(out).absolute()), folder, device, None, None if live(grid) else grid.cache)
     if (folder / PLAN).is_file():
         order = replace(order, teachers=_read_plan(folder, grid)["teachers"])

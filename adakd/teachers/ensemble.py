@@ -22,6 +22,8 @@ class Ensemble(nn.Module):
     what a deep ensemble predicts at temperature 1, however large the logits of each teacher are. ``mean="logits"`` is the
     (normalized) geometric mean of the probabilities, in which a confident teacher counts for more.
 
+    Each is asked in the format of its parameters, whatever that of the inputs is.
+
     Which of the two is part of what identifies the teacher of a run.
 
     Args:
@@ -80,12 +82,22 @@ class Ensemble(nn.Module):
 
     def _answer(self, teacher: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Tensor:
         """What one teacher adds to the mean: log-probabilities or logits."""
+        formats = {p.dtype for p in teacher.parameters() if p.is_floating_point()}
+        if len(formats) == 1:  # a member in half precision beside one in fp32
+            (own,) = formats
+            inputs = tuple(_as(own, each) for each in inputs)
+            named = {name: _as(own, each) for name, each in named.items()}
         logits = logits_of_output(teacher(*inputs, **named), self.logits)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.log_softmax(dim=-1) if self.mean == "probabilities" else logits
 
     def extra_repr(self) -> str:
         return f"mean={self.mean!r}"
+
+
+def _as(dtype: torch.dtype, value: Any) -> Any:
+    """Floating-point numbers in this format; anything else as it is."""
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _network(teacher: Any, number: int) -> nn.Module:

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,7 +18,7 @@ from torch import nn
 from .._check import brief, check_path, near_names
 from .._described import sha256_of_state
 from .._progress import Bar, told_before
-from ..data import Dataset, identity_of
+from ..data import Dataset, identity_of, typed_name
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
 from ..models.network import is_model, settings_of
@@ -234,7 +235,7 @@ def locate_teacher(
             return found
         raise MissingTeacherError(
             f"no trained {teacher} for {data} under {Path(out).resolve()}. Train it first: "
-            f"adakd teacher --model {teacher} --data {data}; or name the folder of a finished run."
+            f"{_training_of(str(teacher), data)}; or name the folder of a finished run."
         )
     if Path(teacher).is_dir():
         return open_run(teacher)
@@ -250,6 +251,14 @@ def locate_teacher(
     raise TeacherError(
         f"teacher: {near_names('model', str(teacher), MODELS)}; nor is it a folder of a finished run"
     )
+
+
+def _training_of(model: str, data: str) -> str:
+    """What trains this teacher: the command, where the command line knows the data."""
+    typed = typed_name(data)
+    if typed is None:
+        return f"adakd.train_teacher({model!r}, data)"
+    return f"adakd teacher --model {model} --data {shlex.quote(typed)}"
 
 
 def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: Dataset) -> Any:

@@ -1,7 +1,6 @@
 """A teacher that is a file: logits that somebody has recorded, of all classes or of the highest."""
 
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -15,14 +14,15 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as saved_safetensors
 from torch import Tensor, nn
 
-from .._check import FLOATS, brief, check_name, check_path, check_whole
+from .._check import FLOATS, brief, check_file, check_name, check_path, check_whole
 from .._progress import Bar
 from ..data import Dataset, ImageData, TokenData, eval_batches
 from ..runs.config import Resources, RunConfig
 from ..signals import Signals, Taps, logits_of_output
-from ..training.files import first_sentence, write_bytes
+from ..training.files import first_sentence, tensor_of_npy, write_bytes
 from ..training.loop import TeacherSource
 from ..training.trainer import evaluating
+from .source import fp32_of
 
 __all__ = ["MISSING", "Recorded", "RecordedSource", "RecordedTeacher", "Rows", "record_logits"]
 
@@ -50,7 +50,8 @@ class Recorded:
       out).
 
     In the place of ``values`` there may be ``codes`` in 8 bits, k + 1 of them, :math:`\log p = -\text{scale}\,(c/255)^2`,
-    which is fine where p is large; the last is that of each other class, which no sum of rounded numbers would tell. A file
+    which is fine where p is large; the last is that of each other class, which no sum of rounded numbers would tell. The scale
+    is one for each row, or, in older files, one for all. A file
     with ``examples``, a hash of the pixels of each image that it has a row for, finds the rows of your images whatever their
     order, and of a part of them.
 
@@ -69,7 +70,7 @@ class Recorded:
     """
 
     def __init__(self, path: str | os.PathLike[str], missing: str = "uniform", sha256: str | None = None):
-        check_path("a file", path=path)
+        check_file("a file of logits", path=path)
         if missing not in MISSING:
             raise ValueError(f"missing: expected {', '.join(map(repr, MISSING))}, got {missing!r}")
         self.path, self.missing = Path(path), missing
@@ -83,8 +84,7 @@ class Recorded:
     def _read(self, content: bytes) -> dict[str, Tensor]:
         try:
             if self.path.suffix == ".npy":
-                array = np.load(io.BytesIO(content), allow_pickle=False)  # of the bytes that were hashed
-                tensors = {"logits": torch.from_numpy(np.ascontiguousarray(array))}
+                tensors = {"logits": tensor_of_npy(content)}  # of the bytes that were hashed
             elif self.path.suffix == ".safetensors":
                 tensors = load_safetensors(content)
             else:
@@ -105,6 +105,7 @@ class Recorded:
         Raises:
             ValueError: for numbers that are not finite, indices of no class, or values that are no log-probabilities.
         """
+        check_whole(1, classes=classes)
         rows = Rows(self._tensors, classes, self.missing)
         try:
             rows.check()
@@ -126,6 +127,8 @@ class Recorded:
         Raises:
             ValueError: unless there is a row for each of them; for data that are neither images nor text.
         """
+        if not hasattr(data, "num_classes"):
+            raise TypeError(f"data: expected an ImageData or a TokenData, got {brief(data)}")
         rows = self.rows(data.num_classes)
         if isinstance(data, ImageData):
             rows = self._in_order(rows, data)
@@ -171,12 +174,8 @@ class Recorded:
         if places == list(range(rows.shape[0])):
             return rows
         index = torch.tensor(places)
-        of_file = {"scale"}
-        return Rows(
-            {name: x if name in of_file else x[index] for name, x in rows.tensors.items()},
-            rows.classes,
-            rows.missing,
-        )
+        tensors = {name: x if name == "scale" and x.ndim == 1 else x[index] for name, x in rows.tensors.items()}
+        return Rows(tensors, rows.classes, rows.missing)
 
 
 def hashes_of(images: Tensor) -> list[bytes]:
@@ -186,13 +185,17 @@ def hashes_of(images: Tensor) -> list[bytes]:
 
 
 def _coded(values: Tensor, classes: int) -> dict[str, Tensor]:
-    """Log-probabilities (..., k) in 8 bits, and that of each other class, of which the square root is even: as `Rows` reads them."""
-    values = values.double()
-    rest = (1 - values.exp().sum(-1, keepdim=True)) / max(classes - values.shape[-1], 1)
+    """Log-probabilities (..., k) in 8 bits, and that of each other class, of which the square root is even: as `Rows` reads them.
+
+    The scale is a row's own, (..., 1): a row that is sure of one class makes no other coarse.
+    """
+    values, others = values.double(), classes - values.shape[-1]
+    rest = (1 - values.exp().sum(-1, keepdim=True)) / max(others, 1)
     falls = -torch.cat([values, rest.clamp_min(math.exp(_ZERO)).log()], dim=-1)
-    scale = falls.max().clamp_min(1e-6)
-    codes = (255 * (falls / scale).clamp(0, 1).sqrt()).round()
-    return {"codes": codes.to(torch.uint8), "scale": scale.float().reshape(1)}
+    falls = falls.clamp_max(-_ZERO)  # as a class that has no probability
+    scale = (falls if others else falls[..., :-1]).amax(-1, keepdim=True).clamp_min(1e-3).half()
+    codes = (255 * (falls / scale.double()).clamp(0, 1).sqrt()).round()
+    return {"codes": codes.to(torch.uint8), "scale": scale}
 
 
 def _refuse_narrow(name: str, tensor: Tensor) -> None:
@@ -269,10 +272,19 @@ class Rows:
             return
         if "codes" in self.tensors:
             codes, scale = self.tensors["codes"], self.tensors["scale"]
-            if codes.dtype is not torch.uint8 or scale.shape != (1,) or not 0 < scale.item() < math.inf:
+            of_rows = (*indices.shape[:-1], 1)
+            if (
+                codes.dtype is not torch.uint8
+                or scale.dtype not in FLOATS
+                or scale.shape not in ((1,), of_rows)
+            ):
                 raise ValueError(
-                    f"expected codes in torch.uint8 and a scale (1,) above 0, got {codes.dtype} and {scale.tolist()}"
+                    f"expected codes in torch.uint8 and a floating-point scale (1,), or {of_rows}, got {codes.dtype} and "
+                    f"{scale.dtype} of shape {tuple(scale.shape)}"
                 )
+            if not ((scale > 0) & scale.isfinite()).all():
+                wrong = scale[~((scale > 0) & scale.isfinite())]
+                raise ValueError(f"expected finite scales above 0, got {wrong[0].item()}")
             if codes.shape != (*indices.shape[:-1], self.width + 1):
                 raise ValueError(
                     f"expected codes (..., {self.width + 1}), one more than indices, got {tuple(codes.shape)}"
@@ -304,11 +316,13 @@ class Rows:
     def known(self, place: Any) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the k classes of the rows at a place, (..., k), and of each other class, (..., 1), in fp64."""
         if "codes" in self.tensors:
-            codes = self.tensors["codes"][place].double() / 255
-            values, rest = (-self.tensors["scale"].double() * codes**2).split([self.width, 1], dim=-1)
-            others = rest + math.log(max(self.classes - self.width, 1))
+            codes, scale = self.tensors["codes"][place].double() / 255, self.tensors["scale"]
+            scale = scale if scale.ndim == 1 else scale[place]
+            values, rest = (-scale.double() * codes**2).split([self.width, 1], dim=-1)
+            count = self.classes - self.width
+            others = rest + math.log(count) if count else rest.new_full((), _ZERO)
             # Rounded, they do not quite add up to 1.
-            total = torch.cat([values, others], dim=-1).logsumexp(-1, keepdim=True)
+            total = torch.cat([values, others.expand_as(rest)], dim=-1).logsumexp(-1, keepdim=True)
             return values - total, rest - total
         values = self.tensors["values"][place].double()
         rest = (1 - values.exp().sum(-1, keepdim=True)) / max(self.classes - self.width, 1)
@@ -405,19 +419,22 @@ def record_logits(
 
     Args:
         network: images as `data` has them, or tokens (B, T), to logits (B, K) or (B, T, K); in training mode or not, it
-            answers in evaluation mode and is left as it was.
+            answers in evaluation mode and is left as it was. Of a half or double one that reads images a copy in fp32 is
+            asked.
         data: images or text, on the network's device.
         path: of the file, ``.safetensors``; one that is there is replaced, when all is known.
         top: keep the k highest classes alone, as log-probabilities; all logits when left out.
-        bits: 32; or 8, with `top`, where a file has to be small: two bytes a class for up to 256 classes.
+        bits: 32; or 8, with `top`, where a file has to be small: two bytes a class for up to 256 classes, and three a row. Of
+            10 to 100 classes with logits of std 3, that is a KL of less than 1e-4 nats at τ = 1 in the mean over rows, and a
+            log-probability above -7 is off by 0.06 at most, whatever other rows are. One below -60 becomes -60.
         batch_size: examples at once.
 
     Returns:
         The file as a teacher, with the rest of the probability spread evenly ("uniform").
 
     Raises:
-        ValueError: for a file of another kind, a ``top`` that is not from 1 to K, 8 bits without it, or logits that are not
-            finite.
+        ValueError: for a file of another kind, a ``top`` that is not from 1 to K, 8 bits without it, or logits of another
+            shape, that are integers or not finite: then no file is written.
         TypeError: for data that are neither images nor text, or a network that is no module.
     """
     if not isinstance(network, nn.Module):
@@ -433,16 +450,14 @@ def record_logits(
         raise ValueError(f"top: expected an integer from 1 to the {classes} classes, got {top!r}")
     if bits not in (8, 32) or (bits == 8 and top is None):
         raise ValueError(f"bits: expected 32, or 8 with top=, got {bits!r} with top={top!r}")
+    # Images are fp32, and tokens have no format.
+    network = fp32_of(network) if isinstance(data, ImageData) else network
     parts = (_of_text if isinstance(data, TokenData) else _of_images)(network, data, batch_size)
     kept: dict[str, list[Tensor]] = {}
     small = bits == 8 and classes <= 256
     with evaluating(network):
         for part in parts:
             logits = part.float().cpu()
-            if logits.shape[-1] != classes:
-                raise ValueError(
-                    f"network: expected logits of the {classes} classes of {data.name}, got shape {tuple(logits.shape)}"
-                )
             if not logits.isfinite().all():
                 raise ValueError("the network's logits are not finite: it cannot teach")
             if top is None:
@@ -467,16 +482,36 @@ def record_logits(
 def _of_images(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]:
     """Logits (B, K) for the training images as they are."""
     for images, _ in eval_batches(replace(data, test=data.train), batch_size):
-        yield logits_of_output(network(images))
+        yield _asked(network, images, data, (len(images),))
 
 
 def _of_text(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]:
     """Logits (B, 2T, K) for the tokens of the training passages, each from the longest context in a window of T."""
     window = data.window
     for passages in data.train.passages.split(batch_size):
-        first = logits_of_output(network(passages[:, :window]))
+        rows = len(passages), window
+        first = _asked(network, passages[:, :window], data, rows)
         later = [
-            logits_of_output(network(passages[:, begin : begin + window]))[:, -1]
+            _asked(network, passages[:, begin : begin + window], data, rows)[:, -1]
             for begin in range(1, window + 1)
         ]
         yield torch.cat([first, torch.stack(later, dim=1)], dim=1)
+
+
+def _asked(network: nn.Module, inputs: Tensor, data: Any, rows: tuple[int, ...]) -> Tensor:
+    """A network's logits (*rows, K) for these inputs.
+
+    Raises:
+        ValueError: for logits of another shape, or in no format of logits.
+    """
+    logits, expected = logits_of_output(network(inputs)), (*rows, data.num_classes)
+    if logits.shape != expected:
+        raise ValueError(
+            f"network: expected logits of the {data.num_classes} classes of {data.name}, of shape {expected} for "
+            f"{len(inputs)} {'passages' if data.reads != 'images' else data.reads}, got shape {tuple(logits.shape)}"
+        )
+    if logits.dtype not in FLOATS:
+        raise ValueError(
+            f"network: expected floating-point logits, what it gives before softmax or argmax, got {logits.dtype}"
+        )
+    return logits

@@ -9,12 +9,20 @@ from ..models._layout import channels_last
 from ..signals import Signals, Tapped, Taps, logits_of_output
 from ..training.cache import ViewCache
 from ..training.precision import Precision
+from .ensemble import Ensemble
 
 __all__ = ["CachedTeacher", "LiveTeacher", "fp32_of"]
 
 
 def fp32_of(network: nn.Module) -> nn.Module:
-    """A copy in fp32, the format of images, of a network without a parameter in it; others as they are."""
+    """A copy in fp32, the format of images, of a network without a parameter in it; others as they are. Of an ensemble,
+    so of each member."""
+    if isinstance(network, Ensemble):
+        if all(fp32_of(member) is member for member in network.teachers):
+            return network
+        ensemble = copy.deepcopy(network)
+        ensemble.teachers = nn.ModuleList(map(fp32_of, ensemble.teachers))
+        return ensemble
     formats = {p.dtype for p in network.parameters() if p.is_floating_point()}
     if not formats or torch.float32 in formats:
         return network

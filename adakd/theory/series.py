@@ -154,6 +154,7 @@ def upper_factor(order: float = 2) -> float:
     """
     if order == 2:
         return (1.0 + math.sqrt(3.0)) / 2.0
+    _check_order(order)
     return 1.0 / upper_end(order)
 
 
@@ -166,6 +167,7 @@ def lower_factor(order: float = 2) -> float:
     >>> round(lower_factor(2), 7)
     0.3660254
     """
+    _check_order(order)  # what has no hash cannot be looked up
     return -1.0 / lower_end(order)
 
 
@@ -181,6 +183,8 @@ def samuelson_bounds(num_classes: int) -> tuple[float, float]:
     >>> samuelson_bounds(10)
     (0.3333333333333333, 3.0)
     """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer):
+        raise ValueError(f"num_classes: expected a whole number of at least 2, got {num_classes!r}")
     if num_classes < 2:
         raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
     high = math.sqrt(num_classes - 1)

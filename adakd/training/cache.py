@@ -46,6 +46,9 @@ _IDENTITY, _FILLED, _CHECKS = "cache.json", "filled.u8", "checks.u32"
 # and bf16, with one thread and two) neither on a row's place in it nor on its company.
 FILL_BATCH = 256
 _SECONDS_BETWEEN_COMMITS = 5.0
+# Of a row's standard deviation, in the rounding to fp16; usual teachers lose a thousandth.
+_MOST_LOST = 0.01
+_IN_FP32 = "keep them in fp32, cache='fp32' / --cache fp32"
 
 
 class CacheError(RuntimeError):
@@ -168,7 +171,7 @@ class ViewCache:
             world: processes of which each asks about its part.
 
         Raises:
-            CacheError: if the teacher's logits are not finite or beyond fp16, or the disk is full.
+            CacheError: if the teacher's logits are not finite, or fp16 cannot keep them, or the disk is full.
             ValueError: if a place is of an image that `views` does not hold, or the logits are of another shape.
         """
         with contextlib.ExitStack() as lock:
@@ -200,15 +203,7 @@ class ViewCache:
                 for part in parts:
                     logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
                     self._refuse_other_shape(logits.shape[1:])
-                    with np.errstate(over="ignore"):
-                        kept = logits.astype(self.dtype)
-                    if not np.isfinite(logits).all():
-                        raise CacheError("the teacher's logits are not finite: it cannot teach")
-                    if not np.isfinite(kept).all():
-                        raise CacheError(
-                            f"the teacher's logits reach {np.abs(logits).max():.3g}, beyond fp16: keep them in fp32"
-                        )
-                    write(part.tolist(), kept)
+                    write(part.tolist(), _kept(logits, self.dtype))
                     bar.update(len(part))
 
     def _refuse_other_shape(self, shape: tuple[int, ...]) -> None:
@@ -277,13 +272,14 @@ class ViewCache:
         """Ask the live teacher about some of these filled places again.
 
         Raises:
-            CacheError: if its logits are not those of the file.
+            CacheError: if its logits are not those of the file, or fp16 cannot keep them.
         """
         if len(places) == 0:
             return
         count = min(FILL_BATCH, len(places))  # as many as it is asked about anyway
         some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
         live, kept = _ask(teacher, views, some, precision).float(), self.read(some).float()
+        _kept(live.cpu().numpy(), self.dtype)  # of a file that was filled before this was looked at
         apart = ((live - kept).norm() / live.norm().clamp_min(1e-12)).item()
         # fp16 itself is off by 2^-11 / sqrt(8 ln 2) = 2.1e-4; bf16 kernels differ among batch sizes by a hundredth;
         # another teacher by 1.
@@ -292,6 +288,34 @@ class ViewCache:
             raise CacheError(
                 f"{self.folder} does not say what its teacher says (relative distance {apart:.2g}); delete it"
             )
+
+
+def _kept(logits: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Logits (..., K), fp32, in the format of the file.
+
+    Raises:
+        CacheError: if they are not finite, or if fp16 cannot keep them: it has 11 bits of a number, and what a row says is
+            in the differences of its numbers.
+    """
+    if not np.isfinite(logits).all():
+        raise CacheError("the teacher's logits are not finite: it cannot teach")
+    if dtype == np.float32:
+        return logits
+    with np.errstate(over="ignore"):
+        kept = logits.astype(dtype)
+    largest = np.abs(logits).max(axis=-1)  # (...)
+    if not np.isfinite(kept).all():
+        raise CacheError(f"the teacher's logits reach {largest.max():.3g}, beyond fp16: {_IN_FP32}")
+    spread, lost = logits.std(axis=-1), (kept - logits).std(axis=-1)  # what all have in common changes nothing
+    # A row that is constant in fp32, to its last bits, has no differences to lose.
+    damaged = (lost > _MOST_LOST * spread) & (spread > 8 * np.finfo(np.float32).eps * largest)
+    if damaged.any():
+        row = np.argmax(np.where(damaged, lost / np.where(damaged, spread, 1), 0))
+        raise CacheError(
+            f"the teacher's logits reach {largest.flat[row]:.3g} in a row whose spread (std) is {spread.flat[row]:.3g}, and of "
+            f"that {lost.flat[row] / spread.flat[row]:.2g} is lost in fp16: {_IN_FP32}"
+        )
+    return kept
 
 
 def _put(file: int, content: bytes, at: int) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import nn
@@ -36,6 +37,7 @@ __all__ = [
     "remove_leftovers",
     "save_weights",
     "sha256_of",
+    "tensor_of_npy",
     "told",
     "with_checksum",
     "write_bytes",
@@ -53,6 +55,12 @@ def first_sentence(error: Exception) -> str:
     """What an error is, in one line: torch adds a page, and there recommends to run untrusted files."""
     said = str(error).partition(". ")[0].partition("\n")[0].rstrip(".")
     return printable(f"{type(error).__name__}: {said:.300}")
+
+
+def tensor_of_npy(content: bytes) -> torch.Tensor:
+    """The tensor of a file .npy, of its shape (also of none), in this machine's order of bytes; pickled objects are not read."""
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _umask() -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .._check import check_kind
+
 __all__ = ["Precision", "choose_precision", "plain_torch"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,6 +66,7 @@ def choose_precision(name: str, device: torch.device, parameters: int, reads: st
     Raises:
         ValueError: for an unknown name, or fp16 on a CPU.
     """
+    check_kind(torch.device, "a torch.device, as data.device", device=device)
     if name in tuple(_DTYPES):  # also of what has no hash
         if name == "fp16" and device.type == "cpu":
             raise ValueError("precision: fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU")

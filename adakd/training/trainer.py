@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._check import check_trains
+from .._check import check_trainable
 from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
 from ..models.network import refuse_extra_state
-from ..objective import Terms
+from ..objective import Objective, Terms
 from ..signals import Batch, Signals, Tapped, Taps, logits_of_output
 from ..terms import LogitTerm
 from .capture import Captured
@@ -75,13 +75,14 @@ class Meter:
 
 
 def _other_format(student: nn.Module) -> str:
-    """What may be wrong with a student that fails: no parameter in fp32. Empty for others."""
+    """What may be wrong with a student that fails: its parameters are all in fp64, and it does not convert what it reads.
+    Empty for others."""
     formats = {p.dtype for p in student.parameters() if p.is_floating_point()}
-    if not formats or torch.float32 in formats:
+    if formats != {torch.float64}:
         return ""
     return (
-        f"student: its parameters are {', '.join(sorted(map(str, formats)))}, and images are torch.float32; call .float() on it "
-        "(precision= chooses the format of the steps)"
+        "student: its parameters are torch.float64, and images are torch.float32; call .float() on it (precision= chooses the "
+        "format of the steps)"
     )
 
 
@@ -151,8 +152,8 @@ class Trainer:
 
     Raises:
         TypeError: for a student or an objective whose state is more than tensors.
-        ValueError: for a student whose parameters are all frozen; for such a term without a teacher; for a batch of fewer images than there are processes, or a
-            captured step in several.
+        ValueError: for a student without parameters, or whose parameters are all frozen or in half precision; for such a term
+            without a teacher; for a batch of fewer images than there are processes, or a captured step in several.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class Trainer:
         teacher: nn.Module | None = None,
         world: World = ALONE,
     ):
-        check_trains(student)
+        check_trainable(student)
         refuse_extra_state(student, "student")
         refuse_extra_state(objective, "objective")
         self.recipe, self.precision, self.device = recipe, precision, data.device
@@ -215,6 +216,8 @@ class Trainer:
         """Features that the objective reads, of either network."""
         # Tensors where logits are enough: a compiled loss then has the arguments that it always had.
         self._logits_only = taps == Taps()
+        # Of somebody's own loss it is not known what it makes of more classes.
+        self._of_classes = isinstance(objective, Objective) and objective.pad_vocab is None
         terms = getattr(objective, "terms", {}).values()
         self._by_index = any(not isinstance(term, LogitTerm) for term in terms)
         network = student if self._logits_only else Tapped(student, taps.student)
@@ -258,7 +261,8 @@ class Trainer:
                 the device), positions of the images, and the epoch.
 
         Raises:
-            ValueError: where the objective refuses its inputs (on a CPU also for values that are not finite).
+            ValueError: for logits of other classes than the data's; where the objective refuses its inputs (on a CPU also for
+                values that are not finite).
         """
         labels = batch.target
         assert labels is not None  # a training set has them
@@ -282,6 +286,12 @@ class Trainer:
         else:
             outputs = self.world.gather_signals(outputs, len(labels))
             logits, taught = outputs.logits, teacher
+        if self._of_classes and logits.ndim > 1 and logits.shape[-1] != self.tests["test"].num_classes:
+            data = self.tests["test"]
+            raise ValueError(
+                f"student: expected logits of the {data.num_classes} classes of {data.name}, got shape {tuple(logits.shape)}; "
+                "give a network of so many classes"
+            )
         by_index = {"index": batch.index} if self._by_index else {}
         terms: Terms = self._loss(
             outputs, taught, batch.target, epoch=batch.epoch, ignore_index=None, **by_index
