@@ -1,5 +1,6 @@
 """Student, teacher and method as one module, for a loop that is not ours: your own, Lightning's, the Hugging Face Trainer's."""
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Self
@@ -398,6 +399,7 @@ class TrainerDistiller(_Pair):
 
     **Gradient accumulation.** The Trainer counts the labels of all parts of a step, and the loss of each part is its sum
     over that count: for methods whose rows are independent, parts with unequal padding add up to the loss of one large batch.
+    (Of probabilities, which know no padding, so do parts of any number of sequences, if these are of one length.)
     Where ``.criterion.reads_batch`` or class weights are set, each part has statistics and a mean of its own. For several
     processes see `Distiller`.
 
@@ -510,8 +512,10 @@ class TrainerDistiller(_Pair):
 
         Args:
             labels: (B,) or (B, T), -100 where there is none; or probabilities (B, K) or (B, T, K).
-            num_items_in_batch: labels in the whole step; the loss is then the sum over the rows of this part, divided by
-                it. None for the mean over the rows.
+            num_items_in_batch: labels in the whole step, as the Trainer counts them; the loss is then the sum over the
+                rows of this part, divided by it. Of probabilities the Trainer counts every number, K of a row, and K - 1
+                where labels are shifted: the mean over the rows of this part is then weighted by its share of these. None for
+                the mean over the rows.
             index: (B,) positions of the examples in the training set, for terms with a memory of it: a column "index" of
                 the data set. The networks do not see it.
             inputs: of both networks.
@@ -542,10 +546,18 @@ class TrainerDistiller(_Pair):
         loss = self.criterion(*both, target, epoch=self.epoch, index=index, ignore_index=_IGNORED).total
         if num_items_in_batch is not None:
             # In this order: a ratio of integers would be fp32. A step may have no label at all.
-            loss = loss * _count(target) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+            loss = loss * self._count(labels, target) / torch.as_tensor(num_items_in_batch).clamp(min=1)
         return {"loss": loss, "logits": student.logits}
 
+    def _count(self, labels: Tensor, target: Tensor) -> Tensor | int:
+        """What this part adds to `num_items_in_batch`: the rows of the loss, or, of probabilities, numbers as the Trainer counts them."""
+        if not labels.is_floating_point():
+            return (target != _IGNORED).sum()
+        # Labels that are shifted it counts from the second on, along the last axis, which is here that of the classes.
+        return (labels[..., 1:] if self.shift and _counts_from_second() else labels).numel()
 
-def _count(target: Tensor) -> Tensor | int:
-    """Rows that count, as the loss is their mean."""
-    return target.shape[:-1].numel() if target.is_floating_point() else (target != _IGNORED).sum()
+
+def _counts_from_second() -> bool:
+    """Whether the Trainer leaves out the first label of a row where labels are shifted; older versions count it."""
+    trainer = sys.modules.get("transformers.trainer")
+    return trainer is None or hasattr(trainer, "ForCausalLMLoss")
