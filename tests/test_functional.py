@@ -129,6 +129,51 @@ def test_a_temperature_is_above_zero(tau):
         functional.kl(STUDENT, TEACHER, tau)
 
 
+@pytest.mark.parametrize("tau", [1e-46, 1e-40, 1e40, 2**70 * 2**70, 10**400, (1.0, 1e-46), 1e-46 * COLUMN])
+def test_a_temperature_is_above_zero_in_the_format_of_the_logits(tau):
+    with pytest.raises(
+        ValueError, match=r"tau: expected temperatures above 0 and finite in torch\.float32, from"
+    ):
+        functional.kl(STUDENT.float(), TEACHER.float(), tau)
+
+
+def test_a_temperature_by_which_nothing_can_be_divided_makes_no_silent_nan():
+    assert functional.kl(STUDENT, TEACHER, 1e-37).isfinite().all()
+    with pytest.raises(ValueError, match=r"in torch\.float32, got 2e-38, of which a value comes that is NaN"):
+        functional.kl(20 * STUDENT.float(), TEACHER.float(), 2e-38)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 1), (4, 1)])
+def test_shapes_of_a_temperature(shape):
+    found = functional.kl(STUDENT[:4], TEACHER[:4], torch.full(shape, 2.0))
+    assert torch.equal(found, functional.kl(STUDENT[:4], TEACHER[:4], 2.0))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 4), (0,), (2,), (1, 1, 1), (4, 1, 1)])
+def test_no_other_shape_is_one_temperature_a_row(shape):
+    with pytest.raises(
+        ValueError, match=r"one for each of 4 rows, got shape .*; of one a row it is \(4,\) or \(4, 1\)"
+    ):
+        functional.kl(STUDENT[:4], TEACHER[:4], torch.full(shape, 2.0))
+
+
+@pytest.mark.parametrize("tau", [True, torch.tensor(True), torch.tensor(4j), 4j, [1.0, "a"], {}])
+def test_what_is_no_temperature(tau):
+    with pytest.raises(TypeError, match=r"tau: expected a number, a tensor of \(N,\) or \(N, 1\), or a pair"):
+        functional.kl(STUDENT, TEACHER, tau)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_refuses_no_row_and_a_single_class(name, monkeypatch):
+    form = FORMS[name][0]
+    monkeypatch.setitem(globals(), "TARGET", TARGET[:0])
+    with pytest.raises(ValueError, match=r"student: the batch is empty \(shape \(0, 5\)\); skip empty batches"):
+        form(STUDENT[:0], TEACHER[:0], 2.0)
+    monkeypatch.setitem(globals(), "TARGET", torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(ValueError, match="student: expected at least 2 classes, got 1"):
+        form(STUDENT[:, :1], TEACHER[:, :1], 2.0)
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"of one shape \(N, K\), got \(6, 5\) and \(6, 4\)"):
         functional.kl(STUDENT, TEACHER[:, :4])
