@@ -25,6 +25,9 @@ from .weight import SampleWeight
 
 __all__ = ["LogitObjective", "Objective", "SumOfTerms", "Terms"]
 
+# Which rows are left out is said by `ignore_index` alone; torch's own default would silently leave out those of label -100.
+_NO_LABEL = -(2**62)
+
 
 class Terms(NamedTuple):
     """Loss of one batch, and what it is made of."""
@@ -86,7 +89,12 @@ class CrossEntropy(nn.Module):
         if target.is_floating_point():
             target = target.to(logits.dtype)
         values = F.cross_entropy(
-            logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
+            logits,
+            target,
+            weight=weights,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+            ignore_index=_NO_LABEL,
         )
         if weights is None or target.is_floating_point():  # torch divides by the rows there, weighted or not
             return values, torch.ones_like(values)
@@ -413,7 +421,9 @@ class Objective(nn.Module):
             return student.new_zeros(())
         if self.cross_entropy.plain and rows.mask is None:
             return F.cross_entropy(
-                student, rows.target.to(student.dtype) if rows.target.is_floating_point() else rows.target
+                student,
+                rows.target.to(student.dtype) if rows.target.is_floating_point() else rows.target,
+                ignore_index=_NO_LABEL,
             )
         values, counts = self.cross_entropy(student, rows.target)
         if rows.mask is not None:
