@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, brief, check_finite, check_labels, value_of
+from ._check import NotFiniteError, brief, check_finite, check_labels, check_numbers, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from ._seed import seeded
@@ -626,8 +626,7 @@ def rename_old_parameters(state: dict[str, Any], prefix: str = "", *_: Any) -> N
 
 def check_weight(name: str, value: float) -> None:
     """Raise unless a weight or a warm-up is a finite number of at least 0: TypeError for no number, ValueError for others."""
-    if not isinstance(value, numbers.Real | Tensor):
-        raise TypeError(f"{name}: expected a finite number of at least 0, got {brief(value)}")
+    check_numbers("a finite number of at least 0", **{name: value})
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
 

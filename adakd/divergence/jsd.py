@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from .._check import check_numbers
 from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
@@ -36,6 +37,7 @@ class JSD(Divergence):
 
     def __init__(self, mixture: float = 0.5):
         super().__init__()
+        check_numbers("a number from 0 to 1", mixture=mixture)
         if not 0 <= mixture <= 1:
             raise ValueError(f"mixture: expected a number from 0 to 1, got {mixture!r}")
         self.mixture = float(mixture)

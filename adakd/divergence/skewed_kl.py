@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._check import check_numbers
 from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
@@ -47,6 +48,7 @@ class SkewedKL(Divergence):
 
     def __init__(self, skew: float = 0.1, reverse: bool = False):
         super().__init__()
+        check_numbers("a number from 0 to below 1", skew=skew)
         if not 0 <= skew < 1:
             raise ValueError(f"skew: expected a number from 0 to below 1, got {skew!r}")
         self.skew = float(skew)
