@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from ._check import brief, check_numbers, check_tensor
+from ._frozen import frozen as freeze
 from .methods import create_method
 from .objective import Objective, Terms
 from .signals import Signals, Tapped, Which, logits_of_output
@@ -78,6 +80,19 @@ def _as_teacher(teacher: Any, which: Which, needed: bool) -> nn.Module | None:
     return teacher
 
 
+def _places(logits: Any) -> tuple[Which, Which]:
+    """Where the logits of student and teacher are in what the networks return."""
+    which = logits if isinstance(logits, tuple) else (logits, logits)
+    if len(which) != 2 or not all(
+        place is None or isinstance(place, int | str) or callable(place) for place in which
+    ):
+        raise TypeError(
+            "logits: expected an index, a key or an attribute, a function of the output, or a pair of such (student's, "
+            f"teacher's), got {brief(logits)}"
+        )
+    return which
+
+
 def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and named arguments of the networks."""
     if isinstance(inputs, Mapping):
@@ -102,7 +117,7 @@ class _Pair(nn.Module):
         if not isinstance(student, nn.Module):
             raise TypeError(f"student: expected a torch.nn.Module, got {type(student).__name__}")
         criterion = _as_objective(method, overrides)
-        which = logits if isinstance(logits, tuple) else (logits, logits)
+        which = _places(logits)
         frozen = _as_teacher(teacher, which[1], criterion.needs_teacher)
         if frozen is not None:
             check_apart(student, frozen)
@@ -118,7 +133,7 @@ class _Pair(nn.Module):
         if criterion.needs_teacher:
             self._network(1)
         if frozen is not None:
-            frozen.eval().requires_grad_(False)
+            freeze(frozen)
         self.epoch: int | None = None
         """The epoch, counted from 1, for methods with a warm-up or a schedule; set it as epochs go by."""
 
@@ -277,7 +292,8 @@ class Distiller(_Pair):
         overrides: as for `adakd.create_method`; only with a name.
 
     Raises:
-        TypeError: for networks that are no modules, or a method that is neither a name nor an objective.
+        TypeError: for networks that are no modules, a method that is neither a name nor an objective, or a place of the
+            logits that is none.
         ValueError: for an unknown method or override, networks that share parameters or buffers, a student that is
             frozen; when called, for a tuple with several tensors of shape (B, ·), if `logits` does not say which.
 
@@ -458,6 +474,8 @@ class TrainerDistiller(_Pair):
         logits: Which | tuple[Which, Which] = None,
         **overrides: Any,
     ):
+        if not (shift is None or isinstance(shift, bool)):
+            raise TypeError(f"shift: expected True, False or None, got {brief(shift)}")
         kind = getattr(getattr(student, "config", None), "problem_type", None)
         if kind in ("regression", "multi_label_classification"):
             raise ValueError(
@@ -521,6 +539,7 @@ class TrainerDistiller(_Pair):
             inputs: of both networks.
 
         Raises:
+            TypeError: for labels that are no tensor, and a number of them that is none.
             ValueError: for no labels in training mode, where nothing would be distilled; for no index where a term
                 needs it.
         """
@@ -533,6 +552,9 @@ class TrainerDistiller(_Pair):
                     "cross entropy"
                 )
             return {"logits": self._signals(0, (), inputs).logits}
+        check_tensor("labels", labels, "labels or probabilities", "convert them with torch.as_tensor()")
+        if num_items_in_batch is not None:
+            check_numbers("the number of labels in the step", num_items_in_batch=num_items_in_batch)
         self._check_ready()
         given = {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs)
         if getattr(getattr(self, "config", None), "is_encoder_decoder", False) and not given:
