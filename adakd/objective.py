@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -262,7 +263,8 @@ class Objective(nn.Module):
             index: (B,) positions of the images in the training set, for terms with a memory of it.
 
         Raises:
-            TypeError: for logits that are no tensors of floating-point numbers, a target that is no tensor.
+            TypeError: for logits that are no tensors of floating-point numbers, a target that is no tensor, an ignore_index
+                that is no whole number.
             ValueError: for mismatched shapes, an empty batch, a missing teacher or target, an epoch below 1, two classes
                 where rows are standardized; and on a CPU for labels out of range and NaN or infinite logits, naming
                 the rows (on an accelerator and inside `torch.vmap` nothing can be read: the training loop does it
@@ -281,6 +283,8 @@ class Objective(nn.Module):
             self._check_call(student.logits, teacher, target)
             check_shapes(student.logits, taught if self.terms else None, target, self.pad_vocab)
         _check_epoch(epoch)
+        if type(ignore_index) is not int and ignore_index is not None and not torch.compiler.is_compiling():
+            _check_ignored(ignore_index)
         if usual and self._may_be_plain and self.chunk is None:
             # Before rows are selected: labels that are all in range, as nearly always, need no look of their own.
             found = plain_terms(self, student.logits, taught, target, epoch, ignore_index)  # type: ignore[arg-type]
@@ -757,6 +761,16 @@ def _check_epoch(epoch: int | None) -> None:
         raise TypeError(f"epoch: expected a number counted from 1, or None, got {epoch!r}")
     if not epoch >= 1:
         raise ValueError(f"epoch: epochs are counted from 1, got {epoch}")
+
+
+def _check_ignored(ignore_index: Any) -> None:
+    """Raise TypeError unless it can be a label."""
+    try:
+        operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(
+            f"ignore_index: expected a label, a whole number, or None, got {brief(ignore_index)}"
+        ) from None
 
 
 def _refuse_non_finite(total: Tensor, dtype: torch.dtype) -> None:
