@@ -174,6 +174,33 @@ def test_every_form_refuses_no_row_and_a_single_class(name, monkeypatch):
         form(STUDENT[:, :1], TEACHER[:, :1], 2.0)
 
 
+# Of the worst row of 2048, as the docstrings say: at temperatures of 100 and 1000 deviations of the logits, and of the gradient.
+ROUNDING = {
+    "kl": ((0.006, 0.6), (3e-5, 3e-4)),
+    "reverse_kl": ((0.006, 0.6), (4e-5, 3e-4)),
+    "skewed_kl": ((0.007, 0.7), (4e-5, 3e-4)),
+    "jsd": ((0.0023, 0.3), (3e-5, 4e-4)),
+    "dkd": ((0.011, 1.0), (6e-5, 5e-4)),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_at_high_temperatures_values_are_as_rough_as_the_docstrings_say(name, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(2048, 100, generator=generator) for _ in "st")
+    monkeypatch.setitem(globals(), "TARGET", torch.arange(2048) % 100)
+    for tau, of_value, of_gradient in zip((100.0, 1000.0), *ROUNDING[name], strict=True):
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            x = s.to(dtype).requires_grad_()
+            values = FORMS[name][0](x, t.to(dtype), tau)
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+            found.append((values.detach().double(), gradient.double()))
+        (value, gradient), (exact, slope) = found
+        assert of_value / 2 < ((value - exact).abs() / exact).max() < 2 * of_value
+        assert ((gradient - slope).norm(dim=1) / slope.norm(dim=1)).max() < 3 * of_gradient
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"of one shape \(N, K\), got \(6, 5\) and \(6, 4\)"):
         functional.kl(STUDENT, TEACHER[:, :4])
