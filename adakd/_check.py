@@ -7,7 +7,7 @@ import operator
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,13 @@ from torch.autograd import forward_ad
 __all__ = [
     "FLOATS",
     "NotFiniteError",
+    "at_least_fp32",
     "brief",
     "check_device",
     "check_finite",
     "check_finite_options",
     "check_float",
+    "check_label_shape",
     "check_labels",
     "check_logits",
     "check_method_name",
@@ -172,11 +174,36 @@ def check_method_name(name: Any) -> None:
         check_name("method", name)
 
 
-def near_names(kind: str, name: str, known: Iterable[str], shown: Iterable[str] | None = None) -> str:
-    """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown."""
-    known = sorted(known)
-    near = difflib.get_close_matches(str(name)[:60].lower(), known, n=3, cutoff=0.5)
+# What an option is called elsewhere, and here: too far apart to be found by their letters.
+_CALLED_HERE = {"temperature": "tau", "temp": "tau", "t": "tau"}
+
+
+def near_names(
+    kind: str,
+    name: str,
+    known: Iterable[str],
+    shown: Iterable[str] | None = None,
+    listed_by: str | None = None,
+) -> str:
+    """The text of an error about an unknown name: the nearest known ones first, then all, or those to be shown.
+
+    With `listed_by`, the command that lists them all, it stands for a long list where there are near names.
+
+    >>> near_names("option of kd:", "temperature", ["kd_weight", "tau"])
+    "unknown option of kd: 'temperature'. Did you mean 'tau'? Known: kd_weight, tau"
+    >>> near_names("method", "kdd", ["ce", "kd"], listed_by="`adakd methods`")
+    "unknown method 'kdd'. Did you mean 'kd'? `adakd methods` lists all"
+    """
+    known, asked = sorted(known), str(name)[:60].lower()
+    of, dot, last = asked.rpartition(".")  # an option of one term of a sum: "crd.tau"
+    if kind.startswith("option of") and last in _CALLED_HERE:
+        here = _CALLED_HERE[last]
+        near = [each for each in known if each == of + dot + here or (not of and each.endswith(f".{here}"))][:3]
+    else:
+        near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if hint and listed_by is not None:
+        return f"unknown {kind} {brief(name)}.{hint} {listed_by} lists all"
     return f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(known if shown is None else shown)}"
 
 
@@ -212,6 +239,11 @@ def value_of(scalar: Tensor) -> float | int | bool | None:
         if "vmap" not in str(error):
             raise
         return None
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """The same numbers, in fp32 where they are in half precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def check_tensor(name: str, value: Any, expected: str, remedy: str) -> None:
@@ -279,11 +311,7 @@ def check_logits(student: Tensor, teacher: Tensor | None, target: Tensor, name: 
         raise ValueError(
             f"teacher logits: expected the student's shape {tuple(student.shape)}, got {tuple(teacher.shape)}"
         )
-    if target.shape != (batch,) or target.dtype != torch.int64:
-        raise ValueError(
-            f"target: expected {batch} class labels, torch.int64 of shape ({batch},), "
-            f"got {target.dtype} of shape {tuple(target.shape)}"
-        )
+    check_label_shape("target", target, (batch,))
     check_device(student, teacher=teacher, target=target)
 
 
@@ -295,6 +323,27 @@ def check_device(student: Tensor, teacher: Tensor | None, target: Tensor | None)
                 f"{name}: expected them on the student's device {student.device}, got {tensor.device}; "
                 f"move them there with .to({str(student.device)!r})"
             )
+
+
+def check_label_shape(name: str, labels: Tensor, shape: Sequence[int], logits: Tensor | None = None) -> None:
+    """Raise ValueError unless labels are torch.int64 of this shape.
+
+    Args:
+        logits: (…, classes), in whose shape probabilities are taken as well.
+    """
+    if labels.shape == shape and labels.dtype == torch.int64:
+        return
+    hint = ""
+    if logits is not None and labels.shape == logits.shape:
+        hint = "; if they are one-hot, call .float() to give probabilities"
+    elif logits is not None and logits.ndim > 2 and labels.shape == logits.shape[:1] + logits.shape[2:]:
+        hint = "; classes are the last axis: logits.movedim(1, -1)"
+    elif logits is not None:
+        hint = " (probabilities have the logits' shape)"
+    raise ValueError(
+        f"{name}: expected {math.prod(shape)} class labels, torch.int64 of shape {tuple(shape)}, "
+        f"got {labels.dtype} of shape {tuple(labels.shape)}{hint}"
+    )
 
 
 def label_ends(target: Tensor) -> tuple[int, int] | None:

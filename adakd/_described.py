@@ -1,4 +1,4 @@
-"""What tells one module from another beside its tensors: its plain settings, as data of which a digest can be made."""
+"""What tells one module from another beside its tensors: its plain settings, as data of which a digest can be made; and digests."""
 
 import collections
 import dis
@@ -15,14 +15,14 @@ import weakref
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Description", "digest_of", "sha256_of_state"]
+__all__ = ["Description", "digest_of", "sha256_of", "sha256_of_state"]
 
 log = logging.getLogger("adakd")
 
@@ -60,6 +60,12 @@ _MOST = 100_000  # values of one module: whoever holds more holds the world
 def digest_of(value: Any) -> str:
     """SHA-256 of plain data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_state(module: nn.Module) -> str:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from ._version import __version__
+from ._version import versions
 
 __all__ = ["main"]
 
@@ -33,8 +33,9 @@ def _stoppable() -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, as `adakd.cli.main`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:  # answered without torch
-        print(f"adakd {__version__}")
+    if arguments == ["--version"]:  # answered without the library
+        with _stoppable():
+            print(versions())
         return 0
     # OpenMP's threads wait for each other by spinning. Beside another busy process the one that is waited for then gets
     # no processor: on two cores a step of resnet20 takes 6 times as long, and 2 times if they sleep. Where nothing else

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _check
-from ._check import transformed
+from ._check import at_least_fp32, transformed
 from ._closed import COMPARED, is_bare
 from .divergence import KL, Anchored
 from .logits import STANDARDIZATIONS, standardized_usual
@@ -86,8 +86,7 @@ def plain_terms(
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
             return plain_terms(objective, student, teacher, target, epoch, ignore_index)
-    if student.dtype in (torch.float16, torch.bfloat16):
-        student = student.float()
+    student = at_least_fp32(student)
     parts: Any = term._modules
     divergence, rule, kind = parts["divergence"], parts["temperature"], term.standardize
     ce_weight, weight = objective.ce_weight, _weight(objective, epoch)

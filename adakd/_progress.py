@@ -1,12 +1,12 @@
 """Progress bars: tqdm's, or one that shows nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from tqdm.auto import tqdm
 from tqdm.std import tqdm as Bar
 
-__all__ = ["Bar", "progress_bar"]
+__all__ = ["Bar", "progress_bar", "told_before"]
 
 
 class _Hidden(Bar):
@@ -36,3 +36,13 @@ def progress_bar(
         return _Hidden(iterable, total, initial)
     disable = None if show is None else False
     return tqdm(iterable, total=total, initial=initial, disable=disable, **options)
+
+
+def told_before(display: bool | Bar, what: Hashable) -> bool:
+    """Whether one of the runs that share a display has said this already; to a run with a display of its own, nobody has."""
+    if isinstance(display, bool):
+        return False
+    told = vars(display).setdefault("adakd_told", set())
+    before = what in told
+    told.add(what)
+    return before

@@ -12,6 +12,7 @@ from ._check import (
     FLOATS,
     check_device,
     check_float,
+    check_label_shape,
     check_labels,
     check_probabilities,
     check_tensor,
@@ -196,12 +197,7 @@ def _check_target(student: Tensor, target: Tensor | None) -> None:
                 f"got {target.dtype} of shape {tuple(target.shape)}; labels must be torch.int64"
             )
         return
-    if target.shape != student.shape[:-1] or target.dtype != torch.int64:
-        rows = student.shape[:-1].numel()
-        raise ValueError(
-            f"target: expected {rows} class labels, torch.int64 of shape {tuple(student.shape[:-1])}, "
-            f"got {target.dtype} of shape {tuple(target.shape)} (probabilities have the student's shape)"
-        )
+    check_label_shape("target", target, student.shape[:-1], student)
 
 
 def _warn_once() -> None:

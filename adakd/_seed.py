@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-__all__ = ["seeded"]
+__all__ = ["generator_states", "seeded"]
 
 
 @contextmanager
@@ -21,3 +22,9 @@ def seeded(seed: int) -> Iterator[None]:
         for device in devices:
             torch.cuda.default_generators[device].manual_seed(seed)
         yield
+
+
+def generator_states() -> list[Tensor]:
+    """States of torch's default generators: the CPU's, and those of CUDA where it is in use."""
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [torch.get_rng_state(), *on_gpus]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._check import check_finite, check_float, check_labels, check_tensor
-from .logits import STANDARDIZATIONS, peak, standardize
+from ._check import check_finite, check_float, check_label_shape, check_labels, check_tensor
+from .logits import STANDARDIZATIONS, peak, quantiles, six_digits, standardize
 from .methods import METHODS, create_method, get_method
 from .methods.registry import fill_options
 from .methods.rows import RULE_NAMES
@@ -78,9 +78,9 @@ class Advice:
     assumed: str | None
     """What the student is taken to be where its logits are not given."""
     gradients: Sequence[Mapping[str, Any]]
-    """For each method: gradient norm at λ = 1, published λ, and the λ that pulls as hard as the reference."""
+    """For each method: gradient norm at λ = 1, published λ, and the λ that has the gradient norm of the reference."""
     supported: Sequence[Mapping[str, Any]]
-    """Settings of the study that its records support, each with the λ that pulls as hard here as it did there."""
+    """Settings of the study that its records support, each with the λ that has the gradient norm here that it had in the study."""
     unlike: Sequence[str]
     """In what these logits differ from those of the study's teacher."""
     protocol: str
@@ -120,26 +120,44 @@ class Advice:
         if self.assumed:
             yield f"no student given: {self.assumed}"
         reference = get_method(self.reference)
-        yield f"gradient norm at λ = 1, and the λ that pulls as hard as {self.reference} at {reference.kd_weight:g}"
-        yield f"{'method':18}{'norm':>9}{'published':>11}{'matched':>10}"
+        yield f"gradient norm at λ = 1, and the matched λ, with the gradient norm of {self.reference} at λ = {reference.kd_weight:g}"
+        yield f"{'method':18}{'gradient norm':>13}{'published λ':>13}{'matched λ':>11}"
         for row in self.gradients:
             matched = "–" if row["matched"] is None else f"{row['matched']:.3g}"
-            yield f"{row['method']:18}{row['norm']:>9.3g}{row['published']:>11.3g}{matched:>10}"
+            yield f"{row['method']:18}{row['norm']:>13.3g}{row['published']:>13.3g}{matched:>11}"
         yield ""
-        yield "what the records support: the best settings, and those within their intervals; all λ as strong as there"
-        for row in self.supported:
-            low, high = row["low"], row["high"]
-            here = "–" if row["here"] is None else f"{row['here']:.3g}"
-            yield (
-                f"best {row['among']}: {row['method']}, {row['temperature']}, λ = {here} (there {row['kd_weight']:.3g}) and "
-                f"{row['ce_weight']:g} for the labels; there {row['accuracy']:.2f} % [{low:.2f}, {high:.2f}] "
-                f"over {row['seeds']} seeds"
-            )
+        yield from self._recommended()
         yield f"how sure: {self.protocol}."
         if self.unlike:
-            yield f"your logits differ from that teacher's: {'; '.join(self.unlike)}. Take these settings as first candidates"
+            yield (
+                f"your logits differ from those of the study's teacher: {'; '.join(self.unlike)}. Take these settings as first "
+                "candidates"
+            )
         else:
-            yield "your logits are within the range of that teacher's; networks, images and length may differ all the same"
+            yield (
+                "your logits are within the range of those of the study's teacher; networks, images and length may differ all "
+                "the same"
+            )
+
+    def _recommended(self) -> Iterator[str]:
+        yield (
+            "what the study supports: its best settings, and those within their intervals; your λ has the gradient norm on your "
+            "logits that the study's λ had on its own"
+        )
+        titles = (
+            f"{'temperature':33}{'study λ':>8}{'your λ':>8}{'λ_CE':>6}{'study accuracy, %':>24}{'seeds':>7}"
+        )
+        for among in dict.fromkeys(row["among"] for row in self.supported):
+            yield f"{f'best {among}':22}{titles}"
+            for row in self.supported:
+                if row["among"] != among:
+                    continue
+                yours = "–" if row["here"] is None else f"{row['here']:.3g}"
+                accuracy = f"{row['accuracy']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+                yield (
+                    f"  {row['method']:20}{row['temperature']:33}{row['kd_weight']:>8.3g}{yours:>8}{row['ce_weight']:>6g}"
+                    f"{accuracy:>24}{row['seeds']:>7}"
+                )
 
     def plot(self) -> Any:
         """The temperatures of all rules as one figure with a text alternative, a picture (``svg``, ``alt``).
@@ -185,15 +203,9 @@ def _three(found: Mapping[str, float]) -> str:
     return "".join(f"{found[name]:>9.3g}" for name in ("q5", "q50", "q95"))
 
 
-def _number(x: Tensor | float) -> float:
-    return float(f"{float(x):.6g}")
-
-
 def _quantiles(x: Tensor) -> dict[str, float]:
     """Mean, and quantiles q5 to q95."""
-    found = x.quantile(torch.tensor(PERCENT, dtype=x.dtype) / 100)
-    named = zip((f"q{n}" for n in PERCENT), found, strict=True)
-    return {"mean": _number(x.mean()), **{name: _number(value) for name, value in named}}
+    return {"mean": six_digits(x.mean()), **quantiles(x, PERCENT)}
 
 
 def _spaced(tensor: Tensor, most: int) -> Tensor:
@@ -346,9 +358,9 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
     return [
         {
             "method": name,
-            "norm": _number(norm),
+            "norm": six_digits(norm),
             "published": get_method(name).kd_weight,
-            "matched": _number(force / norm) if norm > 1e-9 * force else None,  # below: rounding
+            "matched": six_digits(force / norm) if norm > 1e-9 * force else None,  # below: rounding
         }
         for name, norm in norms.items()
     ]
@@ -381,7 +393,7 @@ def _supported(gradients: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             norm, there = norms.get(row["method"]), row["gradient_norm"]
             if row["method"] not in norms:  # as standardized methods of two classes
                 continue
-            here = _number(row["kd_weight"] * there / norm) if norm and there else None
+            here = six_digits(row["kd_weight"] * there / norm) if norm and there else None
             temperature = _temperature_of(row["method"], row["options"])
             found.append({"among": title, **row, "temperature": temperature, "here": here})
     return found
@@ -391,13 +403,13 @@ def _unlike(classes: int, spread: Mapping[str, float], max_z: Mapping[str, float
     there = measured_settings()["teacher"]
     found = []
     if classes != there["classes"]:
-        found.append(f"{classes} classes, there {there['classes']}")
+        found.append(f"{classes} classes (study: {there['classes']})")
     for title, ours, theirs in (
         ("median σ", spread, there["spread"]),
         ("median highest standardized logit", max_z, there["max_z"]),
     ):
         if not theirs["q5"] <= ours["q50"] <= theirs["q95"]:
-            found.append(f"{title} {ours['q50']:.3g}, there {theirs['q5']:.3g} to {theirs['q95']:.3g}")
+            found.append(f"{title} {ours['q50']:.3g} (study: {theirs['q5']:.3g} to {theirs['q95']:.3g})")
     return found
 
 
@@ -436,17 +448,17 @@ def advise(
     Computed are the spread of the rows, the highest standardized logit, the entropy at τ = 1, the teacher's temperature
     under every rule that needs no training, in units of the row's spread and raw (:math:`\tau_\text{raw} = \sigma \tau`),
     and the gradient norm of every such method at λ = 1 (`adakd.study.push`, over 512 evenly spaced rows). From it follows
-    the weight that pulls as hard as the reference,
+    the weight at which a method has the gradient norm of the reference,
 
     .. math:: \lambda_m = \lambda_\text{ref} \, \frac{\lVert D_\text{ref} \rVert}{\lVert D_m \rVert} .
 
     What is recommended is what the study of this project supports: the settings whose mean accuracy lies within the 95 %
-    interval of the best (the best by validation), each at the λ that pulls as hard here as it did there.
+    interval of the best (the best by validation), each at the λ that has the gradient norm here that it had in the study.
 
     Args:
         teacher_logits: (N, K) or, with V views of an image, (N, V, K), before softmax.
         student_logits: of the same shape, best before training, as the study had them. Without: rows of independent normal
-            numbers with standard deviation 0.3; a standardized method pulls in inverse proportion to it.
+            numbers with standard deviation 0.3; a standardized method's gradient norm is in inverse proportion to it.
         labels: (N,), for the teacher's accuracy and for the methods that read labels.
         reference: the method whose published weight and gradient norm the others are matched to.
 
@@ -468,11 +480,7 @@ def advise(
     student = None if student_logits is None else _flat("student_logits", student_logits)
     if labels is not None:
         check_tensor("labels", labels, "class labels, torch.int64 of shape (images,)", "use torch.as_tensor()")
-        if labels.shape != teacher_logits.shape[:1] or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels: expected {len(teacher_logits)} class labels, torch.int64 of shape ({len(teacher_logits)},), "
-                f"got {labels.dtype} of shape {tuple(labels.shape)}"
-            )
+        check_label_shape("labels", labels, teacher_logits.shape[:1])
         check_labels(labels.cpu(), teacher.shape[1])
         labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
     if student is not None and student.shape != teacher.shape:
@@ -520,7 +528,8 @@ def advise(
         some = SPREAD * torch.randn(len(kept), classes, generator=generator, dtype=torch.float64)
         assumed = (
             f"its logits are taken to be independent and normal with standard deviation {SPREAD:g}, about that of an untrained "
-            f"resnet8; a method that compares the samples of a batch (dist) may pull otherwise; where yours is s, the λ of standardized methods is s / {SPREAD:g} of what stands here: better give them"
+            "resnet8; a method that compares the samples of a batch (dist) may have another gradient norm, and of a student with "
+            f"standard deviation s, your λ of standardized methods is s / {SPREAD:g} times the one below: better give its logits"
         )
     else:
         some = _spaced(student, MOST_ROWS)
@@ -536,7 +545,7 @@ def advise(
     return Advice(
         rows=count,
         classes=classes,
-        accuracy=None if accuracy is None else _number(accuracy),
+        accuracy=None if accuracy is None else six_digits(accuracy),
         warnings=faults,
         spread=spread,
         max_z=max_z,

@@ -56,7 +56,7 @@ from .training.cache import ViewCache
 from .training.loop import Display, Interrupted, OnEpoch, TeacherSource, never, step_bar
 from .training.loop import fit as fit_trainer
 from .training.precision import Precision, choose_precision, plain_torch
-from .training.recipe import SETTINGS, Recipe, steps_of, student_views
+from .training.recipe import Recipe, steps_of, student_views
 from .training.resume import Checkpoint
 from .training.trainer import Trainer, evaluate_model, evaluating, measure_model
 from .training.world import ALONE, World, normalize_alone
@@ -317,11 +317,10 @@ def compare(
     )
     seeds = [checked_seed(seed) for seed in seeds]
     chosen = _chosen(methods, seeds)
-    changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options(options)
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))  # once
-    request = replace(request, data=data, student=student, teacher=teacher, recipe=recipe, changes=changes)
+    request = replace(request, data=data, student=student, teacher=teacher, recipe=recipe)
     resolved = request.resolved_recipe("student")
     request = replace(request, recipe=resolved, changes={})
     data = data.to(resolve_device(device))
@@ -571,10 +570,10 @@ def fit(
 ) -> tuple[list[dict[str, Any]], float]:
     """Train `model` in place on `data`, continuing from `checkpoint` where there is one.
 
-    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), and
-    the checkpoint holds everything else, so that a run stopped at any moment and continued is, on one machine, bit
-    for bit the run that was never stopped. (On a CPU, and for networks that draw no random numbers while training, as
-    all of `adakd.models`; a GPU's kernels may sum in another order.)
+    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), what the
+    network draws meanwhile, as dropout does, one of the seed, the epoch and the step, and the checkpoint holds everything
+    else, so that a run stopped at any moment and continued is, on one machine, bit for bit the run that was never stopped.
+    (On a CPU; a GPU's kernels may sum in another order.) The caller's random state stays as it is.
 
     Args:
         model: on the device of `data`.

@@ -8,6 +8,7 @@ another definition of the rule. `golden_case` has one case as plain numbers, for
 import inspect
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,15 +17,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from ._check import brief
+from ._check import brief, printable
 from .methods import METHODS, RULE_NAMES, create_method, get_method
 from .objective import LogitObjective
 
 __all__ = ["Finding", "GoldenCase", "Report", "check", "golden_case"]
 
 Loss = Callable[..., Tensor]
+Verdict = tuple[bool, str] | None  # whether a check passed, and what was seen; None where it has nothing to say
 
 _SHAPES = ((1, 10), (4, 10), (7, 3), (5, 100))  # (B, K): one row, few classes, many
 _TAU_NAMES = ("tau", "temperature", "T", "temp")
@@ -64,7 +67,8 @@ class Report:
         return self.passed
 
     def __str__(self) -> str:
-        head = f"{self.method}: {len(self.findings)} checks, {len(self.faults)} failed"
+        checks = len(self.findings)
+        head = f"{self.method}: {checks} check{'s' * (checks != 1)}, {len(self.faults)} failed"
         return "\n".join([head, *(f"  {finding}" for finding in self.findings)])
 
 
@@ -113,7 +117,7 @@ def golden_case(method: str = "kd", **options: Any) -> GoldenCase:
     >>> bool(np.isclose(case.value, (p * np.log(p / q)).sum() / 6))
     True
     """
-    objective = _objective(method, options, classes=8)
+    objective = _objective(method, options)
     i, j = torch.arange(6.0, dtype=torch.float64)[:, None], torch.arange(8.0, dtype=torch.float64)
     case = Case(3 * (1 + 5 * i + 3 * j).sin(), 6 * (2 + 3 * i + 7 * j).cos(), 3 * torch.arange(6) % 8)
     value, gradient = _evaluate(_term_of(objective), case)
@@ -136,10 +140,11 @@ def check(
     returns the distillation term alone: a scalar, the mean over the batch, unweighted and without the cross entropy.
     Where it takes a temperature (a keyword ``tau``, ``temperature``, ``temp`` or ``T``), it is also looked at as that grows.
 
-    Checked are: the inputs, which it must leave as they are; values and gradients of several shapes; central differences; the teacher's gradient; what the loss does
-    not depend on (a number added to all logits of a row, a factor, the order of the classes, the order of the rows);
-    the reduction over the batch; masked rows; τ → ∞; and saturated logits, constant rows and half precision, which must
-    leave it finite. What the method itself does not hold, it does not ask of the loss.
+    It is called once beforehand: if it raises then, or returns no scalar, the report has that one line. Checked are: the
+    inputs, which it must leave as they are; values and gradients of several shapes; central differences; the teacher's
+    gradient; what the loss does not depend on (a number added to all logits of a row, a factor, the order of the classes,
+    the order of the rows); the reduction over the batch; masked rows; τ → ∞; and saturated logits, constant rows and half
+    precision, which must leave it finite. What the method itself does not hold, it does not ask of the loss.
 
     Args:
         loss: what is checked.
@@ -170,8 +175,6 @@ def check(
     if not rtol > 0:
         raise ValueError(f"rtol: expected a positive number, got {brief(rtol)}")
     name = method if rule is None else f"{method}+{rule}"
-    for classes in dict.fromkeys(shape[1] for shape in _SHAPES):
-        _objective(name, options, classes)  # names and options are looked at before anything is computed
     return Report(name, tuple(_Checks(loss, name, options, rtol, ignore_index).findings()))
 
 
@@ -183,7 +186,7 @@ def _golden_values() -> dict[str, float]:
     return values
 
 
-def _objective(name: str, options: dict[str, Any], classes: int) -> LogitObjective:
+def _objective(name: str, options: dict[str, Any]) -> LogitObjective:
     row = get_method(name)
     if not row.on_logits or not row.needs_teacher:
         raise ValueError(f"method: expected one on logits with a teacher, got {name!r}")
@@ -210,17 +213,64 @@ def _copies(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return leaf, leaf.clone(), case.teacher.clone(), case.target.clone()
 
 
+class _NoScalarError(ValueError):
+    """A loss returned something else than a scalar; the message says what, and what to return."""
+
+
+def _scalar(value: Any) -> Tensor:
+    """What a loss returned, if it is a scalar."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.reshape(())
+    if isinstance(value, Tensor):
+        got = f"a tensor of shape {tuple(value.shape)}; sum over the classes and take the mean over the batch"
+    elif isinstance(value, bool | int | float):
+        got = f"the number {value!r}; return the tensor itself, without .item() or float()"
+    elif value is None:
+        got = "None; does the function end without a return?"
+    else:
+        got = f"{type(value).__qualname__}; return the distillation term alone, as lambda s, t, y: loss(s, t, y).kd"
+    raise _NoScalarError(f"expected a scalar tensor, the mean over the batch, got {got}")
+
+
 def _evaluate(loss: Loss, case: Case) -> tuple[Tensor, Tensor]:
     """Value, and gradient with respect to the student's logits. The loss has copies, which it may change."""
     leaf, *given = _copies(case)
-    value = loss(*given)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        shape = tuple(value.shape) if isinstance(value, Tensor) else brief(value)
-        raise ValueError(f"loss: expected a scalar, the mean over the batch, got {shape}")
+    value = _scalar(loss(*given))
+    return value.detach(), _gradient(value, leaf)
+
+
+def _gradient(value: Tensor, leaf: Tensor) -> Tensor:
+    """The gradient of a value, 0 where it does not depend on the leaf."""
     gradient = None
     if value.requires_grad:
         (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
-    return value.detach().reshape(()), torch.zeros_like(leaf) if gradient is None else gradient
+    return torch.zeros_like(leaf) if gradient is None else gradient
+
+
+def _raised(error: Exception) -> str:
+    """An error in one line, cut between words."""
+    text = printable(textwrap.shorten(str(error), 200, placeholder=" …"))
+    return f"raised {type(error).__name__}{text and f': {text}'}"
+
+
+def _signature(loss: Loss) -> inspect.Signature | None:
+    """What a loss takes; None where that is written down nowhere, as for functions of torch's C++."""
+    try:
+        return inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except (TypeError, ValueError):
+        return None
+
+
+def _takes_three(loss: Loss) -> bool:
+    """Whether a loss can be called as `check` does, as far as its signature says."""
+    signature = _signature(loss)
+    if signature is None:
+        return True
+    try:
+        signature.bind("student", "teacher", "target")
+    except TypeError:
+        return False
+    return True
 
 
 def _apart(found: Tensor, expected: Tensor) -> float:
@@ -234,8 +284,18 @@ def _percent(apart: float) -> str:
     return f"{100 * apart:.3g} %" if math.isfinite(apart) else "more than any number"
 
 
-class _NotHeldError(Exception):
-    """The method itself does not hold it."""
+def _alike(found: Tensor, expected: Tensor, rtol: float) -> bool:
+    """Whether the values (cases,) agree, each relative to the one that is expected."""
+    return all(_apart(v, e) <= rtol for v, e in zip(found, expected, strict=True))
+
+
+def _fit(found: Tensor, parts: list[Tensor], rtol: float) -> list[float] | None:
+    """The weights, none of them 0, by which the parts (cases,) add up to these values; None where there are none."""
+    columns = torch.stack(parts, 1)
+    if not (found.isfinite().all() and columns.isfinite().all()):
+        return None
+    weights = torch.linalg.lstsq(columns, found[:, None]).solution[:, 0]
+    return weights.tolist() if weights.all() and _alike(found, columns @ weights, rtol) else None
 
 
 class _Checks:
@@ -252,15 +312,18 @@ class _Checks:
             )
             self.cases.append(Case(student, teacher, torch.randint(shape[1], shape[:1], generator=draw)))
         self.case = self.cases[1]
-        self.ours = {case.label: _evaluate(self.reference(case), case) for case in self.cases}
+        self.ours = {case.label: _evaluate(self.reference(), case) for case in self.cases}
 
-    def reference(self, case: Case, name: str | None = None, **options: Any) -> Loss:
-        """The term of the method, or of another one, for as many classes as the case has."""
+    def reference(self, name: str | None = None, **options: Any) -> Loss:
+        """The term of the method, or of another one."""
         given = self.options if name is None else {}
-        return _term_of(_objective(name or self.name, {**given, **options}, case.student.shape[1]))
+        return _term_of(_objective(name or self.name, {**given, **options}))
 
     def findings(self) -> Iterator[Finding]:
-        checks: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
+        if refused := self.refusal():
+            yield Finding("call", False, refused)
+            return  # every other check would say the same
+        checks: list[tuple[str, Callable[[], Verdict]]] = [
             ("inputs", self.inputs),
             ("golden value", self.golden),
             ("values", self.values),
@@ -274,45 +337,56 @@ class _Checks:
         ]
         for name, run in checks:
             try:
-                yield Finding(name, *run())
-            except _NotHeldError:
-                continue
+                verdict = run()
+            except _NoScalarError as error:  # for a single row, say
+                verdict = False, str(error)
             except Exception as error:  # whatever the loss raises is a finding
-                yield Finding(name, False, f"raised {type(error).__name__}: {brief(str(error))}")
+                verdict = False, _raised(error)
+            if verdict is not None:
+                yield Finding(name, *verdict)
+
+    def refusal(self) -> str:
+        """What keeps the loss from being looked at, in words; empty where a call gives a value and a gradient."""
+        try:
+            _evaluate(self.loss, self.case)
+        except _NoScalarError as error:
+            return str(error)
+        except Exception as error:
+            shape = tuple(self.case.student.shape)
+            remedy = "" if _takes_three(self.loss) else "; wrap it in a function of these three"
+            return f"loss(student, teacher, target) with logits {shape} in float64 {_raised(error)}{remedy}"
+        return ""
 
     # ---- values and gradients ----
 
-    def inputs(self) -> tuple[bool, str]:
+    def inputs(self) -> Verdict:
         given = dict(
             zip(("student's logits", "teacher's logits", "labels"), _copies(self.case)[1:], strict=True)
         )
         before = [tensor.detach().clone() for tensor in given.values()]
-        try:
-            self.loss(*given.values())
-        except Exception as error:  # what it raises the other checks say
-            raise _NotHeldError from error
+        self.loss(*given.values())
         changed = [
             name
             for (name, tensor), kept in zip(given.items(), before, strict=True)
             if not torch.equal(tensor, kept)
         ]
         if not changed:
-            raise _NotHeldError  # nothing is to be said of it
+            return None
         return False, (
             f"the loss changes the {' and the '.join(changed)} in place, and whoever reads them next reads other numbers; "
             "compute on new tensors (x / tau for x.div_(tau), clone() before a mask)"
         )
 
-    def golden(self) -> tuple[bool, str]:
+    def golden(self) -> Verdict:
         values = _golden_values()
         if self.options or self.name not in values:
-            raise _NotHeldError
+            return None
         given = golden_case(self.name)
         case = Case(*(torch.from_numpy(x) for x in given[:3]))
         found, expected = _evaluate(self.loss, case)[0].item(), values[self.name]
         return abs(found - expected) <= self.rtol * abs(expected), f"{found:.9g}, expected {expected:.9g}"
 
-    def values(self) -> tuple[bool, str]:
+    def values(self) -> Verdict:
         found = [_evaluate(self.loss, case) for case in self.cases]
         apart = {
             case.label: _apart(value, self.ours[case.label][0])
@@ -324,7 +398,7 @@ class _Checks:
         kind = self.kind_of([value for value, _ in found], [gradient for _, gradient in found])
         return False, f"differ by {_percent(apart[worst])} at most ({worst})" + (kind and f"; {kind}")
 
-    def gradients(self) -> tuple[bool, str]:
+    def gradients(self) -> Verdict:
         apart = {
             case.label: _apart(_evaluate(self.loss, case)[1], self.ours[case.label][1]) for case in self.cases
         }
@@ -335,9 +409,9 @@ class _Checks:
             return False, "none for the student's logits; are they detached, or is the value a plain number?"
         return False, f"differ by {_percent(apart[worst])} of the largest ({worst})"
 
-    def differences(self) -> tuple[bool, str]:
-        if not self.follows(self.reference(self.case))[0]:
-            raise _NotHeldError  # a temperature that is taken as a constant
+    def differences(self) -> Verdict:
+        if not self.follows(self.reference())[0]:
+            return None  # a temperature that is taken as a constant
         good, along, slope = self.follows(self.loss)
         text = f"{slope:.6g} along a line, the gradient has {along:.6g}"
         return good, text if good else f"{text}; is something detached that depends on the student?"
@@ -355,12 +429,10 @@ class _Checks:
         slope = (up - down) / (2 * step)
         return abs(along - slope) <= 1e-6 * max(abs(along), abs(slope)) + 1e-9, along, slope
 
-    def of_teacher(self) -> tuple[bool, str]:
+    def of_teacher(self) -> Verdict:
         _, student, teacher, target = _copies(self.case)
         leaf = teacher.requires_grad_()
-        value = self.loss(student, leaf.clone(), target)
-        (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
-        if gradient is None or not gradient.count_nonzero():
+        if not _gradient(_scalar(self.loss(student, leaf.clone(), target)), leaf).any():
             return True, "none"
         return True, "there is one: compute the teacher's logits under torch.no_grad(), or detach them"
 
@@ -384,18 +456,18 @@ class _Checks:
         yield "order of the rows", "the rows in another order", Case(s[rows], t[rows], y[rows])
         yield "reduction", "the batch twice over", Case(*(torch.cat([x, x]) for x in self.case))
 
-    def same(self, changed: Case, text: str) -> tuple[bool, str]:
+    def same(self, changed: Case, text: str) -> Verdict:
         expected = self.ours[self.case.label][0]
-        if _apart(_evaluate(self.reference(self.case), changed)[0], expected) > 1e-9:
-            raise _NotHeldError
+        if _apart(_evaluate(self.reference(), changed)[0], expected) > 1e-9:
+            return None  # nor does the method hold it
         before, after = (_evaluate(self.loss, case)[0] for case in (self.case, changed))
         apart = _apart(after, before)
         good = apart <= self.rtol
         return good, f"{text}: {'no change' if good else f'changes it by {_percent(apart)}'}"
 
-    def masked(self) -> tuple[bool, str]:
+    def masked(self) -> Verdict:
         if self.ignore_index is None:
-            raise _NotHeldError
+            return None
         student, teacher, target = (x.clone() for x in self.case)
         target[1:3], student[1:3], teacher[1:3] = self.ignore_index, _HOT, -_HOT
         left = torch.tensor([0, 3])
@@ -411,13 +483,15 @@ class _Checks:
 
     # ---- limits and numerics ----
 
-    def growing(self) -> tuple[bool, str]:
-        takes = inspect.signature(self.loss).parameters
-        name = next((name for name in _TAU_NAMES if name in takes), None)
+    def growing(self) -> Verdict:
+        signature = _signature(self.loss)
+        name = next((name for name in _TAU_NAMES if signature and name in signature.parameters), None)
         if name is None or get_method(self.name).rule != "fixed":
-            raise _NotHeldError
-        hot, hotter = (self.loss(*_copies(self.case)[1:], **{name: tau}).item() for tau in (_HOT, _HOTTER))
-        expected = self.reference(self.case, tau=_HOT)(*self.case).item()
+            return None
+        hot, hotter = (
+            _evaluate(partial(self.loss, **{name: tau}), self.case)[0].item() for tau in (_HOT, _HOTTER)
+        )
+        expected = self.reference(tau=_HOT)(*self.case).item()
         if abs(hot - expected) <= 1e-3 * abs(expected):
             return True, f"tends to {hot:.6g}"
         falls = abs(hotter * (_HOTTER / _HOT) ** 2 - hot) < 0.01 * abs(hot)
@@ -435,10 +509,10 @@ class _Checks:
         yield "bfloat16", Case(s.bfloat16(), t.bfloat16(), y)
         yield "float16", Case(s.half(), t.half(), y)
 
-    def finite(self, case: Case) -> tuple[bool, str]:
-        reference = _objective(self.name, self.options, case.student.shape[1]).float()
+    def finite(self, case: Case) -> Verdict:
+        reference = _objective(self.name, self.options).float()
         if not all(x.isfinite().all() for x in _evaluate(_term_of(reference), case)):
-            raise _NotHeldError
+            return None  # nor is the method
         value, gradient = _evaluate(self.loss, case)
         good = bool(value.isfinite()) and bool(gradient.isfinite().all())
         lost = int((~gradient.isfinite()).sum())
@@ -453,21 +527,52 @@ class _Checks:
 
     def kind_of(self, values: list[Tensor], gradients: list[Tensor]) -> str:
         """What a loss is that is not the method, in words; empty where it is none of the known kinds."""
+        found = torch.stack(values).double()
+        seen: list[tuple[str, str, Tensor]] = []
         for text, known in self.known():
             try:
-                expected = [_evaluate(known(case), case)[0] for case in self.cases]
+                term = known()
+                expected = torch.stack([_evaluate(term, case)[0] for case in self.cases])
             except ValueError:
                 continue  # not a method of logits alone
             for words, factor in self.factors():
-                scaled = [factor(case) * value for case, value in zip(self.cases, expected, strict=True)]
-                if all(_apart(v, e) <= self.rtol for v, e in zip(values, scaled, strict=True)):
+                factors = [factor(case) for case in self.cases]
+                scaled = expected * torch.tensor(factors, dtype=torch.float64)
+                if not words or len(set(factors)) > 1:  # the same number for all is no more than a weight
+                    seen.append((text, words, scaled))
+                if _alike(found, scaled, self.rtol):
                     return f"it is {text}{words}"
             if text == self.name and all(
                 _apart(gradient, self.ours[case.label][1]) <= self.rtol
                 for case, gradient in zip(self.cases, gradients, strict=True)
             ):
                 return "with the same gradient: a cross entropy with the teacher in the place of the divergence"
-        return ""
+        return self.weighted(found, seen)
+
+    def weighted(self, found: Tensor, seen: list[tuple[str, str, Tensor]]) -> str:
+        """Which of the values (cases,) seen it is times a number, or together with the cross entropy.
+
+        Numbers that may be any come after all that are given, and two of them after one: four cases leave less to tell by.
+        """
+        for text, words, scaled in seen:
+            if weights := _fit(found, [scaled], self.rtol):
+                return f"it is {text} times {weights[0]:.4g}{words}; leave the weight out: check takes the term alone"
+        labels = torch.stack([F.cross_entropy(case.student, case.target) for case in self.cases])
+        fits = [
+            (text, words, weights)
+            for text, words, scaled in seen
+            if (weights := _fit(found, [scaled, labels], self.rtol))
+        ]
+        if not fits:
+            return ""
+        # α and 1 − α are the usual weights: they tell 0.9 without the factor τ² from 0.05625 with it.
+        usual = (fit for fit in fits if math.isclose(sum(fit[2]), 1, rel_tol=self.rtol))
+        text, words, (weight, inside) = next(usual, fits[0])
+        times = "" if math.isclose(weight, 1, rel_tol=self.rtol) else f" times {weight:.4g}"
+        return (
+            f"it is {text}{times}{words}, and the cross entropy is inside, {inside:.4g} times: "
+            "check takes the term alone"
+        )
 
     def factors(self) -> Iterator[tuple[str, Callable[[Case], float]]]:
         tau = self.fixed_tau()
@@ -489,17 +594,17 @@ class _Checks:
         yield " halved", lambda _: 0.5
 
     def fixed_tau(self) -> Any:
-        tau = getattr(_objective(self.name, self.options, 10).temperature, "tau", None)
+        tau = getattr(_objective(self.name, self.options).temperature, "tau", None)
         return float(tau) if isinstance(tau, int | float) else None
 
-    def known(self) -> Iterator[tuple[str, Callable[[Case], Loss]]]:
-        """Losses that are taken for the method, each as its name and the term for a case."""
+    def known(self) -> Iterator[tuple[str, Callable[[], Loss]]]:
+        """Losses that are taken for the method, each as its name and what makes its term."""
         rule = get_method(self.name).rule
-        standardize = _objective(self.name, self.options, 10).terms["kd"].standardize
+        standardize = _objective(self.name, self.options).terms["kd"].standardize
         yield self.name, self.reference
         yield (
             f"{self.name} with student and teacher exchanged",
-            lambda case: lambda s, t, y: self.reference(case)(t, s, y),
+            lambda: lambda s, t, y: self.reference()(t, s, y),
         )
         yield f"{self.name} without the factor τ²", self.without_squares
         for how, words in (
@@ -515,10 +620,11 @@ class _Checks:
         base = self.name.partition("+")[0]
         for name in (*(f"{base}+{rule}" for rule in RULE_NAMES), *METHODS):
             yield name, partial(self.reference, name=name)
+        yield "the cross entropy with the labels", lambda: lambda s, _, y: F.cross_entropy(s, y)
 
-    def without_squares(self, case: Case) -> Loss:
+    def without_squares(self) -> Loss:
         """The method of which each row is divided by the product of its temperatures."""
-        objective = _objective(self.name, self.options, case.student.shape[1])
+        objective = _objective(self.name, self.options)
 
         def term(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
             rows = []

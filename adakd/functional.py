@@ -21,10 +21,12 @@ from . import _check
 from . import divergence as _divergences
 from ._check import (
     NotFiniteError,
+    at_least_fp32,
     brief,
     check_device,
     check_finite,
     check_float,
+    check_label_shape,
     check_labels,
     check_tensor,
     read,
@@ -71,8 +73,7 @@ def _value(divergence: Any, student: Tensor, teacher: Tensor, target: Tensor | N
     check_device(student, teacher, target)
     if _check.may_read(student):
         check_finite(student=student, teacher=teacher)
-    if student.dtype in (torch.float16, torch.bfloat16):
-        student = student.float()
+    student = at_least_fp32(student)
     teacher = teacher.detach().to(student.dtype)
     if isinstance(tau, tuple):
         if len(tau) != 2:
@@ -93,8 +94,7 @@ def _check_target(target: Any, student: Tensor) -> None:
     rows, classes = student.shape
     expected = f"class labels, torch.int64 of shape ({rows},)"
     check_tensor("target", target, expected, "pass the labels, as torch.as_tensor() makes them")
-    if target.shape != (rows,) or target.dtype != torch.int64:
-        raise ValueError(f"target: expected {expected}, got {target.dtype} of shape {tuple(target.shape)}")
+    check_label_shape("target", target, (rows,))
     check_labels(target, classes)
 
 

@@ -4,6 +4,7 @@ All functions take (B, K), work per sample (per row) and keep the gradient. B = 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -284,6 +285,17 @@ def median(values: Tensor) -> Tensor:
     ordered = values.flatten().sort().values
     last = len(ordered) - 1
     return torch.lerp(ordered[last // 2], ordered[(last + 1) // 2], 0.5)
+
+
+def six_digits(x: Tensor | float) -> float:
+    """A number as it is written down."""
+    return float(f"{float(x):.6g}")
+
+
+def quantiles(x: Tensor, percent: Sequence[int]) -> dict[str, float]:
+    """Quantiles of all values, such as q5, from q0 (the smallest) to q100 (the largest), to six digits."""
+    at = torch.tensor(percent, dtype=x.dtype, device=x.device) / 100
+    return {f"q{n}": six_digits(value) for n, value in zip(percent, x.quantile(at), strict=True)}
 
 
 def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, brief, check_finite, check_labels, check_numbers, value_of
+from ._check import NotFiniteError, at_least_fp32, brief, check_finite, check_labels, check_numbers, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from ._seed import seeded
@@ -388,7 +388,7 @@ class Objective(nn.Module):
         reads = _check.may_read(rows.student)
         if reads:
             check_finite(student_logits=rows.student, teacher_logits=rows.teacher)
-        s = _at_least_fp32(_ordinary(rows.student))
+        s = at_least_fp32(_ordinary(rows.student))
         ce = self._ce(s, rows)
         total = ce if self.ce_weight == 1 else self.ce_weight * ce
         kd, temperatures, parts = None, None, {}
@@ -478,7 +478,7 @@ class Objective(nn.Module):
         epoch: int | None,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor], Temperatures | None]:
         """Sums over a slice of rows: of the cross entropy, of what it is divided by, and of every term by its name."""
-        s = _at_least_fp32(student)
+        s = at_least_fp32(student)
         ce, counted = s.new_zeros(()), s.new_zeros(())
         sums: dict[str, Tensor] = {}
         temperatures = None
@@ -506,7 +506,7 @@ class Objective(nn.Module):
 
     def _nothing(self, student: Tensor) -> Terms:
         """Loss of a batch of which every row is ignored: 0, with a gradient of 0."""
-        zero = _at_least_fp32(student).sum()
+        zero = at_least_fp32(student).sum()
         for parameter in self.parameters():  # without a gradient, DistributedDataParallel would wait for it
             zero = zero + parameter.flatten()[:0].sum()
         nothing = zero.detach()
@@ -748,10 +748,6 @@ def _ordinary(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or not x.is_inference():
         return x
     return x.clone()
-
-
-def _at_least_fp32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def _check_epoch(epoch: int | None) -> None:

@@ -386,13 +386,13 @@ _OF_RESOURCES = ("out", "cache", "capture", "fresh")
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Request, Resources]:
-    """Options of `distill` by whether they identify a run or say where it is carried out."""
-    if unknown := set(options) - {*_OF_REQUESTS, *_OF_RESOURCES}:
-        check_settings(sorted(unknown))  # what is no option of ours is taken for a setting of the recipe
+    """Options of `distill` by whether they identify a run, as settings of its recipe do, or say where it is carried out."""
+    changes = {name: value for name, value in options.items() if name not in {*_OF_REQUESTS, *_OF_RESOURCES}}
+    check_settings(sorted(changes))  # what is no option of ours is taken for a setting of the recipe
     of_requests = {name: options[name] for name in _OF_REQUESTS if name in options}
     of_resources = {name: options[name] for name in _OF_RESOURCES if name in options}
     check_arguments(**of_resources)
-    return Request(**of_requests), Resources(**of_resources)
+    return Request(**of_requests, changes=changes), Resources(**of_resources)
 
 
 def checked_seed(seed: int) -> int:

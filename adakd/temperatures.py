@@ -15,7 +15,7 @@ from ._check import check_finite, check_labels, check_logits
 from ._progress import progress_bar
 from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
-from .logits import peak, standardize
+from .logits import peak, quantiles, six_digits, standardize
 from .models._layout import channels_last
 from .plan import check_arguments
 from .runs import Run, open_run, refuse_other_data, resolve_device
@@ -49,25 +49,19 @@ ROWS = 5000
 _IGNORED = -100  # the label of rows without one, as everywhere
 
 
-def _number(x: Tensor | float) -> float:
-    return float(f"{float(x):.6g}")
-
-
 def _share(yes: Tensor) -> float:
-    return _number(yes.double().mean())
+    return six_digits(yes.double().mean())
 
 
 def _mean(x: Tensor) -> float | None:
     """None where there is nothing to average: NaN is not JSON."""
-    return _number(x.mean()) if len(x) else None
+    return six_digits(x.mean()) if len(x) else None
 
 
 def _distribution(x: Tensor) -> dict[str, float]:
     """Mean, population standard deviation, and the quantiles q0 (the smallest) to q100 (the largest)."""
-    at = torch.tensor(PERCENT, dtype=x.dtype, device=x.device) / 100
-    named = zip((f"q{n}" for n in PERCENT), x.quantile(at), strict=True)
-    spread = {"mean": x.mean(), "std": x.std(correction=0), **dict(named)}
-    return {name: _number(value) for name, value in spread.items()}
+    mean, std = six_digits(x.mean()), six_digits(x.std(correction=0))
+    return {"mean": mean, "std": std, **quantiles(x, PERCENT)}
 
 
 def _histogram(x: Tensor, highest: float) -> dict[str, Any]:
@@ -76,7 +70,7 @@ def _histogram(x: Tensor, highest: float) -> dict[str, Any]:
     # The little more keeps 0.3, which is just below three tenths, in the bin that begins there.
     bins = (x / width + 1e-9).floor().long()
     first = int(bins.min())
-    return {"start": _number(first * width), "width": width, "counts": (bins - first).bincount().tolist()}
+    return {"start": six_digits(first * width), "width": width, "counts": (bins - first).bincount().tolist()}
 
 
 def _entropy(logits: Tensor, tau: Tensor | float) -> Tensor:
@@ -149,9 +143,9 @@ def _gradients(student: Tensor, z_teacher: Tensor, order: float) -> dict[str, An
     def compare(both: Tensor, ours: Tensor, theirs: Tensor) -> dict[str, float]:
         tiny = torch.finfo(both.dtype).tiny  # a student that is its own teacher has no gradient at all
         return {
-            "cosine": _number(both / (ours * theirs).sqrt().clamp(min=tiny)),
-            "length": _number((theirs / ours.clamp(min=tiny)).sqrt()),
-            "gap": _number(((ours - 2 * both + theirs).clamp(min=0) / ours.clamp(min=tiny)).sqrt()),
+            "cosine": six_digits(both / (ours * theirs).sqrt().clamp(min=tiny)),
+            "length": six_digits((theirs / ours.clamp(min=tiny)).sqrt()),
+            "gap": six_digits(((ours - 2 * both + theirs).clamp(min=0) / ours.clamp(min=tiny)).sqrt()),
         }
 
     table: list[dict[str, float]] = [{"tau": tau, **compare(*sums[tau])} for tau in FIXED]
@@ -224,7 +218,7 @@ def summarize_temperatures(
     summary: dict[str, Any] = {
         "images": len(labels),
         "mean_tau": {"right": _mean(tau[right]), "wrong": _mean(tau[~right])},
-        "accuracy": {"teacher": _number(100 * right.double().mean())},
+        "accuracy": {"teacher": six_digits(100 * right.double().mean())},
         "max_z": _distribution(high),
         "min_z": _distribution(low),
         "second_gap": _distribution(two[:, 0] - two[:, 1]),
@@ -242,7 +236,7 @@ def summarize_temperatures(
         return {**summary, "tau": _temperatures(z, None, order)}
     student = student.detach().double()
     z_student = standardize(student)
-    summary["accuracy"]["student"] = _number(100 * (student.argmax(1) == labels).double().mean())
+    summary["accuracy"]["student"] = six_digits(100 * (student.argmax(1) == labels).double().mean())
     loss = _loss(z_student, z, MaxLogit(order=order)(z_student, z).teacher)
     return {
         **summary,
@@ -398,6 +392,6 @@ def measure_temperatures(
         "started": started,
         "finished": now(),
         "seconds": time.perf_counter() - clock,
-        "bounds": {"max_z": [_number(x) for x in bounds], "tau": [_number(c * x) for x in bounds]},
+        "bounds": {"max_z": [six_digits(x) for x in bounds], "tau": [six_digits(c * x) for x in bounds]},
         "result": result,
     }

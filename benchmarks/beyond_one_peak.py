@@ -21,56 +21,40 @@ direction: KL and its reverse × τ, at matched weights too.
 A run takes a few seconds of one core.
 """
 
-import argparse
 import itertools
-import logging
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from filelock import FileLock, Timeout
+import evidence
+from evidence import SEEDS, Wanted, log, three_digits
 
 from adakd import create_method, distill, get_method, get_recipe, train_teacher
 from adakd.data import load_data
 from adakd.methods import fill_options
-from adakd.models import create_model, seeded_model
 from adakd.runs.folder import WEIGHTS
 from adakd.study import append_record, push, read_records
-from adakd.training import load_weights, student_views, write_json
-from adakd.training.record import environment, key_of
+from adakd.training import write_json
 
-log = logging.getLogger("beyond_one_peak")
-
-SEEDS = (0, 1, 2, 3, 4)
 DATA = "sentences"
-BATCHES = 4  # of the first epoch, by which weights are matched
 METHODS = ("ce", "kd", "kd+mlt", "zkd", "zkd+mlt", "kd+dts", "kd+adakd", "ttm", "cist")
 DIRECTIONS = ("kd", "rkl")
 REFERENCE = "zkd"
 CE_WEIGHT = 0.1  # at matched weights, the same for all
 
 
-class Wanted(NamedTuple):
-    """One run, by what differs from the method's published row."""
+class Evidence(evidence.Evidence):
+    """On generated text."""
 
-    method: str
-    seed: int
-    options: dict[str, float]
-
-
-def three_digits(x: float) -> float:
-    return float(f"{x:.3g}")
-
-
-class Evidence:
-    """What the experiments share: data, the two networks at the start, and the weights that follow."""
+    batches = 4
 
     def __init__(self, records: Path, out: Path):
-        self.records, self.out = records, out
-        self.weights = records / f"{self.data.usual.teacher}-{DATA}-{self.data.usual.recipe}-seed0.safetensors"
+        super().__init__(records, out)
+        usual = self.data.usual
+        self.teacher_name, self.student_name = usual.teacher, usual.student
+        self.weights = records / f"{usual.teacher}-{DATA}-{usual.recipe}-seed0.safetensors"
 
     @cached_property
     def data(self):
@@ -79,19 +63,6 @@ class Evidence:
     @cached_property
     def recipe(self):
         return get_recipe(self.data.usual.recipe, "student")
-
-    @cached_property
-    def start(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits (N, V) of the untrained student of seed 0 and of the teacher on its first batches, and the next tokens."""
-        usual, classes = self.data.usual, self.data.num_classes
-        teacher = load_weights(create_model(usual.teacher, classes), self.weights).eval()
-        student = seeded_model(usual.student, classes, 0).train()
-        views = student_views(self.data, self.recipe, 0)
-        batches = itertools.islice(views.batches(1, self.recipe.batch_size), BATCHES)
-        with torch.no_grad():
-            rows = [(student(tokens), teacher(tokens), labels) for tokens, labels in batches]
-        student, teacher, labels = map(torch.cat, zip(*rows, strict=True))
-        return student.flatten(0, 1), teacher.flatten(0, 1), labels.flatten()
 
     def criterion(self, method: str, **options: float):
         known = {"num_classes": self.data.num_classes, "epochs": self.recipe.epochs, "seed": 0}
@@ -173,39 +144,24 @@ class Evidence:
         write_json(target, run.record)
         log.info("teacher: %s", run.record["result"])
 
-    def done(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def done(self, experiment: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for record in read_records(self.records):
             config = record["config"]
             if record["kind"] == "student" and config["data"]["sha256"] == self.data.checksum:
                 yield config["method"], config["seed"], config["method_options"]
 
+    def about(self, experiment: str, plan: dict[str, Any]) -> dict[str, Any]:
+        return {"pull": self.pull(plan.get("reference", REFERENCE))}
+
     def run(self, experiment: str) -> None:
         if experiment == "teacher":
             self.teacher()
-            return
-        rows, plan = getattr(self, experiment)()
-        about = {
-            "experiment": experiment,
-            "seeds": list(SEEDS),
-            "pull": self.pull(plan.get("reference", REFERENCE)),
-            **plan,
-        }
-        head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
-        if not (self.records / f"{experiment}.json").is_file():
-            write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
-        for row in rows:
-            if tuple(row) in self.done():
-                continue
-            claim = FileLock(self.out / f"{key_of(row._asdict())[:16]}.lock")
-            try:
-                with claim.acquire(timeout=0):
-                    self.carry_out(experiment, row)
-            except Timeout:
-                continue  # another process is at it
+        else:
+            super().run(experiment)
 
     def carry_out(self, experiment: str, row: Wanted) -> None:
         run = distill(
-            teacher=self.data.usual.teacher,
+            teacher=self.teacher_name,
             teacher_weights=self.weights,
             method=row.method,
             seed=row.seed,
@@ -225,18 +181,7 @@ class Evidence:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=("teacher", "methods", "gentle", "direction"))
-    parser.add_argument("records", type=Path, help="folder of the records")
-    parser.add_argument("--out", type=Path, default=Path("runs/language"), help="folder of the runs themselves")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    log.setLevel(logging.INFO)
-    arguments.records.mkdir(parents=True, exist_ok=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    Evidence(arguments.records, arguments.out).run(arguments.experiment)
-
-
 if __name__ == "__main__":
-    main()
+    evidence.run_from_command_line(
+        Evidence, __doc__, ("teacher", "methods", "gentle", "direction"), "runs/language"
+    )

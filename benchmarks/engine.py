@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from adakd.bench.timing import spread_of
 from adakd.engine import Processes, Ray, Sequential
 from adakd.runs import resolve_device
 from adakd.sweep import read_grid, run_sweep
@@ -57,10 +58,6 @@ def overheads(engine, grid, folder):
     return found, start, list(seconds.values())
 
 
-def spread(values):
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="of a sweep; the first is not counted")
@@ -90,9 +87,9 @@ def main():
     rows = [
         {
             "engine": name,
-            "run_to_training": spread(values),
+            "run_to_training": spread_of(values),
             "to_sequential": statistics.median(values) / base,
-            "start_in_runs": spread(starts[name]),
+            "start_in_runs": spread_of(starts[name]),
         }
         for name, values in spent.items()
     ]
@@ -107,7 +104,7 @@ def main():
             "kind": "bench-engine",
             "status": "complete",
             "config": {"runs": arguments.runs, "rounds": arguments.rounds, **settings, "method": "ce"},
-            "training_seconds": spread(trained),
+            "training_seconds": spread_of(trained),
             "note": arguments.note,
         }
         write_json(Path(arguments.json), record | environment(resolve_device("cpu")) | {"rows": rows})

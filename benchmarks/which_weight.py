@@ -24,31 +24,21 @@ features: the methods on features at their published weights, three seeds, with 
 They need CIFAR-100 (ADAKD_DATA). A run takes one core of a CPU a few minutes.
 """
 
-import argparse
-import itertools
-import logging
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from filelock import FileLock, Timeout
+import evidence
+from evidence import SEEDS, Wanted, log, three_digits
 
 from adakd import compare, create_method, distill, get_method, get_recipe
 from adakd.data import load_data
-from adakd.models import create_model, seeded_model
 from adakd.study import append_record, push, read_records
-from adakd.training import load_weights, student_views, write_json
-from adakd.training.record import environment, key_of
 
-log = logging.getLogger("which_weight")
-
-SEEDS = (0, 1, 2, 3, 4)
 STUDY = Path("book/records/study")
 TEACHER = Path("book/records/teachers/wrn_16_2-cifar100-quick-seed0.safetensors")
 RECIPE = {"recipe": "quick", "train_images": 3000, "validation_images": 5000, "eval_every": 20}
-BATCHES = 8  # of the first epoch, by which weights are matched, as in the study
 SPREADS = (
     1.2,
     2.0,
@@ -66,39 +56,19 @@ FEATURES = (
 REFERENCE = "zkd"
 
 
-class Wanted(NamedTuple):
-    """One run, by what differs from the method's published row."""
+class Evidence(evidence.Evidence):
+    """On CIFAR-100, with the study's teacher and student."""
 
-    method: str
-    seed: int
-    options: dict[str, float]
-
-
-def three_digits(x: float) -> float:
-    return float(f"{x:.3g}")
-
-
-class Evidence:
-    """What the experiments share: data, the two networks at the start, and the weights that follow."""
-
-    def __init__(self, records: Path, out: Path):
-        self.records, self.out = records, out
+    teacher_name, student_name, weights = "wrn_16_2", "resnet8", TEACHER
+    batches = 8  # as in the study
 
     @cached_property
     def data(self):
         return load_data("cifar100", official=False)
 
     @cached_property
-    def start(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits of the untrained student of seed 0 and of the teacher on its first batches, and the labels."""
-        teacher = load_weights(create_model("wrn_16_2", self.data.num_classes), TEACHER).eval()
-        student = seeded_model("resnet8", self.data.num_classes, 0).train()
-        recipe = get_recipe("quick", "student", **{k: v for k, v in RECIPE.items() if k != "recipe"})
-        views = student_views(self.data, recipe, 0)
-        batches = itertools.islice(views.batches(1, recipe.batch_size), BATCHES)
-        with torch.no_grad():
-            rows = [(student(images), teacher(images), labels) for images, labels in batches]
-        return tuple(map(torch.cat, zip(*rows, strict=True)))
+    def recipe(self):
+        return get_recipe("quick", "student", **{k: v for k, v in RECIPE.items() if k != "recipe"})
 
     @cached_property
     def spread(self) -> float:
@@ -189,87 +159,61 @@ class Evidence:
 
     # ---- carrying them out ----
 
-    def done(self, precision: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def precision(self, experiment: str) -> str:
+        return "bf16" if experiment == "features" else "fp32"
+
+    def done(self, experiment: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for record in read_records(*(path for path in (self.records, STUDY) if path.is_dir())):
             config = record["config"]
-            if config["precision"] == precision:
+            if config["precision"] == self.precision(experiment):
                 yield config["method"], config["seed"], config["method_options"]
 
-    def run(self, experiment: str) -> None:
-        rows, plan = getattr(self, experiment)()
-        precision = "bf16" if experiment == "features" else "fp32"
-        about = {
-            "experiment": experiment,
-            "seeds": list(SEEDS),
-            "precision": precision,
-            "pull": self.pull,
-            **plan,
-        }
-        head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
-        if not (self.records / f"{experiment}.json").is_file():
-            write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
-        if experiment == "features":
-            self.in_lockstep(experiment, rows, precision)
-            return
-        for row in rows:
-            if tuple(row) in self.done(precision):
-                continue
-            claim = FileLock(self.out / f"{key_of(row._asdict())[:16]}.lock")
-            try:
-                with claim.acquire(timeout=0):
-                    self.carry_out(experiment, row, precision)
-            except Timeout:
-                continue  # another process is at it
+    def about(self, experiment: str, plan: dict[str, Any]) -> dict[str, Any]:
+        return {"precision": self.precision(experiment), "pull": self.pull}
 
-    def in_lockstep(self, experiment: str, rows: list[Wanted], precision: str) -> None:
+    def run(self, experiment: str) -> None:
+        if experiment == "features":
+            self.in_lockstep(experiment)
+        else:
+            super().run(experiment)
+
+    def in_lockstep(self, experiment: str) -> None:
         """What reads the teacher's features, a seed at a time: all its methods share one forward of the teacher a step."""
+        rows = self.planned(experiment)
         for seed in dict.fromkeys(row.seed for row in rows):
-            done = list(self.done(precision))
+            done = list(self.done(experiment))
             left = [row for row in rows if row.seed == seed and tuple(row) not in done]
-            claim = FileLock(self.out / f"{experiment}-{seed}.lock")
-            try:
-                with claim.acquire(timeout=0):
-                    methods = [(row.method, row.options) for row in left]
-                    for run in compare(methods, (seed,), precision=precision, **self.settings) if left else ():
-                        append_record(self.records / f"{experiment}.jsonl", run.record)
-                        name = run.record["config"]["method"]
-                        log.info("%s: %s, seed %d: %.2f", experiment, name, seed, run.accuracy)
-            except Timeout:
-                continue
+            lock = self.out / f"{experiment}-{seed}.lock"
+            evidence.unless_claimed(lock, lambda left=left, seed=seed: self.of_seed(experiment, seed, left))
+
+    def of_seed(self, experiment: str, seed: int, rows: list[Wanted]) -> None:
+        if not rows:
+            return
+        methods, precision = [(row.method, row.options) for row in rows], self.precision(experiment)
+        for run in compare(methods, (seed,), precision=precision, **self.settings):
+            append_record(self.records / f"{experiment}.jsonl", run.record)
+            log.info("%s: %s, seed %d: %.2f", experiment, run.record["config"]["method"], seed, run.accuracy)
 
     @property
     def settings(self) -> dict[str, Any]:
         """Of every run, beside its method and seed."""
-        networks = {"teacher": "wrn_16_2", "teacher_weights": TEACHER, "student": "resnet8"}
         return {
-            **networks,
+            "teacher": self.teacher_name,
+            "teacher_weights": self.weights,
+            "student": self.student_name,
             "data": self.data,
             "out": self.out,
             "progress": False,
             **RECIPE,
         }
 
-    def carry_out(self, experiment: str, row: Wanted, precision: str) -> None:
-        options = {"method_options": row.options, "precision": precision}
+    def carry_out(self, experiment: str, row: Wanted) -> None:
+        options = {"method_options": row.options, "precision": self.precision(experiment)}
         run = distill(method=row.method, seed=row.seed, **options, **self.settings)
         append_record(self.records / f"{experiment}.jsonl", run.record)
         log.info("%s: %s, seed %d, %s: %.2f", experiment, *row, run.accuracy)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "experiment", choices=("standardization", "labels", "constants", "direction", "features")
-    )
-    parser.add_argument("records", type=Path, help="folder of the records")
-    parser.add_argument("--out", type=Path, default=Path("runs/evidence"), help="folder of the runs themselves")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    log.setLevel(logging.INFO)
-    arguments.records.mkdir(parents=True, exist_ok=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    Evidence(arguments.records, arguments.out).run(arguments.experiment)
-
-
 if __name__ == "__main__":
-    main()
+    experiments = ("standardization", "labels", "constants", "direction", "features")
+    evidence.run_from_command_line(Evidence, __doc__, experiments, "runs/evidence")

@@ -134,7 +134,7 @@ def main(folder: Path, trials: int, moments: bool) -> None:
     torch.set_num_threads(1)
     importlib.import_module("adakd.training.loop").SECONDS_BETWEEN_CHECKPOINTS = 0.0
     cache = importlib.import_module("adakd.training.cache")
-    cache._SECONDS_BETWEEN_COMMITS, cache._FILL_BATCH = 0.0, 16
+    cache._SECONDS_BETWEEN_COMMITS, cache.FILL_BATCH = 0.0, 16
     data = dataclasses.replace(load_gratings(train_images=60, test_images=40), padding=1, flip=True)
     made = adakd.train_teacher(NAME, data, out=folder / "first", **SETTINGS)
     done = jobs(str(made.folder), folder / "whole" / "study" / "study", data)

@@ -2,6 +2,7 @@
 
     python tests/method_table.py                print it
     python tests/method_table.py --write FILE   write it there as Markdown
+    python tests/method_table.py --check FILE   exit with 1 if that would change it
 
 Columns: golden cases of the method's divergence, rule and standardization, or of its term, that agree, or of its rule's
 trajectories (of those in golden/); gradcheck of the loss by the student's logits, with temperatures, weights and
@@ -10,6 +11,7 @@ what state it keeps; whether a sample's loss depends on the others of its batch,
 the loss goes through torch.compile as one graph.
 """
 
+import argparse
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -293,9 +295,18 @@ def markdown(rows: list[Facts]) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--write", type=Path, metavar="FILE", help="write it there as Markdown")
+    where.add_argument(
+        "--check", type=Path, metavar="FILE", help="exit with 1 if --write would change that file"
+    )
+    given = parser.parse_args(arguments)
     table = markdown(all_facts())
-    if arguments[:1] == ["--write"]:
-        Path(arguments[1]).write_text(table, encoding="utf-8")
+    if given.check is not None:
+        return int(not given.check.is_file() or given.check.read_text(encoding="utf-8") != table)
+    if given.write is not None:
+        given.write.write_text(table, encoding="utf-8")
     else:
         print(table, end="")
     return 0

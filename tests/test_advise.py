@@ -153,8 +153,9 @@ def test_advice_is_json_and_text():
         "3000 images",
         "resnet8",
         "other data may differ",
-        "5 seeds",
-        "8 classes, there 100",
+        "study accuracy, % seeds",
+        "8 classes (study: 100)",
+        "study λ your λ",
     ):
         assert part in " ".join(text.split())
     assert max(map(len, text.split("\n"))) <= 112
@@ -432,7 +433,7 @@ def test_on_the_embedded_set_it_recommends_as_measured_and_says_that_this_is_oth
     advice, best = adakd.advise(t, s, labels), best_of_the_grid()
     assert advice.warnings == {}
     assert advice.accuracy > 80
-    assert "10 classes, there 100" in advice.unlike
+    assert "10 classes (study: 100)" in advice.unlike
     assert "first candidates" in str(advice)
     first = advice.supported[0]
     assert mean_interval(accuracies(first["method"], first["kd_weight"], first["ce_weight"])).estimate in best

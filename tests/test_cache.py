@@ -18,7 +18,7 @@ from adakd import CacheError
 from adakd.data import Views
 from adakd.models import seeded_model
 from adakd.training import Recipe, choose_precision, student_views
-from adakd.training.cache import _FILL_BATCH, LARGEST, _ask, fits, open_cache
+from adakd.training.cache import FILL_BATCH, LARGEST, _ask, fits, open_cache
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
@@ -115,7 +115,7 @@ def test_it_says_what_the_teacher_says(data, teacher, tmp_path, dtype, rounding)
 
 
 def test_it_is_filled_once_and_only_with_what_is_asked(data, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("adakd.training.cache._FILL_BATCH", 1)  # nothing is repeated to fill a batch up
+    monkeypatch.setattr("adakd.training.cache.FILL_BATCH", 1)  # nothing is repeated to fill a batch up
     counting = Counting(teacher)
     first, second = (student_views(data, Recipe("t", epochs=3, train_images=40), seed) for seed in (0, 1))
     places = [views.visited(3) for views in (first, second)]
@@ -129,7 +129,7 @@ def test_it_is_filled_once_and_only_with_what_is_asked(data, teacher, tmp_path, 
 
 
 def test_filling_goes_on_where_it_was_stopped(data, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("adakd.training.cache._FILL_BATCH", 16)
+    monkeypatch.setattr("adakd.training.cache.FILL_BATCH", 16)
     views = Views(data, seed=0)
     places = views.visited(2)
     with pytest.raises(KeyboardInterrupt):
@@ -330,9 +330,9 @@ def test_a_row_depends_neither_on_its_place_in_a_batch_nor_on_its_company(thread
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        first = _ask(model, views, places[:_FILL_BATCH], FP32)
+        first = _ask(model, views, places[:FILL_BATCH], FP32)
         for seed in range(3):
-            order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:_FILL_BATCH]
+            order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:FILL_BATCH]
             again, known = _ask(model, views, places[order], FP32), order < len(first)
             assert known.sum() > 100
             assert torch.equal(again[known], first[order[known]])
@@ -354,14 +354,14 @@ def test_the_teacher_is_asked_in_batches_of_one_size(data, tmp_path):
         cache.fill(Sized(), views, views.visited(epochs), FP32, progress=False)
         cache.verify(Sized(), views, views.visited(epochs), FP32)
     cache.verify(Sized(), views, views.visited(1)[:1], FP32)
-    assert sizes == {_FILL_BATCH}
+    assert sizes == {FILL_BATCH}
 
 
 @pytest.mark.parametrize("at", range(1, 7))
 @pytest.mark.parametrize("call", ["fsync", "pwrite"])
 def test_stopped_within_a_commit_it_holds_no_wrong_row(call, at, data, teacher, tmp_path, monkeypatch):
     """As a kill would: nothing that is written afterwards is written."""
-    monkeypatch.setattr("adakd.training.cache._FILL_BATCH", 16)
+    monkeypatch.setattr("adakd.training.cache.FILL_BATCH", 16)
     monkeypatch.setattr("adakd.training.cache._SECONDS_BETWEEN_COMMITS", -1.0)
     views = Views(data, seed=0)
     cache, places = cache_of(data, tmp_path, views), views.visited(1)

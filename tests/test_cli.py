@@ -103,10 +103,15 @@ def test_help_of_each_command_explains_each_option(adakd, command):
 
 
 def test_version(adakd):
-    assert adakd("--version") == (0, f"adakd {__version__}\n", "")
+    status, out, err = adakd("--version")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == f"adakd {__version__}"
+    assert out.splitlines()[1].startswith(f"torch {torch.__version__}, Python 3.")
+    assert len(out.splitlines()) == 2
 
 
-def test_methods_lists_everything_there_is(adakd):
+def test_methods_lists_everything_there_is(adakd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, _ = adakd("methods")
     assert status == 0
     for name, row in METHODS.items():
@@ -120,6 +125,23 @@ def test_methods_lists_everything_there_is(adakd):
     indented = [line for line in out.splitlines() if line.startswith("  ")]
     assert len(indented) == 1 + len(METHODS) + len(RULE_NAMES), "a line each"
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_methods_are_cut_where_a_terminal_ends_and_nowhere_else(adakd, monkeypatch):
+    def longest():
+        return max(len(line) for line in adakd("methods")[1].splitlines() if line.startswith("  "))
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    whole = adakd("methods")[1]  # to a pipe or a file
+    for about in (*METHODS.values(), *RULE_NAMES.values()):
+        assert about.formula in whole
+    assert "…" not in whole
+    monkeypatch.setenv("COLUMNS", "60")
+    assert longest() == 60
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.setattr("adakd.cli.methods.sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((70, 24)))
+    assert longest() == 70
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions of argparse lay help out otherwise")
@@ -162,6 +184,43 @@ def test_methods_as_json(adakd, tmp_path):
     assert status == 0
     assert out.startswith("wttm")
     assert json.loads((tmp_path / "wttm.json").read_text())["settings"]["weight"] == METHODS["wttm"].weight
+
+
+def test_json_is_shown_as_it_is_read_where_the_output_can_show_it(adakd, monkeypatch):
+    """And what would steer a terminal is JSON's own escape, as what its encoding lacks."""
+    row = METHODS["wttm"]
+    shown = adakd("methods", "wttm", "--json", "-")[1]
+    assert f'"formula": "{row.formula}"' in shown
+    steering = "τ = \x9b31m \u202e \x7f \ud800 \U000e0001\n"
+    monkeypatch.setitem(METHODS, "wttm", replace(row, note=steering))
+    shown = adakd("methods", "wttm", "--json", "-")[1]
+    assert json.loads(shown)["note"] == steering
+    assert r'"note": "τ = \u009b31m \u202e \u007f \ud800 \udb40\udc01\n"' in shown
+    for encoding in ("ascii", "latin-1"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["methods", "wttm", "--json", "-"]) == 0
+        stream.flush()
+        found = stream.buffer.getvalue().decode(encoding)
+        assert json.loads(found)["formula"] == row.formula
+        assert r"\u03c4" in found
+        assert ("·" in found) == (encoding == "latin-1")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("demo", "unknown command 'demo': the demonstration is `adakd distill`, and in a clone"),
+        ("demo", "`make demo`"),
+        ("destill", "unknown command 'destill': did you mean distill?"),
+        ("frobnicate", "the commands are teacher, distill, compare, "),
+    ],
+)
+def test_an_unknown_command_says_what_was_meant(adakd, typed, said):
+    status, out, err = adakd(typed)
+    assert (status, out) == (2, "")
+    assert err.startswith("usage: adakd ")
+    assert said in err
 
 
 @pytest.mark.parametrize(
@@ -510,7 +569,7 @@ def test_temperatures_of_a_teacher(adakd, runs, with_student, tmp_path):
     assert ("both-absolute" in rules) is with_student
     for split, rule, *numbers in rows:
         tau = record["result"][split]["tau"][rule]
-        assert numbers == [f"{tau[name]:.2f}" for name in ("q5", "q50", "q95")] + ["0.0", "%"]
+        assert numbers == [f"{tau[name]:.2f}" for name in ("q5", "q50", "q95")]
 
 
 def test_published_weights_are_measured(adakd, runs, tmp_path):
@@ -694,6 +753,7 @@ def test_temperatures_of_published_weights_at_another_order(adakd, runs):
     status, out, err = adakd(*arguments, "--order", "inf", "--device", "cpu")
     assert status == 0, err
     assert "between 0.481 and 4.328" in out  # 1/(3 ln 2) and 3/ln 2
+    assert out.splitlines()[2].split() == ["images", "rule", "5", "%", "median", "95", "%"]
     assert "100%" in err
 
 
@@ -732,8 +792,11 @@ def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplo
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["--method", "zkd+mtl"], ["unknown method 'zkd+mtl'", "Did you mean 'zkd+mlt'"]),
-        (["--method", "hinton"], ["unknown method", "Known: ce, kd, "]),
+        (
+            ["--method", "zkd+mtl"],
+            ["unknown method 'zkd+mtl'", "Did you mean 'zkd+mlt'", "? `adakd methods` lists all"],
+        ),
+        (["--method", "xxxx"], ["unknown method", "Known: ce, kd, "]),
         (["--student", "resnet9"], ["unknown model 'resnet9'", "'resnet8'"]),
         (["--student", "wrn-16-2"], ["'wrn_16_2'"]),
         (["--teacher", "resnet15"], ["unknown model 'resnet15'", "'resnet14'", "folder of a finished run"]),
@@ -741,6 +804,9 @@ def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplo
         (["--recipe", "papr"], ["unknown recipe 'papr'", "'paper'"]),
         (["--set", "kd_wieght=18"], ["unknown option of zkd+mlt: 'kd_wieght'", "Did you mean 'kd_weight'"]),
         (["--set", "tau=4"], ["unknown option of zkd+mlt: 'tau'"]),
+        (["--set", "temperature=4"], ["unknown option of zkd+mlt: 'temperature'. Known: ce_weight"]),
+        (["--method", "kd", "--set", "T=4"], ["unknown option of kd: 'T'. Did you mean 'tau'?"]),
+        (["--method", "kd+zkd"], ["'kd' and 'zkd' are both on logits", "choose one of the two"]),
         (["--set", "kd_weight=nine"], ["nine"]),
         (["--set", "kd_weight=-1"], ["kd_weight: expected a finite number of at least 0, got -1"]),
         (["--set", "magnitude=max"], ["'signed', 'absolute' or 'two-sided', got 'max'"]),
@@ -943,9 +1009,39 @@ def test_a_folder_that_cannot_be_written(adakd, tmp_path):
     assert_one_line(adakd("distill", "--method", "ce", "--out", tmp_path / "runs", *SMALL), "runs")
 
 
-def test_an_out_that_is_a_file(adakd, tmp_path):
-    (tmp_path / "runs").write_text("")
-    assert_one_line(adakd("distill", "--method", "ce", "--out", tmp_path / "runs", *SMALL), "runs")
+@pytest.mark.parametrize("inside", ["", "deeper/still"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("teacher",),
+        ("distill", "--method", "ce"),
+        ("compare", "--methods", "ce"),
+        ("study", "records", "--methods", "kd"),
+        ("sweep", "--methods", "ce"),
+        ("cache",),
+        ("temperatures",),
+    ],
+)
+def test_an_out_that_is_a_file(adakd, command, inside, tmp_path, monkeypatch):
+    """It is said before anything is read or trained, as a folder that the command was to make."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / inside
+    assert_one_line(
+        adakd(*command, "--out", place), "--out: expected a folder, got", "the file ", "move the file away"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_where_records_were_to_lie(adakd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")  # where nothing is said, too
+    assert_one_line(adakd("distill"), "--out: expected a folder, got the file 'runs'")
+    there = ["--out", tmp_path, "--methods", "kd"]
+    assert_one_line(
+        adakd("sweep", *there, "--records", "runs"), "--records: expected a folder, got the file 'runs'"
+    )
+    assert_one_line(adakd("study", "runs", *there), "FOLDER: expected a folder, got the file 'runs'")
 
 
 # ---- as a process ------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ The public formulas are typed anew from their description; where one is from is 
 """
 
 import json
+import re
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,10 +137,7 @@ def attached(student, teacher, target):
         (lambda s, t, y: kd(s - s[:1], t, y), "kd", "order of the rows", "changes it"),
         (lambda s, t, y: kd(s, t, y) + s[:, 0].square().mean(), "kd", "shift of the student", "changes it"),
         (lambda s, t, y: kd(s, t, y) + (s * s.detach()).mean(), "kd", "central differences", "detached"),
-        (lambda s, t, y: kd(s, t, y).item(), "kd", "values", "expected a scalar"),
         (lambda s, t, y: kd(s.detach(), t, y), "kd", "gradients", "none for the student's logits"),
-        (lambda s, t, y: s.nothing(), "kd", "values", "AttributeError"),
-        (lambda s, t, y: F.softmax(s, 1), "kd", "values", "expected a scalar"),
         (
             lambda s, t, y: kd(s.float(), t.float(), y) + (s.amax() > 1e3) * s.sum() * torch.inf,
             "kd",
@@ -150,6 +149,162 @@ def attached(student, teacher, target):
 def test_a_planted_fault_is_found_and_named(loss, method, finding, words):
     report = check(loss, method)
     assert words in faults(report)[finding], str(report)
+
+
+ZKD = adakd.create_method("zkd+mlt")
+
+
+def recipe(student, teacher, target, T=4.0, alpha=0.9):  # noqa: N803 - as it is written everywhere
+    """The whole loss of haitongli/knowledge-distillation-pytorch, of which check takes the term alone."""
+    return alpha * mean_over_elements(student, teacher, target, T) + (1 - alpha) * F.cross_entropy(
+        student, target
+    )
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides:UserWarning")
+@pytest.mark.parametrize(
+    ("loss", "method", "words"),
+    [
+        (lambda s, t, y: 0.9 * kd(s, t, y), "kd", "it is kd times 0.9; leave the weight out"),
+        (lambda s, t, y: 9 * ZKD(s, t, y).kd, "zkd+mlt", "it is zkd+mlt times 9; leave the weight out"),
+        (
+            lambda s, t, y: 3 * kd(s, t, y) * len(s),
+            "kd",
+            "it is kd times 3 times the batch size B: a sum over the batch; leave",
+        ),
+        (
+            lambda s, t, y: kd(s, t, y) + 0.1 * F.cross_entropy(s, y),
+            "kd",
+            "it is kd, and the cross entropy is inside, 0.1 times",
+        ),
+        (
+            lambda s, t, y: 0.9 * kd(s, t, y) + 0.1 * F.cross_entropy(s, y),
+            "kd",
+            "it is kd times 0.9, and the cross entropy is inside, 0.1 times",
+        ),
+        (
+            recipe,
+            "kd",
+            "it is kd times 0.9 divided by the number of classes K: a mean over the elements, and the cross entropy is "
+            "inside, 0.1 times",
+        ),
+        (
+            lambda s, t, y: 0.9 * without_square(s, t, y) + 0.1 * F.cross_entropy(s, y),
+            "kd",
+            "it is kd without the factor τ² times 0.9, and the cross entropy is inside, 0.1 times",
+        ),
+        (
+            lambda s, t, y: 0.4 * kd(s, t, y) + 0.2 * F.cross_entropy(s, y),
+            "kd",
+            "it is kd times 0.4, and the cross entropy is inside, 0.2 times",
+        ),
+        (
+            lambda s, t, y: 0.9 * adakd.create_method("kd", tau=2.0)(s, t, y).kd + F.cross_entropy(s, y),
+            "kd",
+            "it is kd at τ = 2 times 0.9, and the cross entropy is inside, 1 times",
+        ),
+        (lambda s, t, y: F.cross_entropy(s, y), "kd", "it is the cross entropy with the labels"),
+    ],
+)
+def test_a_weight_and_the_cross_entropy_inside_are_named(loss, method, words):
+    found = faults(check(loss, method))["values"]
+    assert words in found
+    assert words.startswith("it is the cross entropy") or found.endswith("check takes the term alone")
+
+
+def test_what_is_a_method_is_no_other_one_with_a_weight():
+    """Numbers that may be any explain much: what needs none is named first."""
+    for name in ("kd+mlt", "zkd", "dkd", "ttm", "dist"):
+        found = faults(check(lambda s, t, y, name=name: adakd.create_method(name)(s, t, y).kd, "zkd+mlt"))
+        assert "times" not in found["values"], found
+
+
+def test_what_is_neither_is_called_neither():
+    for loss in (
+        lambda s, t, y: kd(s, t, y) + s.square().mean(),
+        lambda s, t, y: 0 * kd(s, t, y),
+        lambda s, t, y: torch.nan * kd(s, t, y),
+    ):
+        assert "it is" not in faults(check(loss, "kd"))["values"]
+
+
+def of_two(student, teacher):
+    return kd(student, teacher, None)
+
+
+class OfTwo(torch.nn.Module):
+    def forward(self, student, teacher):
+        return of_two(student, teacher)
+
+
+WRAP = "wrap it in a function of these three"
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (of_two, [WRAP, "of_two() takes 2 positional arguments but 3 were given"]),
+        (OfTwo(), [WRAP, "OfTwo.forward() takes 3 positional arguments but 4 were given"]),
+        (torch.dist, ["raised TypeError"]),  # of which Python knows no signature
+        (lambda s, t, y: s.nothing(), ["with logits (4, 10) in float64 raised AttributeError", "'nothing'"]),
+        (lambda s, t, y: s @ torch.eye(10), ["raised RuntimeError", "double", "float"]),
+        (lambda s, t, y: F.softmax(s, 1), ["got a tensor of shape (4, 10); sum over the classes"]),
+        (lambda s, t, y: kd(s, t, y).item(), ["got the number 4.1297", "without .item()"]),
+        (lambda s, t, y: None, ["got None; does the function end without a return?"]),
+        (KD, ["got Terms; return the distillation term alone", "loss(s, t, y).kd"]),
+        (lambda s, t, y: {"kd": kd(s, t, y)}, ["got dict; return the distillation term alone"]),
+    ],
+)
+def test_a_loss_that_cannot_be_looked_at_is_one_finding(loss, words):
+    report = check(loss, "kd")
+    (finding,) = report.findings
+    assert (finding.name, finding.passed) == ("call", False)
+    assert [word for word in words if word not in finding.text] == []
+    assert (WRAP in finding.text) == (WRAP in words)
+    assert "…" not in finding.text
+    assert str(report).startswith("kd: 1 check, 1 failed\n")
+
+
+def test_a_long_message_is_cut_between_words():
+    def loss(student, teacher, target):
+        raise ValueError("several\nwords " * 30)
+
+    (finding,) = check(loss, "kd").findings
+    assert "\n" not in finding.text
+    assert finding.text.endswith((" several …", " words …"))
+    assert len(finding.text) < 300
+
+
+def test_what_fails_for_one_shape_alone_is_said_where_it_does():
+    def loss(student, teacher, target):
+        return kd(student, teacher, target) if len(student) > 1 else student[0]
+
+    found = faults(check(loss, "kd"))
+    assert found.keys() == {"values", "gradients"}
+    assert all(text.startswith("expected a scalar tensor") for text in found.values())
+
+
+def test_the_check_of_the_teachers_gradient_asks_for_a_scalar_too():
+    def rows(student, teacher, target):
+        return student if teacher.requires_grad else kd(student, teacher, target)
+
+    found = faults(check(rows, "kd"))
+    assert found.keys() == {"teacher's gradient"}
+    assert found["teacher's gradient"].startswith("expected a scalar tensor")
+
+    def blind(student, teacher, target):
+        return kd(student.detach(), teacher.detach(), target)
+
+    (of_teacher,) = (found for found in check(blind, "kd").findings if found.name == "teacher's gradient")
+    assert (of_teacher.passed, of_teacher.text) == (True, "none")
+
+
+def test_a_temperature_of_a_module_is_seen_as_it_grows():
+    class Mine(torch.nn.Module):
+        def forward(self, student, teacher, target, tau=4.0):
+            return without_square(student, teacher, target, tau)
+
+    assert "the factor τ² is missing" in faults(check(Mine(), "kd"))["growing τ"]
 
 
 def test_a_temperature_with_a_gradient_of_its_own_has_the_value_and_another_gradient():
@@ -254,3 +409,11 @@ def test_golden_covers_every_method_that_a_batch_determines():
 def test_bad_input(arguments, options, error, message):
     with pytest.raises(error, match=message):
         check(*arguments, **options)
+
+
+def test_the_page_on_using_prints_what_the_kit_says(capsys):
+    page = (Path(adakd.__file__).parents[1] / "book" / "using.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Is my loss right?\n")[2].partition("\n## ")[0]
+    code, printed = re.findall(r"^```\w+\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    exec(compile(code, "using.md", "exec"), {"adakd": adakd})
+    assert capsys.readouterr().out == printed

@@ -5,16 +5,19 @@ import importlib
 import inspect
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import adakd
 import adakd.cli
-from adakd import _entry
+from adakd import _entry, _version
 
 PACKAGE = Path(adakd.__file__).parent
 
@@ -259,13 +262,64 @@ def test_public_names_are_written_down_alike():
     }
     rooms = {(name, room) for room, names in adakd._ROOMS.items() for name in names}
     assert typed == rooms
-    modules = {alias.name for node in block.body if node.module is None for alias in node.names}
+    aliases = [alias for node in block.body if node.module is None for alias in node.names]
+    modules = {alias.name for alias in aliases if alias.asname is None}
     assert sorted(adakd.__all__) == sorted({name for name, _ in rooms} | modules | {"__version__"})
+    assert {alias.name for alias in aliases} == {room for room, names in adakd._ROOMS.items() if not names}
+    assert all(alias.asname in (None, alias.name) for alias in aliases)
 
 
-def test_rooms_are_there_without_an_import_of_their_own():
-    for room in ("data", "methods", "models", "series", "temperature", "training"):
-        assert getattr(adakd, room) is importlib.import_module(f"adakd.{room}")
+def rooms_of_the_package():
+    """Every public module or package in adakd's folder."""
+    return {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
+    }
+
+
+def test_every_room_is_there_without_an_import_of_its_own():
+    """In a new interpreter, for whoever has imported one finds it through its parent; and none comes unasked."""
+    rooms = sorted(rooms_of_the_package())
+    script = f"""
+import importlib, sys
+import adakd
+came = [room for room in {rooms} if f"adakd.{{room}}" in sys.modules]
+lost = []
+for room in {rooms}:
+    vars(adakd).pop(room, None)  # where an earlier one has brought it
+    if getattr(adakd, room, None) is not importlib.import_module(f"adakd.{{room}}"):
+        lost.append(room)
+print(came, lost)
+"""
+    done = in_a_fresh_interpreter(script)
+    assert done.stdout == "[] []\n", done.stderr
+    assert rooms == sorted(adakd._ROOMS)
+
+
+def test_the_modules_that_the_docs_name_are_rooms():
+    root = PACKAGE.parent
+    pages = [root / "README.md", root / "CHANGELOG.md", *sorted((root / "book").glob("*.md"))]
+    named = {
+        (page.name, name)
+        for page in pages
+        for name in re.findall(r"\badakd\.([a-z]\w*)", page.read_text(encoding="utf-8"))
+    }
+    assert {"conformance", "bench", "explore", "sweep", "temperatures"} <= {name for _, name in named}
+    known = {*adakd._ROOMS, *adakd.__all__}
+    assert [(page, name) for page, name in sorted(named) if name not in known] == []
+
+
+def test_help_needs_no_extra():
+    """Whoever goes through all that is listed, as help() does, meets no module of the figures."""
+    script = """
+import inspect, sys
+sys.modules["anywidget"] = sys.modules["traitlets"] = None  # as if they were not installed
+import adakd
+print({"conformance", "sweep"} <= {name for name, _ in inspect.getmembers(adakd)}, "adakd.explore" in sys.modules)
+"""
+    done = in_a_fresh_interpreter(script)
+    assert done.stdout == "True False\n", done.stderr
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
@@ -274,14 +328,39 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
     assert (caught.value.name, caught.value.obj) == ("distil", adakd)  # by which Python finds near names
 
 
-def test_the_version_is_told_without_torch(capsys):
+def test_the_version_is_told_with_what_a_fault_depends_on(capsys):
+    """Without the library, so that a fault of its import cannot hide it; without torch too."""
     done = in_a_fresh_interpreter(
-        "import sys\nfrom adakd import _entry\nprint(_entry.main(['--version']), 'torch' in sys.modules)"
+        "import sys\nfrom adakd import _entry\nprint(_entry.main(['--version']), 'adakd.cli' in sys.modules)"
     )
-    assert done.stdout == f"adakd {adakd.__version__}\n0 False\n"
-    with pytest.raises(SystemExit):
+    first, second, end = done.stdout.splitlines()
+    assert (first, end) == (f"adakd {adakd.__version__}", "0 False")
+    assert second.startswith(f"torch {torch.__version__}, Python {platform.python_version()}, ")
+    assert second.isascii()
+    with pytest.raises(SystemExit) as ended:
         adakd.cli.main(["--version"])
-    assert capsys.readouterr().out == f"adakd {adakd.__version__}\n"
+    assert ended.value.code in (None, 0)
+    assert capsys.readouterr().out == f"{first}\n{second}\n"
+    done = in_a_fresh_interpreter(
+        "import sys\nsys.modules['torch'] = None\nfrom adakd import _entry\n_entry.main(['--version'])"
+    )
+    assert done.stdout.startswith(f"{first}\ntorch cannot be imported (ModuleNotFoundError: ")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "said"),
+    [
+        ({"is_available": False, "device_count": 0}, "no GPU found by torch, which is built for one"),
+        ({"is_available": True, "device_count": 1}, "1 GPU: NVIDIA H200 (CUDA 12.8)"),
+        ({"is_available": True, "device_count": 2}, "2 GPUs: NVIDIA H200 (CUDA 12.8)"),
+    ],
+)
+def test_the_version_names_the_accelerator(monkeypatch, cuda, said):
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "NVIDIA H200")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    assert _version.versions().endswith(f", {said}")
 
 
 INTERRUPTED = """

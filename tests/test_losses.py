@@ -542,7 +542,12 @@ TARGET = torch.zeros(4, dtype=torch.int64)
             TARGET[:3],
             r"target: expected 4 class labels, torch.int64 of shape \(4,\), got torch.int64 of shape \(3,\)",
         ),
-        (LOGITS, LOGITS, F.one_hot(TARGET, 10), r"got torch.int64 of shape \(4, 10\)"),
+        (
+            LOGITS,
+            LOGITS,
+            F.one_hot(TARGET, 10),
+            r"got torch.int64 of shape \(4, 10\); if they are one-hot, call .float\(\) to give probabilities",
+        ),
         (LOGITS, LOGITS, TARGET.float(), r"got torch.float32 of shape \(4,\)"),
         (LOGITS, LOGITS, TARGET.int(), r"got torch.int32 of shape \(4,\)"),
         (LOGITS, LOGITS, TARGET.bool(), r"got torch.bool of shape \(4,\)"),

@@ -158,13 +158,14 @@ def test_overrides(name, override, where):
 def test_unknown_names_are_answered_with_near_ones(name, near):
     with pytest.raises(ValueError, match="unknown method") as caught:
         create_method(name)
-    hint = str(caught.value).partition("Known:")[0]
+    hint = str(caught.value).partition("Did you mean")[2]
     assert f"'{near}'" in hint
+    assert hint.endswith("? `adakd methods` lists all"), "and no list of all of them"
 
 
 @pytest.mark.parametrize("name", ["", "+", "kd+", "+mlt", "ce+mlt", "zkd+mlt+mlt", "hinton", "mlt"])
 def test_names_that_combine_nothing(name):
-    with pytest.raises(ValueError, match=r"unknown method .* Known: ce, "):
+    with pytest.raises(ValueError, match=r"unknown method .*( Known: ce, |`adakd methods` lists all$)"):
         get_method(name)
 
 
@@ -175,6 +176,9 @@ def test_names_that_combine_nothing(name):
         ("dkd", "beat", "beta"),
         ("zkd+mlt", "kd_wieght", "kd_weight"),
         ("zkd+mlt", "referense", "reference"),
+        ("kd", "temperature", "tau"),
+        ("zkd", "T", "tau"),
+        ("ttm", "temp", "tau"),
     ],
 )
 def test_unknown_options_are_answered_with_near_ones(name, override, near):

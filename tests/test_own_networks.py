@@ -28,7 +28,7 @@ from adakd.plan import Request, plan_student
 from adakd.runs import Resources
 from adakd.study.tables import OF_NETWORK
 from adakd.temperatures import measure_temperatures
-from adakd.training import files, load_weights, save_weights
+from adakd.training import files, load_weights, loop, save_weights
 
 SMALL = {"device": "cpu", "precision": "fp32", "progress": False, "epochs": 1, "batch_size": 20}
 
@@ -236,6 +236,51 @@ def test_a_student_of_unusual_tensors_is_saved_continued_and_loaded(network, tmp
     model = run.model()
     if network is Tied:
         assert model.a.weight is model.b.weight
+
+
+class Dropping(nn.Module):
+    """A network that draws random numbers while it trains."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.a, self.drop, self.head = nn.Linear(3, 16), nn.Dropout(0.5), nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        return self.head(self.drop(self.a(x.mean((2, 3))).relu()))
+
+
+def test_what_a_student_draws_follows_the_run_and_not_the_caller(tmp_path):
+    data, options = own_data(), {**SMALL, "epochs": 2}
+    teacher = MyCNN(4)
+
+    def run(seed, out, **further):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        try:
+            return adakd.distill(teacher, Dropping, "kd", data, out=tmp_path / out, **options, **further)
+        finally:
+            assert torch.equal(torch.get_rng_state(), before)
+
+    whole = run(1, "whole")
+    others = {"again": run(2, "again")}
+    for stop in (2, 4):  # within the first epoch and the second
+        left = iter([False] * stop)
+        with pytest.raises(adakd.Interrupted):
+            run(3, f"stopped-{stop}", should_stop=functools.partial(next, left, True))
+        others[f"stopped-{stop}"] = run(4, f"stopped-{stop}")
+    torch.manual_seed(5)
+    adakd.compare(["zkd", "kd"], [0], teacher, Dropping, data, out=tmp_path / "compared", **options)
+    others["compared"] = adakd.open_run(tmp_path / "compared" / whole.folder.relative_to(tmp_path / "whole"))
+    found = {name: other.record["weights_sha256"] for name, other in others.items()}
+    assert found == dict.fromkeys(found, whole.record["weights_sha256"])
+
+
+def test_a_network_that_draws_nothing_is_looked_at_once_an_epoch(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(loop, "generator_states", lambda: calls.append(1) or [])
+    run = adakd.distill(None, MyCNN, "ce", own_data(), out=tmp_path, **{**SMALL, "epochs": 3})
+    assert len(run.record["history"]) == 3
+    assert len(calls) == 2 * 3
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,10 @@ import os
 import pytest
 
 from adakd.study import append_record, keep_records, read_records
+from adakd.study import records as records_module
+from adakd.study.records import FolderResults
+from adakd.training.files import write_record
+from adakd.training.record import key_of
 
 
 def record_of(seed=0, note="", method="kd"):
@@ -138,6 +142,65 @@ def test_a_changed_digit_of_a_record_is_found(tmp_path):
         ValueError, match=r"a.jsonl, line 1 is damaged \(its fields hash to .*changed after it was written"
     ):
         read_records(path)
+
+
+def test_who_asks_again_and_again_reads_each_line_once(tmp_path, monkeypatch):
+    path, known = tmp_path / "a.jsonl", FolderResults(tmp_path)
+    read = []
+    parse = records_module.parse_json
+    monkeypatch.setattr(records_module, "parse_json", lambda *a: read.append(a[0]) or parse(*a))
+    for seed in range(8):
+        append_record(path, record_of(seed))
+        found = known.by_key()
+        assert found == {key_of(record_of(s)["config"]): {"last": 50.0} for s in range(seed + 1)}
+    assert len(read) == 8
+
+
+def test_what_is_read_on_is_what_is_read_anew(tmp_path, caplog):
+    """Half a line of another process, a whole one without its end, other files, and a file that was written anew."""
+    path, known = tmp_path / "a.jsonl", FolderResults(tmp_path)
+
+    def is_right(count):
+        anew = {key_of(record["config"]): record["result"] for record in read_records(tmp_path)}
+        assert known.by_key() == known.by_key() == anew
+        assert len(anew) == count
+
+    is_right(0)
+    path.write_bytes(b"\xef\xbb\xbf\n\n")
+    append_record(path, record_of(0))
+    is_right(1)
+    append_record(path, record_of(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    is_right(1)
+    path.write_bytes(whole[:-1])
+    is_right(2)
+    append_record(path, record_of(2))
+    is_right(3)
+    append_record(tmp_path / "deeper" / "b.jsonl", {**record_of(3), "result": {"last": 1.0}})
+    append_record(tmp_path / "deeper" / "b.jsonl", {**record_of(0), "result": {"last": 1.0}})
+    write_record(tmp_path / "c.json", {"kind": "sweep"})
+    is_right(4)
+    path.unlink()
+    is_right(2)
+    for seed in (7, 8, 9, 10):
+        append_record(path, record_of(seed))
+    is_right(6)
+    line = path.read_bytes().splitlines(keepends=True)[1]
+    path.write_bytes(4 * line)
+    is_right(3)
+
+
+def test_damage_in_what_is_read_on_is_named_with_its_line_each_time(tmp_path):
+    path, known = tmp_path / "a.jsonl", FolderResults(tmp_path)
+    for seed in (0, 1):
+        append_record(path, record_of(seed))
+    known.by_key()
+    with path.open("ab") as file:
+        file.write(b"{}\n")
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"a\.jsonl, line 3"):
+            known.by_key()
 
 
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path, monkeypatch):

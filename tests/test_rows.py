@@ -220,6 +220,28 @@ def test_probabilities_are_looked_at(wrong, message):
         made("kd")(student, teacher, target)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_classes_on_the_second_axis_are_told_to_move(dtype):
+    """As `torch.nn.functional.cross_entropy` takes them: (B, K, H, W) logits with (B, H, W) labels."""
+    student, teacher = torch.randn(2, 2, CLASSES, 4, 10, dtype=torch.float64)
+    target = torch.randint(CLASSES, (2, 4, 10), dtype=dtype)
+    message = (
+        r"target: expected \d+ class labels, .* got .* of shape \(2, 4, 10\); classes are the last axis: logits"
+    )
+    with pytest.raises(ValueError, match=message + r"\.movedim\(1, -1\)$"):
+        made("kd")(student, teacher, target)
+    moved = made("kd")(student.movedim(1, -1), teacher.movedim(1, -1), target.long())
+    close(moved.ce, F.cross_entropy(student, target.long()))
+
+
+def test_one_hot_integers_are_told_to_be_probabilities():
+    student, teacher, target = sequences(ignored=())
+    one_hot = F.one_hot(target, CLASSES)
+    with pytest.raises(ValueError, match=r"one-hot, call \.float\(\) to give probabilities$"):
+        made("kd")(student, teacher, one_hot)
+    close(made("kd")(student, teacher, one_hot.float()).ce, made("kd")(student, teacher, target).ce)
+
+
 @pytest.mark.parametrize("name", ["dkd", "dts", "meta"])
 def test_a_method_that_needs_a_label_refuses_probabilities(name):
     student, teacher, _ = sequences()

@@ -24,6 +24,7 @@ from adakd.runs import BusyError
 from adakd.study import Study, run_study
 from adakd.sweep import estimate, read_grid, read_sweep_failures, run_sweep
 from adakd.sweep.estimate import SHAPES
+from adakd.sweep.run import plan_sweep
 from adakd.training import Interrupted
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -385,6 +386,19 @@ def test_a_sweep_has_a_record_of_every_run(whole):
     assert {r["config"]["teacher"]["sha256"] for r in records if r["config"]["method"] == "kd"} == {weights}
 
 
+def test_what_all_runs_would_say_alike_is_said_once(tmp_path, caplog):
+    caplog.set_level("INFO", logger="adakd")
+    for out in (tmp_path / "one", tmp_path / "other"):  # of two sweeps, each says it
+        caplog.clear()
+        sweeps.sweep(out)
+        told = [record.getMessage() for record in caplog.records]
+        assert [line for line in told if "(asked for)" in line] == [
+            "teacher resnet8 on cpu in fp32 (asked for)"
+        ]
+        assert told.count("kd resnet8x0.5 on cpu in fp32") == 2
+        assert len([line for line in told if line.startswith("  teacher resnet8: ")]) == 1
+
+
 def test_a_sweep_that_is_done_does_nothing(whole, monkeypatch):
     monkeypatch.setattr("adakd.sweep.run.plan_student", lambda *_: pytest.fail("a finished run was begun"))
     before = (whole / "sweeps" / "tiny" / "sweep.jsonl").read_bytes()
@@ -412,6 +426,19 @@ def test_a_dry_run_says_what_is_left_and_writes_nothing(whole, tmp_path, capsys)
     assert not (tmp_path / "none").exists()
 
 
+def test_a_dry_run_without_the_data_says_so_in_words_of_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("adakd.sweep.run.load_data", adakd.load_data)
+    command = ["sweep", "--methods", "ce", "kd", "--data", "cifar100", "--root", str(tmp_path), "--dry-run"]
+    assert main([*command, "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert (
+        f"cifar100 is not in {tmp_path} and --dry-run downloads nothing; so none of the runs is known"
+        in told.err
+    )
+    assert "download=" not in told.err
+    assert "0 done" in told.out
+
+
 @pytest.mark.parametrize("data", ["sentences", "pydoc"])
 def test_a_dry_run_of_text_leaves_the_estimate_out(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("adakd.sweep.run.load_data", adakd.load_data)
@@ -422,6 +449,11 @@ def test_a_dry_run_of_text_leaves_the_estimate_out(data, tmp_path, capsys, monke
     assert "hours and disk: estimated for cifar10, cifar100, gratings alone" in said
     with pytest.raises(ValueError, match=f"data: expected 'cifar10', .* got '{data}'"):
         estimate(read_grid({"methods": ["kd"], "data": data}))
+
+
+def test_an_unknown_option_of_a_plan_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="'offical'"):
+        plan_sweep(read_grid(sweeps.TINY, "tiny"), tmp_path, None, offical=False)
 
 
 def test_options_go_before_what_the_file_says(tmp_path, capsys):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .._check import brief, printable
-from .._version import __version__
+from .._version import versions
 from ..data import DataError
 from ..export import ExportError
 from ..runs import BusyError
@@ -101,6 +101,12 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(message, file)
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(versions())
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="adakd",
@@ -108,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"adakd {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="show the versions of adakd, torch and Python and the accelerator, and exit",
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
@@ -117,13 +128,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """As argparse does it, but what no command knows is told with that command's own usage and the nearest option."""
-    arguments, unknown = _parser().parse_known_args(argv)
+    parser = _parser()
+    typed = list(sys.argv[1:] if argv is None else argv)
+    if typed and not typed[0].startswith("-"):
+        _check_command(parser, typed[0])
+    arguments, unknown = parser.parse_known_args(typed)
     if unknown:
         parser = arguments.parser
         near = difflib.get_close_matches(unknown[0][:60].partition("=")[0], parser._option_string_actions, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         parser.error(f"unrecognized arguments: {' '.join(map(brief, unknown[:5]))}{hint}")
     return arguments
+
+
+def _check_command(parser: argparse.ArgumentParser, name: str) -> None:
+    """End with the usage for a command that there is not: with what was meant, where that can be told."""
+    commands = [command.__name__.rpartition(".")[2] for command in _COMMANDS]
+    if name in commands:
+        return
+    near = difflib.get_close_matches(name[:60], commands, n=1)
+    if name == "demo":
+        hint = "the demonstration is `adakd distill`, and in a clone of the repository also `make demo`"
+    elif near:
+        hint = f"did you mean {near[0]}?"
+    else:
+        hint = f"the commands are {', '.join(commands)}"
+    parser.error(f"unknown command {brief(name)}: {hint}")
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -4,10 +4,16 @@ import argparse
 from typing import Any
 
 from ..api import evaluate_weights, measurements
-from ..models import MODELS
 from ..runs import open_run
 from .distill import of_text
-from .options import OptionError, add_data, add_device, add_json, new_command, path, refuse_beside_folder, word
+from .options import (
+    add_device,
+    add_json,
+    add_run_or_weights,
+    check_run_or_weights,
+    new_command,
+    refuse_beside_folder,
+)
 from .output import write_result
 
 __all__ = ["add_parser", "run"]
@@ -22,21 +28,13 @@ def add_parser(commands: Any) -> None:
         description="Test accuracy of a finished run's network, beside what its record says; or of a file of weights: "
         "--weights FILE --model NAME --data NAME.",
     )
-    parser.add_argument("run_folder", nargs="?", type=path, metavar="FOLDER", help="folder of a finished run")
-    weights = parser.add_argument_group("published weights")
-    weights.add_argument(
-        "--weights", type=path, metavar="FILE", help="a file of weights (.safetensors, .pth, .pt, .tar)"
-    )
-    weights.add_argument("--model", type=word, metavar="NAME", help=f"its network: {', '.join(MODELS)}")
-    add_data(parser)
-    parser.set_defaults(data=None)  # of weights gratings; a run says its own
+    add_run_or_weights(parser)
     add_device(parser, precision="the run's own; for weights, what the hardware does fastest")
     add_json(parser, "the accuracy")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if (arguments.run_folder is None) == (arguments.weights is None):
-        arguments.parser.error("expected the FOLDER of a run, or --weights FILE --model NAME --data NAME")
+    check_run_or_weights(arguments)
     if arguments.run_folder is not None:
         refuse_beside_folder(arguments, "model", "unofficial-archive")
         if not (arguments.data or "").startswith("text:"):  # of a text the record has no path
@@ -53,8 +51,6 @@ def run(arguments: argparse.Namespace) -> None:
         text = f"test accuracy {measured['accuracy']:.2f} % (record: {found.accuracy:.2f} %)"
         write_result(arguments.json, result, "\n".join([text, *of_text(measured, found.record["data"])]))
         return
-    if arguments.model is None:
-        raise OptionError("--weights: which network are they of? Say it: --model NAME")
     data = arguments.data or "gratings"
     accuracy = evaluate_weights(
         arguments.weights,

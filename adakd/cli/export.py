@@ -7,9 +7,9 @@ from typing import Any
 
 from ..data import resolve_images
 from ..export import Exported, export_network
-from ..models import MODELS, network_of
+from ..models import network_of
 from ..runs import loaded_model
-from .options import OptionError, add_data, add_json, file, new_command, path, refuse_beside_folder, word
+from .options import add_json, add_run_or_weights, check_run_or_weights, file, new_command, refuse_beside_folder
 from .output import write_result
 
 __all__ = ["add_parser", "run"]
@@ -25,7 +25,6 @@ def add_parser(commands: Any) -> None:
         "programs: .onnx, or .pt2 for torch.export.load. Any batch size; the file is run on test images first, and "
         "compared with the network.",
     )
-    parser.add_argument("run_folder", nargs="?", type=path, metavar="FOLDER", help="folder of a finished run")
     parser.add_argument(
         "--to",
         dest="target",
@@ -39,13 +38,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="let the file take normalized images; without it, normalization is inside and it takes pixels in [0, 1]",
     )
-    weights = parser.add_argument_group("published weights")
-    weights.add_argument(
-        "--weights", type=path, metavar="FILE", help="a file of weights (.safetensors, .pth, .pt, .tar)"
-    )
-    weights.add_argument("--model", type=word, metavar="NAME", help=f"its network: {', '.join(MODELS)}")
-    add_data(parser)
-    parser.set_defaults(data=None)  # of weights gratings; a run says its own
+    add_run_or_weights(parser)
     add_json(parser, "what was written and how it was checked")
 
 
@@ -56,15 +49,12 @@ def _target(text: str) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if (arguments.run_folder is None) == (arguments.weights is None):
-        arguments.parser.error("expected the FOLDER of a run, or --weights FILE --model NAME --data NAME")
+    check_run_or_weights(arguments)
     normalize = not arguments.normalized
     if arguments.run_folder is not None:
         refuse_beside_folder(arguments, "model", "data", "unofficial-archive")
         found = export_network(arguments.run_folder, arguments.target, normalize=normalize, root=arguments.root)
     else:
-        if arguments.model is None:
-            raise OptionError("--weights: which network are they of? Say it: --model NAME")
         chosen = network_of(arguments.model)
         data = resolve_images(
             arguments.data or "gratings", arguments.root, not arguments.unofficial_archive, "export"

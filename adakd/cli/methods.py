@@ -2,6 +2,9 @@
 
 import argparse
 import inspect
+import os
+import shutil
+import sys
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +18,7 @@ from .output import write_result
 
 __all__ = ["add_parser", "run"]
 
-WIDTH = 80  # of any terminal
+WIDTH = 80  # of any terminal, for what is wrapped and not cut
 
 
 def add_parser(commands: Any) -> None:
@@ -104,14 +107,14 @@ def about_rule(suffix: str, rule: RuleName) -> dict[str, Any]:
 
 
 def short_list() -> list[str]:
-    """One line a method, one line a rule, each group under its title."""
-    width = max(map(len, METHODS))
+    """One line a method, one line a rule, each group under its title; cut where a terminal's lines end."""
+    width, most = max(map(len, METHODS)), _columns()
     groups: dict[str, list[str]] = {}
     for row in METHODS.values():
         line = f"  {row.name:{width}} {row.ce_weight:>4g} {_weight(row):>5}  {row.formula}"
-        groups.setdefault(_group(row), []).append(_cut(line))
+        groups.setdefault(_group(row), []).append(_cut(line, most))
     groups["Rules of temperature, for any method on logits: <method>+<rule>"] = [
-        _cut(f"  +{suffix:14} τ = {rule.formula}") for suffix, rule in RULE_NAMES.items()
+        _cut(f"  +{suffix:14} τ = {rule.formula}", most) for suffix, rule in RULE_NAMES.items()
     ]
     lines = [f"  {'method':{width}} λ_CE  λ_KD  formula"]
     for title, members in groups.items():
@@ -131,8 +134,16 @@ def _weight(row: Method) -> str:
     return f"{row.kd_weight:g}" if row.needs_teacher and row.kd_weight is not None else "–"
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+def _columns() -> int | None:
+    """How long a line may be: as COLUMNS says, else as the terminal is wide; None for a file or a pipe, which has no end."""
+    said = os.environ.get("COLUMNS", "")
+    if (said.isdecimal() and int(said)) or sys.stdout.isatty():
+        return max(40, shutil.get_terminal_size().columns)
+    return None
+
+
+def _cut(line: str, most: int | None) -> str:
+    return line if most is None or len(line) <= most else f"{line[: most - 1]}…"
 
 
 _WRAPPED = textwrap.TextWrapper(

@@ -6,6 +6,7 @@ raises `OptionError`, and is one line like every other mistake.
 
 import argparse
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,9 +30,11 @@ __all__ = [
     "add_json",
     "add_out",
     "add_quiet",
+    "add_run_or_weights",
     "add_student",
     "add_teacher",
     "add_training",
+    "check_run_or_weights",
     "engine_of",
     "file",
     "integer",
@@ -39,6 +42,7 @@ __all__ = [
     "method",
     "new_command",
     "order",
+    "out_folder",
     "path",
     "positive",
     "refuse_beside_folder",
@@ -160,6 +164,22 @@ def file(text: str) -> str:
     return text
 
 
+def out_folder(name: str) -> Callable[[str], str]:
+    """Reads a folder in which results will lie, there or not yet: a file in its way is found out before the work."""
+
+    def read(text: str) -> str:
+        wanted = Path(path(text))
+        there = next((place for place in (wanted, *wanted.parents) if os.path.lexists(place)), None)
+        if there is not None and not there.is_dir():
+            inside = "" if there == wanted else f"{brief(text)} inside "
+            raise OptionError(
+                f"{name}: expected a folder, got {inside}the file {brief(str(there))}; name another, or move the file away"
+            )
+        return text
+
+    return read
+
+
 def lines_file(text: str) -> Path:
     if not file(text).endswith(".jsonl"):
         raise argparse.ArgumentTypeError(f"expected a file name that ends in .jsonl, got {brief(text)}")
@@ -242,6 +262,18 @@ def _first(of_grid: bool) -> str:
     return "the grid's, else " if of_grid else ""
 
 
+def add_run_or_weights(parser: argparse.ArgumentParser) -> None:
+    """The folder of a finished run; or a file of weights, with what a record would say of it."""
+    parser.add_argument("run_folder", nargs="?", type=path, metavar="FOLDER", help="folder of a finished run")
+    weights = parser.add_argument_group("published weights")
+    weights.add_argument(
+        "--weights", type=path, metavar="FILE", help="a file of weights (.safetensors, .pth, .pt, .tar)"
+    )
+    weights.add_argument("--model", type=word, metavar="NAME", help=f"its network: {', '.join(MODELS)}")
+    add_data(parser)
+    parser.set_defaults(data=None)  # of weights gratings; a run says its own
+
+
 def add_training(
     parser: argparse.ArgumentParser,
     seeds: bool = False,
@@ -313,7 +345,7 @@ def add_training(
 
 
 def add_out(group: Any, help: str = "results go under it (default: runs)") -> None:
-    group.add_argument("--out", type=path, default="runs", metavar="FOLDER", help=help)
+    group.add_argument("--out", type=out_folder("--out"), default="runs", metavar="FOLDER", help=help)
 
 
 def add_quiet(group: Any) -> None:
@@ -445,6 +477,14 @@ def engine_of(arguments: argparse.Namespace) -> Engine:
         raise OptionError("--address, --gpus-per-run, --cpus-per-run: are Ray's; say --engine ray")
     workers = arguments.workers or 1
     return Sequential() if workers == 1 else Processes(workers, arguments.retries)
+
+
+def check_run_or_weights(arguments: argparse.Namespace) -> None:
+    """Raise OptionError, or end with the usage, unless there is either a run's folder or weights with their network."""
+    if (arguments.run_folder is None) == (arguments.weights is None):
+        arguments.parser.error("expected the FOLDER of a run, or --weights FILE --model NAME --data NAME")
+    if arguments.weights is not None and arguments.model is None:
+        raise OptionError("--weights: which network are they of? Say it: --model NAME")
 
 
 def refuse_beside_folder(arguments: argparse.Namespace, *options: str) -> None:

@@ -133,10 +133,26 @@ def complain(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def _shown_json(text: str) -> str:
+    """JSON as it may reach a terminal: what would steer one, or what the output's encoding lacks, becomes JSON's own escape."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return text.translate(
+        {ord(c): json.dumps(c)[1:-1] for c in set(text) - {"\n"} if _needs_escape(c, encoding)}
+    )
+
+
+def _needs_escape(character: str, encoding: str) -> bool:
+    try:
+        character.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return not character.isascii()
+    return printable(character) != character
+
+
 def write_result(target: str | None, result: Any, text: str) -> None:
     """The result as text; with `--json FILE` also as JSON in that file, with `--json -` as JSON instead."""
     if target == "-":
-        print(json.dumps(result, indent=1, allow_nan=False))  # ASCII: good for any locale
+        print(_shown_json(json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)))
         return
     if target is not None:
         write_json(Path(target), result)

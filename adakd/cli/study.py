@@ -13,7 +13,7 @@ from .options import (
     add_training,
     engine_of,
     new_command,
-    path,
+    out_folder,
     positive,
     teacher_arguments,
     training_arguments,
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
         "into a folder, and what stands there is not repeated: stop it, repeat the command, or start it several times "
         "at once. A run that diverges is noted there, and the others go on. `adakd table FOLDER` shows what is there.",
     )
-    parser.add_argument("records", type=path, metavar="FOLDER", help="of the study's records")
+    parser.add_argument("records", type=out_folder("FOLDER"), metavar="FOLDER", help="of the study's records")
     models = parser.add_argument_group("models and methods")
     models.add_argument(
         "--methods",

@@ -19,6 +19,7 @@ from .options import (
     engine_of,
     method,
     new_command,
+    out_folder,
     path,
     training_arguments,
     word,
@@ -63,7 +64,7 @@ def add_parser(commands: Any) -> None:
     add_engine(parser)
     parser.add_argument(
         "--records",
-        type=path,
+        type=out_folder("--records"),
         metavar="FOLDER",
         help="of the sweep's records (default: OUT/sweeps/NAME of the grid); `adakd table` reads it",
     )

@@ -74,7 +74,7 @@ def lines_of(record: dict[str, Any]) -> list[str]:
     """Quantiles of the temperature by split and definition."""
     student = f" and {record['student']['model']}" if record["student"] else ""
     low, high = record["bounds"]["tau"]
-    titles = "".join(f"{title:>9}" for title in ("5 %", "median", "95 %", "6 to 10"))
+    titles = "".join(f"{title:>9}" for title in ("5 %", "median", "95 %"))
     lines = [
         f"{record['teacher']['model']}{student} on {record['data']['name']}",
         f"with {record['data']['classes']} classes, τ = c · max z is between {low:.3f} and {high:.3f}",
@@ -83,5 +83,5 @@ def lines_of(record: dict[str, Any]) -> list[str]:
     for split, found in record["result"].items():
         for rule, tau in found["tau"].items():
             quantiles = "".join(f"{tau[name]:>9.2f}" for name in ("q5", "q50", "q95"))
-            lines.append(f"{split:7}{rule:19}{quantiles}{100 * tau['in_6_to_10']:>7.1f} %")
+            lines.append(f"{split:7}{rule:19}{quantiles}")
     return lines

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._described import sha256_of
 from .._progress import progress_bar
 from .._version import __version__
 
@@ -50,11 +51,6 @@ def md5_of(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def fetch(name: str, archive: Archive, root: Path, progress: bool | None = None) -> None:
     """Put the archive's files into `root`, from an archive that lies there or from the network.
 
@@ -71,7 +67,7 @@ def fetch(name: str, archive: Archive, root: Path, progress: bool | None = None)
         with FileLock(root / f".{archive.folder}.lock"):
             if all((root / archive.folder / file).is_file() for file in archive.files):
                 return
-            if packed.exists() and (found := _sha256_of(packed)) != archive.sha256:
+            if packed.exists() and (found := sha256_of(packed)) != archive.sha256:
                 raise DataError(
                     f"{name}: an incomplete or damaged {archive.name} is in {root} (SHA-256 {found}, expected "
                     f"{archive.sha256}). It was not opened: delete it, and run again to download it."
@@ -107,7 +103,7 @@ def _download(archive: Archive, target: Path, progress: bool | None) -> None:
         have = _go_on(archive, part, have if have < archive.size else 0, progress)
     if have < archive.size:
         raise ConnectionError(f"it ended after {have} of {archive.size} bytes, which are kept in {part}")
-    if _sha256_of(part) != archive.sha256:
+    if sha256_of(part) != archive.sha256:
         part.unlink()
         raise ConnectionError(
             "what came is not the published archive (its SHA-256 is another), and was removed"

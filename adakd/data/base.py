@@ -1,5 +1,6 @@
 """What a run needs of its data, whatever they are: examples in views to train on, a test split, and how to measure on it."""
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, NamedTuple, Protocol, Self
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from .views import ExampleViews
 
-__all__ = ["WHOLE", "Dataset", "Share", "Usual", "array_of", "identity_of", "is_sha256", "written"]
+__all__ = ["WHOLE", "Dataset", "Share", "TwoSplits", "Usual", "array_of", "identity_of", "is_sha256", "written"]
 
 
 class Usual(NamedTuple):
@@ -132,6 +133,47 @@ class Dataset(Protocol):
 
     def measure(self, network: Callable[[Tensor], Tensor], share: Share = WHOLE) -> dict[str, float]:
         """What is measured of a network on the test split: ``accuracy`` in percent, and more where the data allow it."""
+
+
+class TwoSplits:
+    """What frozen data sets of either kind do alike: they know what their tensors were when the checksum was made."""
+
+    name: str
+    official: bool
+    checksum: str
+    train: Any
+    test: Any
+
+    def __post_init__(self) -> None:
+        raise NotImplementedError(f"{type(self).__name__} does not check what it is given")
+
+    def _written(self) -> list[Any]:
+        """`written` of the tensors that the checksum is of."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which tensors its checksum is of")
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same set on another device; its checksum is that of what it holds now, should somebody have written to it."""
+        if self._written() != vars(self)["_summed_up"]:
+            self.__post_init__()
+        return self._with(train=self.train.to(device), test=self.test.to(device))
+
+    def _with(self, **splits: Any) -> Self:
+        """With other splits, and what they are made of as it was: nothing is checked or summed up again."""
+        other = copy.copy(self)
+        for name, split in splits.items():
+            object.__setattr__(other, name, split)
+        object.__setattr__(other, "_summed_up", other._written())
+        return other
+
+    def describe(self) -> dict[str, Any]:
+        """What a record says of the data."""
+        return {
+            "name": self.name,
+            "official": self.official,
+            "sha256": self.checksum,
+            "train_images": len(self.train),
+            "test_images": len(self.test),
+        }
 
 
 def array_of(tensor: Tensor) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A labelled image set as tensors: what every loader returns and every training loop reads."""
 
-import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import WHOLE, Share, Usual, array_of, is_sha256, written
+from .base import WHOLE, Share, TwoSplits, Usual, array_of, is_sha256, written
 from .views import Views, balanced_subset, held_out, normalization
 
 __all__ = ["ImageData", "Split", "checksum_of"]
@@ -97,7 +96,7 @@ def _check_labels(labels: Tensor, images: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class ImageData:
+class ImageData(TwoSplits):
     """A training and a test split with what is needed to read them.
 
     Channels come last, as they lie in the archives: a pixel's colours are neighbours, so one gather moves them
@@ -221,28 +220,10 @@ class ImageData:
         """1 / K, and the number of test images."""
         return 1 / self.num_classes, len(self.test)
 
-    def to(self, device: torch.device | str) -> "ImageData":
-        """The same set on another device; its checksum is that of what it holds now, should somebody have written to it."""
-        if self._written() != vars(self)["_summed_up"]:
-            self.__post_init__()
-        return self._with(train=self.train.to(device), test=self.test.to(device))
-
-    def _with(self, **splits: Split) -> "ImageData":
-        """With other splits, and what they are made of as it was: nothing is checked or summed up again."""
-        other = copy.copy(self)
-        for name, split in splits.items():
-            object.__setattr__(other, name, split)
-        object.__setattr__(other, "_summed_up", other._written())
-        return other
-
     def describe(self) -> dict[str, Any]:
         """What a record says of the data."""
         return {
-            "name": self.name,
-            "official": self.official,
-            "sha256": self.checksum,
-            "train_images": len(self.train),
-            "test_images": len(self.test),
+            **super().describe(),
             "classes": self.num_classes,
             **({} if self.channels == 3 else {"channels": self.channels}),
         }

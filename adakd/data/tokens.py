@@ -5,7 +5,6 @@ where it begins, and the labels of a window are the tokens that follow each of i
 passages share nothing: what is held out is in no other window, and a window is a pure function of (seed, epoch, passage).
 """
 
-import copy
 import hashlib
 import json
 import re
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .._check import brief, check_name
-from .base import WHOLE, Share, Usual, array_of, is_sha256, written
+from .base import WHOLE, Share, TwoSplits, Usual, array_of, is_sha256, written
 from .views import ExampleViews, balanced_subset, held_out
 
 __all__ = ["TokenData", "Tokens", "Truth", "Windows"]
@@ -78,7 +77,7 @@ class Truth(Protocol):
 
 
 @dataclass(frozen=True)
-class TokenData:
+class TokenData(TwoSplits):
     """Text in two splits: a network reads a window of T tokens and predicts at each what comes next.
 
     Your own needs a name, two streams of one window, and what its tokens are called:
@@ -173,28 +172,10 @@ class TokenData:
         labels = self.test.passages[:, 1 : self.window + 1].flatten()
         return labels.bincount().max().item() / len(labels), len(labels)
 
-    def to(self, device: torch.device | str) -> "TokenData":
-        """The same set on another device; its checksum is that of what it holds now, should somebody have written to it."""
-        if self._written() != vars(self)["_summed_up"]:
-            self.__post_init__()
-        return self._with(train=self.train.to(device), test=self.test.to(device))
-
-    def _with(self, **splits: Tokens) -> "TokenData":
-        """With other splits, and what they are made of as it was: nothing is checked or summed up again."""
-        other = copy.copy(self)
-        for name, split in splits.items():
-            object.__setattr__(other, name, split)
-        object.__setattr__(other, "_summed_up", other._written())
-        return other
-
     def describe(self) -> dict[str, Any]:
         """What a record says of the data."""
         return {
-            "name": self.name,
-            "official": self.official,
-            "sha256": self.checksum,
-            "train_images": len(self.train),
-            "test_images": len(self.test),
+            **super().describe(),
             "classes": self.num_classes,
             "channels": self.channels,
             "window": self.window,

@@ -1,6 +1,5 @@
 """Where a chapter runs: what the book's first cell finds out and prints, on a reader's machine or on Colab."""
 
-import math
 import platform
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from ..data import ImageData, Views
 from ..models import create_model
 from ..models._layout import channels_last
-from ..training import Recipe, choose_precision
+from ..training import Recipe, choose_precision, steps_of
 
 __all__ = ["Session", "minutes", "start_session"]
 
@@ -114,5 +113,4 @@ def minutes(model: str, data: ImageData, recipe: Recipe, *, steps: int = 20) -> 
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         spent = (time.perf_counter() - started) / count
-    images = recipe.train_images or len(data.train)
-    return recipe.epochs * math.ceil(images / recipe.batch_size) * spent / 60
+    return steps_of(data, recipe) * spent / 60

@@ -68,7 +68,23 @@ def get_method(name: str) -> Method:
     )
     if row is not None and row.needs_teacher and rest in METHODS and METHODS[rest].term is not None:
         raise ValueError(f"unknown method {brief(name)}: terms come first; write '{rest}+{row_name}'")
-    raise ValueError(near_names("method", name, {*METHODS, *combinations}, shown=METHODS))
+    parts = name.split("+")
+    for i in range(1, len(parts)):
+        one, other = "+".join(parts[:i]), "+".join(parts[i:])
+        if _on_logits(one) and _on_logits(other):
+            raise ValueError(
+                f"unknown method {brief(name)}: {one!r} and {other!r} are both on logits, and a sum has one such term, after "
+                "those on features ('crd+kd'); choose one of the two"
+            )
+    names = {*METHODS, *combinations}
+    raise ValueError(near_names("method", name, names, shown=METHODS, listed_by="`adakd methods`"))
+
+
+def _on_logits(name: str) -> bool:
+    """Whether a name is that of a method on logits with a teacher: a row, or one with another rule."""
+    row_name, _, suffix = name.partition("+")
+    row = METHODS.get(name) or (METHODS.get(row_name) if suffix in RULE_NAMES else None)
+    return row is not None and row.divergence is not None
 
 
 def _checked_sum(name: str, term: Method, method: Method) -> Method:

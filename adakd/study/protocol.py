@@ -48,7 +48,7 @@ from ..signals import logits_of_output
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
 from ..training.precision import plain_torch
-from ..training.recipe import SETTINGS, Recipe, steps_of, student_views
+from ..training.recipe import Recipe, steps_of, student_views
 from ..training.record import environment, key_of, now
 from .measures import measures_of
 from .records import append_record, read_records
@@ -172,7 +172,7 @@ class _Task:
     options: tuple[tuple[str, float], ...]
 
 
-def _three_digits(x: float) -> float:
+def three_digits(x: float) -> float:
     return float(f"{x:.3g}")
 
 
@@ -260,7 +260,7 @@ class _Work:
 
     def grid(self, method: str, matched: float) -> dict[float, _Task]:
         first = self.study.seeds[0]
-        weights = [_three_digits(multiple * matched) for multiple in self.study.grid]
+        weights = [three_digits(multiple * matched) for multiple in self.study.grid]
         return {weight: self.weighted("chosen", method, first, weight) for weight in weights}
 
     def choices(
@@ -380,7 +380,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         of_reference = published[study.reference]
         assert of_reference is not None  # it has a divergence
         force = pushes[study.reference] * of_reference
-        matched = {name: _three_digits(force / value) for name, value in pushes.items()}
+        matched = {name: three_digits(force / value) for name, value in pushes.items()}
     return {
         "schema": 1,
         "kind": "study",
@@ -459,7 +459,6 @@ def run_study(
         engine=engine,
     )
     folder = Path(folder)
-    changes = {key: options.pop(key) for key in list(options) if key in SETTINGS}
     request, resources = split_options({**options, "out": out})
     name_of(data)
     data = resolve_data(data, root, official, bool(progress))
@@ -470,7 +469,6 @@ def run_study(
         student=network_of(student or usual(data).student),
         teacher=teacher,
         recipe=recipe,
-        changes=changes,
     )
     recipe = request.resolved_recipe("student")
     if "chosen" in study.ways and recipe.validation_images is None:

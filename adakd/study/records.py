@@ -8,6 +8,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .._check import check_path
 from ..training.files import check_checksum, check_fields, parse_json, read_json, told, with_checksum
 from ..training.record import LINE_FIELDS, RUN_FIELDS, contradiction, key_of
 
-__all__ = ["append_record", "compact", "keep_records", "read_records"]
+__all__ = ["FolderResults", "append_record", "compact", "keep_records", "read_records"]
 
 log = logging.getLogger("adakd")
 
@@ -119,19 +120,38 @@ def keep_records(path: str | os.PathLike[str], records: Iterable[dict[str, Any]]
     return len(new)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Where each value stands, and the value; a last line that was not finished is left out, and said to be."""
+@dataclass
+class _Place:
+    """How far a file of lines has been read, to the end of a whole one."""
+
+    lines: int = 0
+    offset: int = 0
+    before: bytes = b""
+    """What stands there before it: of a record, the end of its checksum."""
+
+
+def _lines(path: Path, place: _Place | None = None) -> Iterator[tuple[str, Any]]:
+    """Where each value stands, and the value, from a place on that moves along with those that are taken.
+
+    A last line that was not finished is left out, and said to be.
+    """
+    place = place or _Place()
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            where = f"{path}, line {number}"
+        file.seek(place.offset)
+        for number, line in enumerate(file, start=place.lines + 1):
+            where, ended, end = f"{path}, line {number}", line.endswith(b"\n"), place.offset + len(line)
+            before = line[-100:]
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if not line.strip():
-                continue
-            if not line.endswith(b"\n") and not _whole(line, where):
-                log.warning("%s: half a line of %d bytes is left out: its writer was stopped", where, len(line))
-                return
-            yield where, parse_json(line.strip(), f"{where}: not a record: it", _LINE_REMEDY)
+            if line.strip():
+                if not ended and not _whole(line, where):
+                    log.warning(
+                        "%s: half a line of %d bytes is left out: its writer was stopped", where, len(line)
+                    )
+                    return
+                yield where, parse_json(line.strip(), f"{where}: not a record: it", _LINE_REMEDY)
+            if ended:
+                place.lines, place.offset, place.before = number, end, before
 
 
 _LINE_REMEDY = "delete this line, and its run will be made again; or restore the file from a copy"
@@ -160,26 +180,77 @@ def read_records(*paths: str | os.PathLike[str], complete: bool = False) -> list
     files: list[tuple[Path, bool]] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
-            files += ((file, False) for file in sorted(found))
+            files += ((file, False) for file in _files_in(path))
         elif path.is_file():
             files.append((path, True))
         else:
             raise FileNotFoundError(f"no records at {path}")
     runs: dict[str, dict[str, Any]] = {}
     for file, named in files:
-        if file.suffix == ".jsonl":
-            entries, remedy = _lines(file), _LINE_REMEDY
-        else:
-            entries = iter([(f"{file}", read_json(file, _FILE_REMEDY, f"{file}: not a record: it"))])
-            remedy = _FILE_REMEDY
-        for where, record in entries:
-            if isinstance(record, dict):  # before its kind: a changed letter must not make a run something else
-                check_checksum(record, where, remedy)
-            # Folders hold other things too: benchmarks, checkpoints' notes, the identity of a cache.
-            if isinstance(record, dict) and record.get("kind") in _KINDS:
-                _check(record, where, remedy, complete)
-                runs.setdefault(key_of(record["config"]), record)
-            elif named or file.suffix == ".jsonl":
-                check_fields(record, {"kind": str}, where, remedy)
+        for record in _runs_in(file, named, complete):
+            runs.setdefault(key_of(record["config"]), record)
     return list(runs.values())
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.suffix in (".json", ".jsonl") and file.is_file())
+
+
+def _runs_in(
+    file: Path, named: bool, complete: bool = False, place: _Place | None = None
+) -> Iterator[dict[str, Any]]:
+    """The records of training runs in a file; what else stands there is passed over in one that was not named."""
+    if file.suffix == ".jsonl":
+        entries, remedy = _lines(file, place), _LINE_REMEDY
+    else:
+        entries = iter([(f"{file}", read_json(file, _FILE_REMEDY, f"{file}: not a record: it"))])
+        remedy = _FILE_REMEDY
+    for where, record in entries:
+        if isinstance(record, dict):  # before its kind: a changed letter must not make a run something else
+            check_checksum(record, where, remedy)
+        # Folders hold other things too: benchmarks, checkpoints' notes, the identity of a cache.
+        if isinstance(record, dict) and record.get("kind") in _KINDS:
+            _check(record, where, remedy, complete)
+            yield record
+        elif named or file.suffix == ".jsonl":
+            check_fields(record, {"kind": str}, where, remedy)
+
+
+class FolderResults:
+    """Results of the runs in a folder, for who asks again and again while several processes append to its files.
+
+    Of a file of a record a line, which `append_record` lets grow at its end alone, only what is new is read; one that no
+    longer has what was read before is read from its start.
+
+    Args:
+        folder: as for `read_records`.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._read: dict[Path, tuple[_Place, dict[str, dict[str, Any]]]] = {}
+
+    def by_key(self) -> dict[str, dict[str, Any]]:
+        """Of each run, by its key, what its record says under ``result``.
+
+        Raises:
+            ValueError: as `read_records`.
+        """
+        known, self._read = self._read, {}
+        found: dict[str, dict[str, Any]] = {}
+        for file in _files_in(self.folder):
+            place, results = known.get(file, (_Place(), {}))
+            if not place.offset or not _stands_there(file, place):
+                place, results = _Place(), {}
+            self._read[file] = place, results
+            for record in _runs_in(file, False, place=place):
+                results.setdefault(key_of(record["config"]), record["result"])
+            found = {**results, **found}  # as of `read_records`, the first of a key counts
+        return found
+
+
+def _stands_there(path: Path, place: _Place) -> bool:
+    """Whether what was read last is still where it was."""
+    with path.open("rb") as file:
+        file.seek(place.offset - len(place.before))
+        return file.read(len(place.before)) == place.before

@@ -13,7 +13,7 @@ from ..bench import Ceiling, roofline_seconds, vendor_ceiling
 from ..methods import create_method, fill_options
 from ..models import network_of
 from ..signals import Taps
-from ..training.cache import DTYPES, LARGEST
+from ..training.cache import DTYPES, FILL_BATCH, LARGEST
 from ..training.recipe import Recipe
 from .grid import Cell, Grid
 
@@ -94,17 +94,12 @@ def live(grid: Grid) -> bool:
     return grid.cache == "off" or any(reads_features(method, dict(options)) for method, options in methods)
 
 
-def _images(recipe: Recipe, shape: Shape) -> int:
-    return recipe.train_images or shape.train_images - (recipe.validation_images or 0)
-
-
 def _training(network: str, recipe: Recipe, shape: Shape, limit: Ceiling) -> float:
     """Least seconds of a training: forward and backward of each step, and the measurements."""
-    steps = recipe.epochs * math.ceil(_images(recipe, shape) / recipe.batch_size)
     measured = math.ceil(recipe.epochs / recipe.eval_every) * shape.test_images / recipe.batch_size
-    return steps * _seconds(network, recipe.batch_size, shape, limit, True) + measured * _seconds(
-        network, recipe.batch_size, shape, limit, False
-    )
+    return recipe.steps(shape.train_images) * _seconds(
+        network, recipe.batch_size, shape, limit, True
+    ) + measured * _seconds(network, recipe.batch_size, shape, limit, False)
 
 
 def _asked(grid: Grid, cells: Collection[Cell], shape: Shape) -> dict[str, int]:
@@ -113,7 +108,7 @@ def _asked(grid: Grid, cells: Collection[Cell], shape: Shape) -> dict[str, int]:
     for cell in cells:
         if cell.teacher is not None:
             recipe = grid.student_recipe(cell.student, dict(cell.changes))
-            shown = _images(recipe, shape) * recipe.epochs
+            shown = recipe.shown(shape.train_images) * recipe.epochs
             of_seeds = drawn.setdefault(cell.teacher, {})
             of_seeds[cell.seed] = max(of_seeds.get(cell.seed, 0.0), shown)
     places = shape.train_images * shape.views
@@ -153,7 +148,8 @@ def estimate(
             f"data: expected {', '.join(map(repr, SHAPES))}, of which there are estimates, got {grid.data!r}"
         )
     shape, names = SHAPES[grid.data], dict(models or {})
-    left = [cell for cell in grid.cells() if cell not in set(done)]
+    done = set(done)
+    left = [cell for cell in grid.cells() if cell not in done]
     runs_along = live(grid)
     recipes = {cell: grid.student_recipe(cell.student, dict(cell.changes)) for cell in left}
     asked = {} if runs_along else _asked(grid, left, shape)
@@ -164,11 +160,12 @@ def estimate(
         seconds += sum(_training(name, grid.teacher_recipe(name), shape, limit) for name in missing)
         for cell, recipe in recipes.items():
             if runs_along and cell.teacher is not None:
-                steps = recipe.epochs * math.ceil(_images(recipe, shape) / recipe.batch_size)
+                steps = recipe.steps(shape.train_images)
                 teacher = names.get(cell.teacher, cell.teacher)
                 seconds += steps * _seconds(teacher, recipe.batch_size, shape, limit, False)
         for teacher, views in asked.items():
-            seconds += views / 256 * _seconds(names.get(teacher, teacher), 256, shape, limit, False)
+            batches = views / FILL_BATCH
+            seconds += batches * _seconds(names.get(teacher, teacher), FILL_BATCH, shape, limit, False)
         found[gpu] = seconds / 3600
     item = np.dtype(DTYPES.get(grid.cache, np.float16)).itemsize
     if item * shape.train_images * shape.views * shape.classes > LARGEST:
@@ -178,7 +175,7 @@ def estimate(
     return Estimate(
         runs=len(left),
         teachers=len(missing),
-        steps=sum(r.epochs * math.ceil(_images(r, shape) / r.batch_size) for r in recipes.values()),
+        steps=sum(recipe.steps(shape.train_images) for recipe in recipes.values()),
         hours=found,
         caches=sum(views * (shape.classes * item + _PER_PLACE) for views in asked.values()),
         checkpoint=2 * _FLOAT * max([*sizes, *teachers], default=0),  # weights and momentum

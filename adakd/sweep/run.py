@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from filelock import FileLock
 
 from .._check import brief, check_path
+from .._progress import Bar, progress_bar
 from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
@@ -20,6 +22,7 @@ from ..plan import Request, check_arguments, check_student, plan_student, plan_t
 from ..runs import Resources, open_run, resolve_device
 from ..runs.folder import RECORD
 from ..study import append_record, read_records
+from ..study.records import FolderResults
 from ..teachers import Teacher, find_teacher, load_teacher
 from ..training.files import read_record, remove_leftovers, write_record
 from ..training.loop import never
@@ -69,6 +72,8 @@ class _Order:
     cache: str | None
     teachers: Mapping[str, str] = field(default_factory=dict)
     """Folders of the teachers' runs, by what the grid calls them."""
+    display: Bar = field(default_factory=partial(progress_bar, False))
+    """Hidden, and shared: what all runs of a process would say alike, the first says for all."""
 
     def resources(self, context: Context) -> tuple[Dataset, Resources]:
         """Data and resources, in the process in which a run is carried out.
@@ -86,7 +91,7 @@ class _Order:
             data.device,
             cache=self.cache,
             capture=self.capture,
-            progress=False,
+            progress=self.display,
             should_stop=context.should_stop,
         )
 
@@ -214,6 +219,12 @@ def _train_teacher(context: Context, order: _Order, name: str) -> None:
         job()
 
 
+@lru_cache(maxsize=8)
+def _results_of(folder: Path) -> FolderResults:
+    """What this process knows of a folder, so that a sweep of thousands of runs reads each record once a process."""
+    return FolderResults(folder)
+
+
 def _carry_out(context: Context, order: _Order, cell: Cell, run: str) -> float:
     """The accuracy of a cell's run, of which there is a record now.
 
@@ -227,9 +238,9 @@ def _carry_out(context: Context, order: _Order, cell: Cell, run: str) -> float:
         refuse_other_run(key_of({**config, "teacher": None}), run)
         key = job.config.key
         with claimed(order.folder / CLAIMS, key):
-            known = {key_of(record["config"]): record for record in read_records(order.folder)}
+            known = _results_of(order.folder).by_key()
             if key in known:  # another process was just at it, or the records are all that was kept
-                return float(known[key]["result"]["last"])
+                return float(known[key]["last"])
             context.report(cell.name)
             try:
                 record = job().record
@@ -347,17 +358,23 @@ def run_sweep(
 
 @plain_torch()
 def plan_sweep(
-    grid: Grid, out: str | os.PathLike[str], records: str | os.PathLike[str] | None, **options: Any
+    grid: Grid,
+    out: str | os.PathLike[str],
+    records: str | os.PathLike[str] | None,
+    *,
+    device: str | torch.device | None = None,
+    root: str | os.PathLike[str] | None = None,
+    official: bool = True,
 ) -> tuple[set[Cell], list[str], dict[str, str]]:
     """What `run_sweep` would find: cells that are done, teachers that are missing, and the networks of teachers by folder.
 
     Nothing is written, and nothing downloaded: without the data, by whose checksum a run is known, none is known to be done.
     """
-    device, root, official = (options.get(name) for name in ("device", "root", "official"))
     try:
-        data = load_data(grid.data, root, download=False, official=official is not False, progress=False)
+        data = load_data(grid.data, root, download=False, official=official, progress=False)
     except DataError as error:
-        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", error)
+        said = str(error).replace("download=False", "--dry-run downloads nothing")  # as the command has it
+        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", said)
         teachers = dict.fromkeys(cell.teacher for cell in grid.cells() if cell.teacher is not None)
         return set(), [name for name in teachers if is_model(name)], _models(teachers)
     folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()

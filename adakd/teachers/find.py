@@ -17,7 +17,7 @@ from torch import nn
 from .._check import brief, check_path, near_names
 from .._described import sha256_of_state
 from .._frozen import frozen
-from .._progress import Bar
+from .._progress import Bar, told_before
 from ..data import Dataset, identity_of
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
@@ -132,9 +132,7 @@ class Teacher:
             fields["transfer_accuracy"] = self._accuracy(data, tuple(index.tolist()))
             measured = f", {fields['transfer_accuracy']:.2f} % of those it teaches with"
         # Of runs that share a display, the first says it for all.
-        once = (self._who, key_of(identity_of(data)), id(progress))
-        if isinstance(progress, bool) or once not in _said:
-            _said.add(once)
+        if not told_before(progress, ("teacher", self._who, key_of(identity_of(data)))):
             accuracy, (chance, labels) = fields["accuracy"], data.guessing
             log.info("  teacher %s: %.2f %% of the test %s%s", fields["model"], accuracy, data.reads, measured)
             if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / labels):
@@ -161,7 +159,6 @@ class Teacher:
         return _measured[key]
 
 
-_said: set[tuple[str, str, int]] = set()
 _measured: dict[tuple[str, str, tuple[int, ...] | None], float] = {}
 
 
@@ -350,4 +347,5 @@ def _teacher_model(
     network: Network, shape: tuple[int, int], weights: Path, sha256: str, settings: str | None
 ) -> nn.Module:
     """One object for all runs of a comparison; nothing changes a frozen teacher."""
+    # The settings are here for lru_cache alone: by them it tells networks of one name apart.
     return loaded_model(network, *shape, weights, sha256).eval().requires_grad_(False)

@@ -163,7 +163,8 @@ class Policy(TemperatureRule):
             raise ValueError(
                 f"initial: expected a temperature strictly between {minimum:g} and {maximum:g}, got {initial!r}"
             )
-        check_positive(hidden=hidden, sigma=sigma, actor_lr=actor_lr, clip=clip, updates=updates, memory=memory)
+        check_positive(sigma=sigma, actor_lr=actor_lr, clip=clip)
+        check_whole(1, hidden=hidden, updates=updates, memory=memory)
         check_whole(seed=seed)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .._check import label_ends, may_read
+from .._check import at_least_fp32, label_ends, may_read
 from ..signals import Batch, Signals, first_tensor
 
 __all__ = ["feature", "position", "refuse_unbuilt"]
@@ -29,7 +29,7 @@ def feature(signals: Signals, name: str, network: str) -> Tensor:
             f"{network} features: expected a tensor by the name {name!r}, got {type(found).__name__}; name a submodule that "
             "returns one"
         )
-    return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
+    return at_least_fp32(found)
 
 
 def refuse_unbuilt(term: nn.Module, part: str) -> None:

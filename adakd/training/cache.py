@@ -44,7 +44,7 @@ _IDENTITY, _FILLED, _CHECKS = "cache.json", "filled.u8", "checks.u32"
 # The teacher is always asked about so many images at once, the last of them repeated where there are fewer. A kernel's
 # choice of algorithm, and with it the last bits of a row, depends on the size of the batch, and (tried on CPUs, in fp32
 # and bf16, with one thread and two) neither on a row's place in it nor on its company.
-_FILL_BATCH = 256
+FILL_BATCH = 256
 _SECONDS_BETWEEN_COMMITS = 5.0
 
 
@@ -178,7 +178,7 @@ class ViewCache:
                 return self.missing(places)
 
             todo = world.lead(begin)
-            parts = (todo.split(_FILL_BATCH) if len(todo) else ())[world.rank :: world.size]
+            parts = (todo.split(FILL_BATCH) if len(todo) else ())[world.rank :: world.size]
             world.together(lambda: self._fill(teacher, views, parts, precision, progress))
         return len(todo)
 
@@ -190,7 +190,7 @@ class ViewCache:
         precision: Precision,
         progress: bool,
     ) -> None:
-        """Ask about these places, (at most `_FILL_BATCH`,) each; the lock is held."""
+        """Ask about these places, (at most `FILL_BATCH`,) each; the lock is held."""
         total, device = sum(map(len, parts)), views.index.device
         if total:
             with (
@@ -281,7 +281,7 @@ class ViewCache:
         """
         if len(places) == 0:
             return
-        count = min(_FILL_BATCH, len(places))  # as many as it is asked about anyway
+        count = min(FILL_BATCH, len(places))  # as many as it is asked about anyway
         some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
         live, kept = _ask(teacher, views, some, precision).float(), self.read(some).float()
         apart = ((live - kept).norm() / live.norm().clamp_min(1e-12)).item()
@@ -326,8 +326,8 @@ def _reserve(path: Path, size: int) -> None:
 
 @torch.no_grad()
 def _ask(teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> Tensor:
-    """The teacher's logits of at most `_FILL_BATCH` views, as they come in a batch of just that size."""
-    padding = places[-1:].expand(_FILL_BATCH - len(places))
+    """The teacher's logits of at most `FILL_BATCH` views, as they come in a batch of just that size."""
+    padding = places[-1:].expand(FILL_BATCH - len(places))
     images = views.at(torch.cat([places, padding]))
     with precision.autocast(images.device):
         return logits_of_output(teacher(images))[: len(places)]

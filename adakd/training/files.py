@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from .._check import check_path, printable
+from .._described import sha256_of
 from ._dialects import first_names, fitted, refused_class, state_in
 from ._json import check_checksum, check_fields, parse_json, read_json, with_checksum
 
@@ -196,11 +197,6 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     content = Path(path).read_bytes()
     _refuse_changed(content)
     return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .._hash import hashed
 from .._progress import Bar, progress_bar
+from .._seed import generator_states, seeded
 from ..data import ExampleViews
 from ..signals import Batch, Signals
 from .resume import Checkpoint
@@ -33,6 +35,7 @@ __all__ = [
 log = logging.getLogger("adakd")
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_DRAWN = 7  # the stream of `hashed` that what a network draws begins in
 Row = dict[str, Any]
 
 
@@ -80,6 +83,8 @@ class Runner:
     callbacks: Sequence[Callback] = ()
     error: Exception | None = field(default=None, init=False)
     """What ended it before its time; None where nothing did."""
+    _draws: bool | None = field(default=None, init=False)
+    """Whether the network draws random numbers while it trains; None before the first step."""
 
     @property
     def active(self) -> bool:
@@ -88,6 +93,22 @@ class Runner:
     def due(self, position: tuple[int, int]) -> bool:
         """Whether this step of this epoch is its next one: who stands further ahead waits until the others are there."""
         return self.active and (self.trainer.epoch, self.trainer.step_in_epoch) == position
+
+    def step(self, images: Tensor, teacher: Signals | None, batch: Batch, seed: int) -> None:
+        """The trainer's next step. What its network draws in it, as dropout does, follows the seed, the epoch and the step.
+
+        Whether one draws at all is seen in the first step of a session and of every epoch: to seed the generators and put
+        them back is a sizable part of a small network's step.
+        """
+        trainer, world = self.trainer, self.trainer.world
+        if self._draws is False and trainer.step_in_epoch:
+            trainer.step(images, teacher, batch)
+            return
+        place = torch.tensor(trainer.step_in_epoch * world.size + world.rank)
+        with seeded(int(hashed(_DRAWN, seed, trainer.epoch, place))):
+            before = generator_states()
+            trainer.step(images, teacher, batch)
+            self._draws = not all(map(torch.equal, before, generator_states())) or bool(self._draws)
 
     def tell(self, event: str, *what: Any) -> None:
         for callback in self.callbacks:
@@ -131,10 +152,10 @@ def fit(
 ) -> list[Row]:
     """Train to the end of the trainer's recipe, from where its checkpoint stands.
 
-    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), and
-    the checkpoint holds everything else, so that a run stopped at any moment and continued is, on one machine, bit
-    for bit the run that was never stopped. (On a CPU, and for networks that draw no random numbers while training, as
-    all of `adakd.models`; a GPU's kernels may sum in another order.)
+    Which images a step shows is a pure function of the seed, the epoch and the image (see `adakd.data.views`), what the
+    network draws meanwhile, as dropout does, one of the seed, the epoch and the step, and the checkpoint holds everything
+    else, so that a run stopped at any moment and continued is, on one machine, bit for bit the run that was never stopped.
+    (On a CPU; a GPU's kernels may sum in another order.) The caller's random state stays as it is.
 
     Args:
         trainer: the run's state, as it was made.
@@ -232,7 +253,7 @@ def _one_epoch(
             runner.trainer.seconds += shared  # images and teacher are everybody's
             with runner.alone():
                 needed = answer if runner.trainer.needs_teacher else None
-                runner.trainer.step(shown.images, needed, batch)
+                runner.step(shown.images, needed, batch, views.seed)
                 runner.tell("on_step")
         late = world.leads and time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
         stop, late = world.any(should_stop(), late)

@@ -125,6 +125,14 @@ class Recipe:
             del settings["algorithm"]
         return settings
 
+    def shown(self, images: int) -> int:
+        """How many of a training set of so many images an epoch shows."""
+        return self.train_images or images - (self.validation_images or 0)
+
+    def steps(self, images: int) -> int:
+        """The number of steps of a run on a training set of so many images."""
+        return self.epochs * math.ceil(self.shown(images) / self.batch_size)
+
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         # Fused: all parameters in one kernel, and in fp16 the scaler's decision to skip stays on the device.
         if self.algorithm == "adamw":
@@ -260,5 +268,4 @@ def validation_split(data: Dataset, recipe: Recipe) -> Dataset | None:
 
 def steps_of(data: Dataset, recipe: Recipe) -> int:
     """The number of steps of a run of this recipe."""
-    images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
-    return recipe.epochs * math.ceil(images / recipe.batch_size)
+    return recipe.steps(len(data.train))

@@ -398,7 +398,7 @@ def _infinite(module: nn.Module) -> set[str]:
 
 
 def _refuse_small_batches(data: Dataset, recipe: Recipe, world: World) -> None:
-    images = recipe.train_images or len(data.train) - (recipe.validation_images or 0)
+    images = recipe.shown(len(data.train))
     last = images % recipe.batch_size
     for size, which in ((min(recipe.batch_size, images), "a batch"), (last, "the last batch of an epoch")):
         if 0 < size < world.size:

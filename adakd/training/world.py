@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._check import at_least_fp32
 from ..signals import Signals, is_parameter
 
 __all__ = ["ALONE", "PeerError", "World", "join_world", "launched", "normalize_alone", "normalize_over"]
@@ -323,7 +324,7 @@ class _Normalized(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, world: World, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        precise = at_least_fp32(x)
         dims = [dim for dim in range(x.ndim) if dim != 1]
         variance, mean = torch.var_mean(precise, dims, correction=0)
         count = mean.new_full((1,), x.numel() // x.shape[1])

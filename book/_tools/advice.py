@@ -4,6 +4,7 @@ python book/_tools/advice.py            write the file anew
 python book/_tools/advice.py --check    exit with 1 if that would change it
 """
 
+import argparse
 import json
 import sys
 from collections import defaultdict
@@ -90,9 +91,18 @@ def advice():
     }
 
 
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if that would change something"
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments):
+    only_check = parsed(arguments).check
     new = json.dumps(advice(), indent=1, ensure_ascii=False) + "\n"
-    if arguments == ["--check"]:
+    if only_check:
         return int(FILE.read_text(encoding="utf-8") != new)
     FILE.write_text(new, encoding="utf-8")
     return 0

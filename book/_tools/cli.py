@@ -4,6 +4,7 @@ python book/_tools/cli.py            write the page anew
 python book/_tools/cli.py --check    exit with 1 if that would change it
 """
 
+import argparse
 import os
 import sys
 from argparse import _SubParsersAction
@@ -46,9 +47,18 @@ def block(text):
     return f"```text\n{text.strip()}\n```\n"
 
 
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if that would change something"
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments):
+    only_check = parsed(arguments).check
     new = page()
-    if arguments == ["--check"]:
+    if only_check:
         return int(not PAGE.exists() or PAGE.read_text(encoding="utf-8") != new)
     PAGE.write_text(new, encoding="utf-8")
     return 0

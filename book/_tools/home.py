@@ -9,6 +9,7 @@ buttons and addresses (_config.yml), and the notebooks' common first cell, whose
 version that is, or is about to be, published: Colab then opens the notebooks of its tag and installs its wheel.
 """
 
+import argparse
 import hashlib
 import json
 import re
@@ -149,9 +150,22 @@ def written(name, release):
         yield path, write(path.read_text(encoding="utf8"), name, release)
 
 
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="of the repository, or none (default: as in pyproject.toml)"
+    )
+    parser.add_argument("release", nargs="?", default="", metavar="RELEASE", help="a version, such as 0.1.0")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if that would change something"
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments):
-    only_check = arguments == ["--check"]
-    url, release = known() if only_check or not arguments else (arguments[0], "".join(arguments[1:2]))
+    given = parsed(arguments)
+    only_check = given.check
+    url, release = known() if given.url is None else (given.url, given.release)
     try:
         name = checked("" if url == "none" else url, release)
         stale = [pair for pair in written(name, release) if pair[0].read_text(encoding="utf8") != pair[1]]

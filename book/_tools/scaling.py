@@ -4,6 +4,7 @@ python book/_tools/scaling.py            write the file anew
 python book/_tools/scaling.py --check    exit with 1 if that would change it
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -52,9 +53,18 @@ def table():
     return "\n".join(rows) + "\n"
 
 
+def parsed(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit with 1 if that would change something"
+    )
+    return parser.parse_args(arguments)
+
+
 def main(arguments):
+    only_check = parsed(arguments).check
     new = table()
-    if arguments == ["--check"]:
+    if only_check:
         return int(not FILE.is_file() or FILE.read_text(encoding="utf-8") != new)
     FILE.write_text(new, encoding="utf-8")
     return 0

@@ -185,6 +185,9 @@ def test_seeds_differ_and_nothing_is_a_parameter():
         ({"sigma": 0.0}, "sigma: expected a finite number above 0"),
         ({"momentum": 1.5}, "momentum: expected a number in"),
         ({"minimum": 20.0}, "expected minimum <= maximum"),
+        ({"hidden": 1.5}, "hidden: expected a whole number of at least 1, got 1.5"),
+        ({"updates": 1.5}, "updates: expected a whole number of at least 1, got 1.5"),
+        ({"memory": 0}, "memory: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_it_refuses(options, message):

@@ -109,7 +109,7 @@ const byRule = (v) =>
 
 const byMethod = (v) =>
   table(
-    `Gradient norm at λ = 1, and the λ that pulls as hard as ${v.reference}`,
+    `Gradient norm at λ = 1, and the λ with the gradient norm of ${v.reference}`,
     [[["method"], ["norm"], ["published λ"], ["matched λ"]]],
     v.gradients.map(({ method, norm, published, matched }) => [
       method,
