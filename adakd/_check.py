@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 import operator
 import os
 import re
@@ -33,6 +34,7 @@ __all__ = [
     "check_logits",
     "check_method_name",
     "check_name",
+    "check_numbers",
     "check_path",
     "check_probabilities",
     "check_tensor",
@@ -109,6 +111,19 @@ def check_name(kind: str, name: str) -> None:
         )
 
 
+def check_numbers(expected: str, **options: Any) -> None:
+    """Raise TypeError naming the first option that is no real number; what a comparison says of it names nothing.
+
+    >>> check_numbers("a number above 0", tau="4")
+    Traceback (most recent call last):
+    TypeError: tau: expected a number above 0, got '4'
+    """
+    for name, value in options.items():
+        one = isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex()
+        if not (one or isinstance(value, numbers.Real)):
+            raise TypeError(f"{name}: expected {expected}, got {brief(value)}")
+
+
 def check_finite_options(**options: Any) -> None:
     """Raise ValueError naming the first option that is NaN or infinite, and TypeError for one that is no number.
 
@@ -116,12 +131,9 @@ def check_finite_options(**options: Any) -> None:
     Traceback (most recent call last):
     ValueError: beta: expected a finite number, got inf
     """
+    check_numbers("a finite number", **options)
     for name, value in options.items():
-        try:
-            finite = math.isfinite(value)
-        except TypeError:
-            raise TypeError(f"{name}: expected a finite number, got {brief(value)}") from None
-        if not finite:
+        if not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value!r}")
 
 

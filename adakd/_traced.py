@@ -52,7 +52,8 @@ def traced_terms(
     with torch.autocast(student.device.type, enabled=False):
         values, tau = term.of_rows(student, teacher, labels, None, epoch)
         if ignore_index is None or counted is None:
-            ce, kd = F.cross_entropy(student, target), values.mean()
+            # No label's index: left out, torch would silently take -100 for it. Written here, a number is no name to guard.
+            ce, kd = F.cross_entropy(student, target, ignore_index=-(2**62)), values.mean()
         elif alone:
             count = counted.sum().clamp(min=1)
             ce = F.cross_entropy(student, target, reduction="sum", ignore_index=ignore_index) / count

@@ -1,5 +1,6 @@
 """Student, teacher and method as one module, for a loop that is not ours: your own, Lightning's, the Hugging Face Trainer's."""
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Self
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
+from ._check import brief, check_numbers, check_tensor
+from ._frozen import frozen as freeze
 from .methods import create_method
 from .objective import Objective, Terms
 from .signals import Signals, Tapped, Which, logits_of_output
@@ -77,6 +80,19 @@ def _as_teacher(teacher: Any, which: Which, needed: bool) -> nn.Module | None:
     return teacher
 
 
+def _places(logits: Any) -> tuple[Which, Which]:
+    """Where the logits of student and teacher are in what the networks return."""
+    which = logits if isinstance(logits, tuple) else (logits, logits)
+    if len(which) != 2 or not all(
+        place is None or isinstance(place, int | str) or callable(place) for place in which
+    ):
+        raise TypeError(
+            "logits: expected an index, a key or an attribute, a function of the output, or a pair of such (student's, "
+            f"teacher's), got {brief(logits)}"
+        )
+    return which
+
+
 def _call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and named arguments of the networks."""
     if isinstance(inputs, Mapping):
@@ -101,7 +117,7 @@ class _Pair(nn.Module):
         if not isinstance(student, nn.Module):
             raise TypeError(f"student: expected a torch.nn.Module, got {type(student).__name__}")
         criterion = _as_objective(method, overrides)
-        which = logits if isinstance(logits, tuple) else (logits, logits)
+        which = _places(logits)
         frozen = _as_teacher(teacher, which[1], criterion.needs_teacher)
         if frozen is not None:
             check_apart(student, frozen)
@@ -117,7 +133,7 @@ class _Pair(nn.Module):
         if criterion.needs_teacher:
             self._network(1)
         if frozen is not None:
-            frozen.eval().requires_grad_(False)
+            freeze(frozen)
         self.epoch: int | None = None
         """The epoch, counted from 1, for methods with a warm-up or a schedule; set it as epochs go by."""
 
@@ -276,7 +292,8 @@ class Distiller(_Pair):
         overrides: as for `adakd.create_method`; only with a name.
 
     Raises:
-        TypeError: for networks that are no modules, or a method that is neither a name nor an objective.
+        TypeError: for networks that are no modules, a method that is neither a name nor an objective, or a place of the
+            logits that is none.
         ValueError: for an unknown method or override, networks that share parameters or buffers, a student that is
             frozen; when called, for a tuple with several tensors of shape (B, ·), if `logits` does not say which.
 
@@ -398,6 +415,7 @@ class TrainerDistiller(_Pair):
 
     **Gradient accumulation.** The Trainer counts the labels of all parts of a step, and the loss of each part is its sum
     over that count: for methods whose rows are independent, parts with unequal padding add up to the loss of one large batch.
+    (Of probabilities, which know no padding, so do parts of any number of sequences, if these are of one length.)
     Where ``.criterion.reads_batch`` or class weights are set, each part has statistics and a mean of its own. For several
     processes see `Distiller`.
 
@@ -456,6 +474,8 @@ class TrainerDistiller(_Pair):
         logits: Which | tuple[Which, Which] = None,
         **overrides: Any,
     ):
+        if not (shift is None or isinstance(shift, bool)):
+            raise TypeError(f"shift: expected True, False or None, got {brief(shift)}")
         kind = getattr(getattr(student, "config", None), "problem_type", None)
         if kind in ("regression", "multi_label_classification"):
             raise ValueError(
@@ -510,13 +530,16 @@ class TrainerDistiller(_Pair):
 
         Args:
             labels: (B,) or (B, T), -100 where there is none; or probabilities (B, K) or (B, T, K).
-            num_items_in_batch: labels in the whole step; the loss is then the sum over the rows of this part, divided by
-                it. None for the mean over the rows.
+            num_items_in_batch: labels in the whole step, as the Trainer counts them; the loss is then the sum over the
+                rows of this part, divided by it. Of probabilities the Trainer counts every number, K of a row, and K - 1
+                where labels are shifted: the mean over the rows of this part is then weighted by its share of these. None for
+                the mean over the rows.
             index: (B,) positions of the examples in the training set, for terms with a memory of it: a column "index" of
                 the data set. The networks do not see it.
             inputs: of both networks.
 
         Raises:
+            TypeError: for labels that are no tensor, and a number of them that is none.
             ValueError: for no labels in training mode, where nothing would be distilled; for no index where a term
                 needs it.
         """
@@ -529,6 +552,9 @@ class TrainerDistiller(_Pair):
                     "cross entropy"
                 )
             return {"logits": self._signals(0, (), inputs).logits}
+        check_tensor("labels", labels, "labels or probabilities", "convert them with torch.as_tensor()")
+        if num_items_in_batch is not None:
+            check_numbers("the number of labels in the step", num_items_in_batch=num_items_in_batch)
         self._check_ready()
         given = {"decoder_input_ids", "decoder_inputs_embeds"} & set(inputs)
         if getattr(getattr(self, "config", None), "is_encoder_decoder", False) and not given:
@@ -542,10 +568,18 @@ class TrainerDistiller(_Pair):
         loss = self.criterion(*both, target, epoch=self.epoch, index=index, ignore_index=_IGNORED).total
         if num_items_in_batch is not None:
             # In this order: a ratio of integers would be fp32. A step may have no label at all.
-            loss = loss * _count(target) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+            loss = loss * self._count(labels, target) / torch.as_tensor(num_items_in_batch).clamp(min=1)
         return {"loss": loss, "logits": student.logits}
 
+    def _count(self, labels: Tensor, target: Tensor) -> Tensor | int:
+        """What this part adds to `num_items_in_batch`: the rows of the loss, or, of probabilities, numbers as the Trainer counts them."""
+        if not labels.is_floating_point():
+            return (target != _IGNORED).sum()
+        # Labels that are shifted it counts from the second on, along the last axis, which is here that of the classes.
+        return (labels[..., 1:] if self.shift and _counts_from_second() else labels).numel()
 
-def _count(target: Tensor) -> Tensor | int:
-    """Rows that count, as the loss is their mean."""
-    return target.shape[:-1].numel() if target.is_floating_point() else (target != _IGNORED).sum()
+
+def _counts_from_second() -> bool:
+    """Whether the Trainer leaves out the first label of a row where labels are shifted; older versions count it."""
+    trainer = sys.modules.get("transformers.trainer")
+    return trainer is None or hasattr(trainer, "ForCausalLMLoss")

@@ -1,10 +1,10 @@
 """Pure forms of the divergences: logits and a temperature in, one number a row out.
 
 No state, no weights, no reduction: for a loop of your own, or to try a formula. All take logits (N, K) and a temperature,
-a number or a tensor that broadcasts to (N, 1), for both networks or one each (`tau=(student's, teacher's)`), and keep the
-gradient of the student. Half precision is raised to fp32. Refused are what is no tensor of logits, other shapes, and, where
-values may be read (not on an accelerator, nor in a compiled graph), labels out of range, NaN, infinity, and temperatures that
-are not above 0.
+a number or a tensor of shape (), (1,), (N,), (1, 1) or (N, 1), for both networks or one each (`tau=(student's, teacher's)`), and keep the
+gradient of the student. Half precision is raised to fp32. Refused are what is no tensor of logits, other shapes, no row at all
+or a single class, and, where values may be read (not on an accelerator, nor in a compiled graph), labels out of range, NaN,
+infinity, and temperatures that are not above 0 in the format of the logits, or so low that their quotient leaves it.
 
 >>> import torch
 >>> s, t = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 1.0, -2.0]])
@@ -12,7 +12,6 @@ are not above 0.
 tensor([0.4624])
 """
 
-import math
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor
 from . import _check
 from . import divergence as _divergences
 from ._check import (
+    NotFiniteError,
     at_least_fp32,
     brief,
     check_device,
@@ -63,6 +63,11 @@ def _value(divergence: Any, student: Tensor, teacher: Tensor, target: Tensor | N
             f"expected student and teacher logits of one shape (N, K), got {tuple(student.shape)} and "
             f"{tuple(teacher.shape)}"
         )
+    rows, classes = student.shape
+    if not rows:
+        raise ValueError(f"student: the batch is empty (shape (0, {classes})); skip empty batches")
+    if classes < 2:
+        raise ValueError(f"student: expected at least 2 classes, got {classes}")
     if divergence.reads_target:
         _check_target(target, student)
     check_device(student, teacher, target)
@@ -76,7 +81,13 @@ def _value(divergence: Any, student: Tensor, teacher: Tensor, target: Tensor | N
         columns = Temperatures(*(_column(side, student) for side in tau))
     else:
         columns = Temperatures(*(_column(tau, student),) * 2)
-    return divergence(student, teacher, target, columns)
+    values: Tensor = divergence(student, teacher, target, columns)
+    if read(values.detach().isnan().any()):
+        raise NotFiniteError(
+            f"tau: expected temperatures by which the logits can be divided in {student.dtype}, got {brief(tau)}, of which a "
+            "value comes that is NaN; take a higher temperature, or float64 logits"
+        )
+    return values
 
 
 def _check_target(target: Any, student: Tensor) -> None:
@@ -84,32 +95,36 @@ def _check_target(target: Any, student: Tensor) -> None:
     expected = f"class labels, torch.int64 of shape ({rows},)"
     check_tensor("target", target, expected, "pass the labels, as torch.as_tensor() makes them")
     check_label_shape("target", target, (rows,))
-    if rows:
-        check_labels(target, classes)
+    check_labels(target, classes)
 
 
 def _column(tau: Any, student: Tensor) -> Tensor:
-    """A temperature as (1, 1) or (N, 1), above 0 and finite where values may be read."""
+    """A temperature as (1, 1) or (N, 1), above 0 and finite in the logits' format where values may be read."""
+    limits = torch.finfo(student.dtype)
+    # Below the smallest normal number a device may take it for 0, and nearly every logit over it is infinite.
+    expected = f"temperatures above 0 and finite in {student.dtype}, from {limits.tiny:.2g} to {limits.max:.2g}"
     if isinstance(tau, int | float) and not isinstance(tau, bool):
-        if not 0 < tau < math.inf:
-            raise ValueError(f"tau: expected temperatures above 0 and finite, got {tau!r}")
+        if not limits.tiny <= tau <= limits.max:
+            raise ValueError(f"tau: expected {expected}, got {brief(tau)}")
         return student.new_full((1, 1), tau)
     if not isinstance(tau, Tensor):
         try:
             tau = torch.as_tensor(tau)
         except (TypeError, ValueError, RuntimeError):
-            raise TypeError(
-                f"tau: expected a number, a tensor of (N,) or (N, 1), or a pair of such, got {brief(tau)}"
-            ) from None
-    column = tau.to(student)
-    if tau.is_complex() or column.numel() not in (1, len(student)) or column.ndim > 2:
+            tau = brief(tau)
+    if not isinstance(tau, Tensor) or tau.is_complex() or tau.dtype == torch.bool:
+        got = f"a tensor of {tau.dtype}" if isinstance(tau, Tensor) else tau
+        raise TypeError(f"tau: expected a number, a tensor of (N,) or (N, 1), or a pair of such, got {got}")
+    if tau.numel() not in (1, len(student)) or tau.ndim > 2 or (tau.ndim == 2 and tau.shape[1] != 1):
         raise ValueError(
-            f"tau: expected a number or one for each of {len(student)} rows, got shape {tuple(column.shape)} of {tau.dtype}"
+            f"tau: expected a number or one for each of {len(student)} rows, got shape {tuple(tau.shape)}; of one a row it is "
+            f"({len(student)},) or ({len(student)}, 1)"
         )
+    column = tau.to(student).reshape(-1, 1)
     values = column.detach()
-    if read(((values > 0) & (values < math.inf)).all()) is False:
-        raise ValueError(f"tau: expected temperatures above 0 and finite, got {brief(tau)}")
-    return column.reshape(1, 1) if column.ndim == 0 else column.reshape(-1, 1)
+    if read(((values >= limits.tiny) & (values <= limits.max)).all()) is False:
+        raise ValueError(f"tau: expected {expected}, got {brief(tau)}")
+    return column
 
 
 def kl(student: Tensor, teacher: Tensor, tau: Any = 4.0) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _check
-from ._check import transformed
+from ._check import FLOATS, check_finite_options, check_float, check_tensor, check_whole, transformed
 
 __all__ = ["STANDARDIZATIONS", "log_softened", "median", "peak", "pearson", "softened", "standardize"]
 
@@ -167,6 +167,26 @@ class _Standardized(torch.autograd.Function):
         return gradient, None, None, None, None, None
 
 
+def _check_rows(name: str, logits: Any) -> None:
+    """Raise unless these are rows of floating-point numbers, of which there are some: TypeError for others, ValueError for none."""
+    if (
+        type(logits) is Tensor
+        and logits.dtype in FLOATS
+        and logits.layout is torch.strided
+        and not logits.is_nested
+        and logits.ndim
+        and logits.numel()
+    ):
+        return  # as in nearly every call
+    expected = "a floating-point tensor of shape (batch, classes)"
+    check_tensor(name, logits, expected, "convert it with torch.as_tensor()")
+    check_float(name, logits)
+    if not logits.ndim or not logits.shape[-1]:
+        raise ValueError(f"{name}: expected shape (batch, classes), got {tuple(logits.shape)}")
+    if not logits.numel():
+        raise ValueError(f"{name}: the batch is empty (shape {tuple(logits.shape)}); skip empty batches")
+
+
 def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
     r"""Standardize each row to mean 0 and standard deviation 1.
 
@@ -186,8 +206,16 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
         (B, K), in the dtype of the input.
 
     Raises:
-        ValueError: if there are not more classes than ``ddof``.
+        TypeError: for logits that are no tensor of floating-point numbers, and an eps that is no number.
+        ValueError: if there are not more classes than ``ddof``, for an empty batch, and for an option below 0.
     """
+    if not torch.compiler.is_compiling():
+        _check_rows("logits", logits)
+        if not (type(ddof) is int and ddof >= 0 and type(eps) is float and 0 <= eps < math.inf):
+            check_whole(0, ddof=ddof)
+            check_finite_options(eps=eps)
+            if eps < 0:
+                raise ValueError(f"eps: expected a finite number of at least 0, got {eps!r}")
     if logits.shape[-1] <= ddof:
         raise ValueError(
             f"logits: standardizing with ddof={ddof} needs more than {ddof} classes, "
@@ -236,8 +264,12 @@ def pearson(a: Tensor, b: Tensor) -> Tensor:
     Returns (B,). A constant row has correlation 0 with everything.
 
     Raises:
-        ValueError: if the shapes differ.
+        TypeError: for anything but tensors of floating-point numbers.
+        ValueError: if the shapes differ, or there are no rows.
     """
+    if not torch.compiler.is_compiling():
+        _check_rows("a", a)
+        _check_rows("b", b)
     if a.shape != b.shape:
         raise ValueError(
             f"pearson: expected two tensors of one shape, got {tuple(a.shape)} and {tuple(b.shape)}"
@@ -272,8 +304,11 @@ def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:
     Returns (B, 1).
 
     Raises:
-        ValueError: for another magnitude.
+        TypeError: for logits that are no tensor of floating-point numbers.
+        ValueError: for another magnitude, or no rows.
     """
+    if not torch.compiler.is_compiling():
+        _check_rows("logits", logits)
     if magnitude == "signed":
         return logits.amax(dim=-1, keepdim=True)
     if magnitude == "absolute":

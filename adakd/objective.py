@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, at_least_fp32, brief, check_finite, check_labels, value_of
+from ._check import NotFiniteError, at_least_fp32, brief, check_finite, check_labels, check_numbers, value_of
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from ._seed import seeded
@@ -24,6 +25,9 @@ from .terms import LogitTerm, Term
 from .weight import SampleWeight
 
 __all__ = ["LogitObjective", "Objective", "SumOfTerms", "Terms"]
+
+# Which rows are left out is said by `ignore_index` alone; torch's own default would silently leave out those of label -100.
+_NO_LABEL = -(2**62)
 
 
 class Terms(NamedTuple):
@@ -86,7 +90,12 @@ class CrossEntropy(nn.Module):
         if target.is_floating_point():
             target = target.to(logits.dtype)
         values = F.cross_entropy(
-            logits, target, weight=weights, label_smoothing=self.label_smoothing, reduction="none"
+            logits,
+            target,
+            weight=weights,
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+            ignore_index=_NO_LABEL,
         )
         if weights is None or target.is_floating_point():  # torch divides by the rows there, weighted or not
             return values, torch.ones_like(values)
@@ -254,7 +263,8 @@ class Objective(nn.Module):
             index: (B,) positions of the images in the training set, for terms with a memory of it.
 
         Raises:
-            TypeError: for logits that are no tensors of floating-point numbers, a target that is no tensor.
+            TypeError: for logits that are no tensors of floating-point numbers, a target that is no tensor, an ignore_index
+                that is no whole number.
             ValueError: for mismatched shapes, an empty batch, a missing teacher or target, an epoch below 1, two classes
                 where rows are standardized; and on a CPU for labels out of range and NaN or infinite logits, naming
                 the rows (on an accelerator and inside `torch.vmap` nothing can be read: the training loop does it
@@ -273,6 +283,8 @@ class Objective(nn.Module):
             self._check_call(student.logits, teacher, target)
             check_shapes(student.logits, taught if self.terms else None, target, self.pad_vocab)
         _check_epoch(epoch)
+        if type(ignore_index) is not int and ignore_index is not None and not torch.compiler.is_compiling():
+            _check_ignored(ignore_index)
         if usual and self._may_be_plain and self.chunk is None:
             # Before rows are selected: labels that are all in range, as nearly always, need no look of their own.
             found = plain_terms(self, student.logits, taught, target, epoch, ignore_index)  # type: ignore[arg-type]
@@ -413,7 +425,9 @@ class Objective(nn.Module):
             return student.new_zeros(())
         if self.cross_entropy.plain and rows.mask is None:
             return F.cross_entropy(
-                student, rows.target.to(student.dtype) if rows.target.is_floating_point() else rows.target
+                student,
+                rows.target.to(student.dtype) if rows.target.is_floating_point() else rows.target,
+                ignore_index=_NO_LABEL,
             )
         values, counts = self.cross_entropy(student, rows.target)
         if rows.mask is not None:
@@ -616,8 +630,7 @@ def rename_old_parameters(state: dict[str, Any], prefix: str = "", *_: Any) -> N
 
 def check_weight(name: str, value: float) -> None:
     """Raise unless a weight or a warm-up is a finite number of at least 0: TypeError for no number, ValueError for others."""
-    if not isinstance(value, numbers.Real | Tensor):
-        raise TypeError(f"{name}: expected a finite number of at least 0, got {brief(value)}")
+    check_numbers("a finite number of at least 0", **{name: value})
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: expected a finite number of at least 0, got {value!r}")
 
@@ -744,6 +757,16 @@ def _check_epoch(epoch: int | None) -> None:
         raise TypeError(f"epoch: expected a number counted from 1, or None, got {epoch!r}")
     if not epoch >= 1:
         raise ValueError(f"epoch: epochs are counted from 1, got {epoch}")
+
+
+def _check_ignored(ignore_index: Any) -> None:
+    """Raise TypeError unless it can be a label."""
+    try:
+        operator.index(ignore_index)
+    except TypeError:
+        raise TypeError(
+            f"ignore_index: expected a label, a whole number, or None, got {brief(ignore_index)}"
+        ) from None
 
 
 def _refuse_non_finite(total: Tensor, dtype: torch.dtype) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 import adakd
+from adakd.teachers.find import _frozen_copy
+from adakd.training.trainer import evaluating
 
 
 def network(hidden: int) -> nn.Module:
@@ -297,6 +299,57 @@ def test_a_trainer_that_takes_the_labels_is_refused(pair, batch):
     assert set(model.eval()(features=batch[0])) == {"logits"}
 
 
+@pytest.mark.parametrize("logits", [(), (0,), (0, 1, 2), [0], 1.5, (None, 1.5), torch.ones(2)], ids=str)
+def test_what_is_no_place_of_logits(pair, logits):
+    with pytest.raises(TypeError, match=r"logits: expected an index, a key or an attribute, .*a pair .*, got"):
+        adakd.Distiller(*pair, "kd", logits=logits)
+
+
+@pytest.mark.parametrize("shift", ["x", 1, 0.0], ids=str)
+def test_what_is_no_shift(pair, shift):
+    with pytest.raises(TypeError, match="shift: expected True, False or None, got"):
+        adakd.TrainerDistiller(*pair, "kd", shift=shift)
+
+
+def test_labels_and_their_number_are_known_for_what_they_are(pair, batch):
+    model = adakd.TrainerDistiller(*pair, "kd")
+    with pytest.raises(TypeError, match=r"labels: expected labels or probabilities, got list; convert them"):
+        model(labels=[1], input=batch[0])
+    for number in ("x", [3], torch.ones(2)):
+        with pytest.raises(
+            TypeError, match="num_items_in_batch: expected the number of labels in the step, got"
+        ):
+            model(labels=batch[1], input=batch[0], num_items_in_batch=number)
+    assert model(labels=batch[1], input=batch[0], num_items_in_batch=32.0)["loss"] > 0
+
+
+@pytest.mark.filterwarnings("ignore")  # that TorchScript is old
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("made", ["scripted", "traced", "exported"])
+def test_a_teacher_that_is_a_program(batch, made, several):
+    """Of TorchScript, which knows no requires_grad_, and of torch.export, which knows no eval."""
+    x, y = batch
+    net = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 5)).eval()
+    if made == "exported":
+        program = torch.export.export(net, (x,)).module()
+    else:
+        program = torch.jit.script(net) if made == "scripted" else torch.jit.trace(net, x)
+    teacher = [program, nn.Sequential(nn.Dropout(0.9), nn.Linear(8, 5))] if several else program
+    distiller = adakd.Distiller(nn.Linear(8, 5), teacher, "kd")
+    assert not any(parameter.requires_grad for parameter in distiller.teacher.parameters())
+    if several:
+        assert not teacher[1][0].training  # what comes after the program is in evaluation mode too
+    first, again = (distiller(x, y) for _ in range(2))
+    assert first.total == again.total
+    first.total.backward()
+    if not several:
+        torch.testing.assert_close(distiller.logits(x)[1], net(x))
+        copied = _frozen_copy(program, made, in_fp32=True)  # as runs teach with it
+        assert not any(parameter.requires_grad for parameter in copied.parameters())
+        with evaluating(copied):
+            torch.testing.assert_close(copied(x), net(x))
+
+
 # ---- inputs, targets, features, several teachers ----
 
 
@@ -406,10 +459,10 @@ def test_soft_labels_are_shifted_as_labels_are():
         for labels in (ids, nn.functional.one_hot(ids, 5).float())
     )
     torch.testing.assert_close(soft, hard)
-    share = distiller(input_ids=ids, labels=nn.functional.one_hot(ids, 5).float(), num_items_in_batch=30)[
-        "loss"
-    ]
-    torch.testing.assert_close(share, soft * 15 / 30)
+    # Of two such parts, as the Trainer counts them.
+    count = 2 * nn.functional.one_hot(ids, 5).float()[..., 1:].ne(-100).sum()
+    share = distiller(input_ids=ids, labels=nn.functional.one_hot(ids, 5).float(), num_items_in_batch=count)
+    torch.testing.assert_close(share["loss"], soft / 2)
 
 
 @pytest.mark.parametrize("ignored", [-100, 255])

@@ -1,6 +1,8 @@
 """Exercises that check themselves: what they compute, what they say of answers, and that the pages say the same."""
 
+import dataclasses
 import json
+import random
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -119,6 +121,17 @@ def test_three_dots_ask_what_is_wanted():
     assert repr(check("08.3")).startswith("08.3: The largest κ (a number, to 1 %).")
     assert not check("08.3")
     assert adakd.exercises.check is check
+
+
+@every
+def test_an_answer_leaves_the_random_numbers_as_they_were(exercise):
+    fresh = dataclasses.replace(exercise)  # whose solution is not computed yet
+    states = torch.random.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    fresh.judge(fresh.solution)
+    if not fresh.choices:
+        fresh.judge(fresh.solution + 3 * fresh.margin + 1)  # every mistake is computed
+    assert torch.equal(torch.random.get_rng_state(), states[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
 
 
 def test_a_solution_is_computed_once():

@@ -129,6 +129,78 @@ def test_a_temperature_is_above_zero(tau):
         functional.kl(STUDENT, TEACHER, tau)
 
 
+@pytest.mark.parametrize("tau", [1e-46, 1e-40, 1e40, 2**70 * 2**70, 10**400, (1.0, 1e-46), 1e-46 * COLUMN])
+def test_a_temperature_is_above_zero_in_the_format_of_the_logits(tau):
+    with pytest.raises(
+        ValueError, match=r"tau: expected temperatures above 0 and finite in torch\.float32, from"
+    ):
+        functional.kl(STUDENT.float(), TEACHER.float(), tau)
+
+
+def test_a_temperature_by_which_nothing_can_be_divided_makes_no_silent_nan():
+    assert functional.kl(STUDENT, TEACHER, 1e-37).isfinite().all()
+    with pytest.raises(ValueError, match=r"in torch\.float32, got 2e-38, of which a value comes that is NaN"):
+        functional.kl(20 * STUDENT.float(), TEACHER.float(), 2e-38)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 1), (4, 1)])
+def test_shapes_of_a_temperature(shape):
+    found = functional.kl(STUDENT[:4], TEACHER[:4], torch.full(shape, 2.0))
+    assert torch.equal(found, functional.kl(STUDENT[:4], TEACHER[:4], 2.0))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 4), (0,), (2,), (1, 1, 1), (4, 1, 1)])
+def test_no_other_shape_is_one_temperature_a_row(shape):
+    with pytest.raises(
+        ValueError, match=r"one for each of 4 rows, got shape .*; of one a row it is \(4,\) or \(4, 1\)"
+    ):
+        functional.kl(STUDENT[:4], TEACHER[:4], torch.full(shape, 2.0))
+
+
+@pytest.mark.parametrize("tau", [True, torch.tensor(True), torch.tensor(4j), 4j, [1.0, "a"], {}])
+def test_what_is_no_temperature(tau):
+    with pytest.raises(TypeError, match=r"tau: expected a number, a tensor of \(N,\) or \(N, 1\), or a pair"):
+        functional.kl(STUDENT, TEACHER, tau)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_refuses_no_row_and_a_single_class(name, monkeypatch):
+    form = FORMS[name][0]
+    monkeypatch.setitem(globals(), "TARGET", TARGET[:0])
+    with pytest.raises(ValueError, match=r"student: the batch is empty \(shape \(0, 5\)\); skip empty batches"):
+        form(STUDENT[:0], TEACHER[:0], 2.0)
+    monkeypatch.setitem(globals(), "TARGET", torch.zeros(6, dtype=torch.int64))
+    with pytest.raises(ValueError, match="student: expected at least 2 classes, got 1"):
+        form(STUDENT[:, :1], TEACHER[:, :1], 2.0)
+
+
+# Of the worst row of 2048, as the docstrings say: at temperatures of 100 and 1000 deviations of the logits, and of the gradient.
+ROUNDING = {
+    "kl": ((0.006, 0.6), (3e-5, 3e-4)),
+    "reverse_kl": ((0.006, 0.6), (4e-5, 3e-4)),
+    "skewed_kl": ((0.007, 0.7), (4e-5, 3e-4)),
+    "jsd": ((0.0023, 0.3), (3e-5, 4e-4)),
+    "dkd": ((0.011, 1.0), (6e-5, 5e-4)),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDING)
+def test_at_high_temperatures_values_are_as_rough_as_the_docstrings_say(name, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(2048, 100, generator=generator) for _ in "st")
+    monkeypatch.setitem(globals(), "TARGET", torch.arange(2048) % 100)
+    for tau, of_value, of_gradient in zip((100.0, 1000.0), *ROUNDING[name], strict=True):
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            x = s.to(dtype).requires_grad_()
+            values = FORMS[name][0](x, t.to(dtype), tau)
+            (gradient,) = torch.autograd.grad(values.sum(), x)
+            found.append((values.detach().double(), gradient.double()))
+        (value, gradient), (exact, slope) = found
+        assert of_value / 2 < ((value - exact).abs() / exact).max() < 2 * of_value
+        assert ((gradient - slope).norm(dim=1) / slope.norm(dim=1)).max() < 3 * of_gradient
+
+
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"of one shape \(N, K\), got \(6, 5\) and \(6, 4\)"):
         functional.kl(STUDENT, TEACHER[:, :4])

@@ -32,6 +32,7 @@ FLOORS = {
     "_parts": 0,
     "_hash": 0,
     "_seed": 0,
+    "_frozen": 0,
     "theory": 0,
     "series": 1,
     "expression": 2,

@@ -378,6 +378,47 @@ def test_parts_of_unequal_padding_add_up_to_one_large_batch(case, tmp_path):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_of_probabilities_too_and_every_class_is_no_label_of_its_own(case, tmp_path):
+    """One step of SGD, in 1, 2 and 4 parts and a last one that is smaller, by the gradient of the one large batch."""
+    shift = CASES[case][2]
+    batch, classes = sentences(count=7), pair_of(case)[0].config.num_labels
+    if case in ("causal", "masked"):
+        classes = VOCABULARY
+    generator = torch.Generator().manual_seed(2)
+    shape = (7, classes) if case == "sequences" else (7, 10, classes)
+    batch["labels"] = torch.randn(shape, generator=generator, dtype=torch.float64).softmax(-1)
+    student, teacher, _ = pair_of(case)
+    twin = adakd.TrainerDistiller(copy.deepcopy(student), teacher, "kd").double()
+    twin(**batch)["loss"].backward()
+    for parts in (1, 2, 4):
+        model = adakd.TrainerDistiller(copy.deepcopy(student), teacher, "kd").double()
+        assert model.shift is shift
+        run = trainer(
+            model,
+            batch,
+            tmp_path,
+            per_device_train_batch_size=-(-7 // parts),
+            gradient_accumulation_steps=parts,
+            max_steps=1,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            learning_rate=1.0,
+            optim="sgd",
+        )
+        run.train()
+        assert run.state.global_step == 1
+        for (name, old), a, b in zip(
+            student.double().named_parameters(),
+            model.student.parameters(),
+            twin.student.parameters(),
+            strict=True,
+        ):
+            if b.grad is not None:
+                torch.testing.assert_close(old - a, b.grad, rtol=1e-9, atol=1e-9, msg=name)
+        assert run.evaluate()["eval_loss"] == pytest.approx(model.eval()(**batch)["loss"].item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_activations_change_nothing(reentrant, tmp_path):
     trained = []

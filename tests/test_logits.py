@@ -128,6 +128,45 @@ def test_pearson_with_a_constant_row_is_zero():
     assert pearson(torch.full((1, 4), 3.0), torch.arange(4.0)[None]).tolist() == [0.0]
 
 
+NO_ROWS = [
+    (torch.ones(3, 4, dtype=torch.int64), TypeError, "float64, got torch.int64; .* call .float"),
+    (np.ones((3, 4)), TypeError, "got numpy.ndarray; convert it with torch.as_tensor"),
+    (3, TypeError, "got int; convert"),
+    ([[1.0, 2.0]], TypeError, "got list; convert"),
+    (torch.eye(3).to_sparse(), TypeError, "got torch.sparse_coo; call to_dense"),
+    (torch.tensor(1.0), ValueError, r"expected shape \(batch, classes\), got \(\)"),
+    (torch.zeros(3, 0), ValueError, r"expected shape \(batch, classes\), got \(3, 0\)"),
+    (torch.zeros(0, 4), ValueError, r"the batch is empty \(shape \(0, 4\)\); skip empty batches"),
+]
+
+
+@pytest.mark.parametrize(("rows", "error", "message"), NO_ROWS, ids=range(len(NO_ROWS)))
+@pytest.mark.parametrize(
+    "function", [standardize, peak, lambda x: pearson(x, torch.eye(3)), lambda x: pearson(torch.eye(3), x)]
+)
+def test_what_is_no_rows_of_logits_is_told(function, rows, error, message):
+    with pytest.raises(error, match=f"^(logits|a|b): .*{message}"):
+        function(rows)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error"),
+    [
+        ("eps", -1, ValueError),
+        ("eps", -1e-7, ValueError),
+        ("eps", float("nan"), ValueError),
+        ("eps", "a", TypeError),
+        ("ddof", -1, ValueError),
+        ("ddof", 0.5, ValueError),
+        ("ddof", "a", ValueError),
+    ],
+)
+def test_options_of_standardize(option, value, error):
+    with pytest.raises(error, match=f"{option}: expected a (finite|whole) number.*, got"):
+        standardize(torch.eye(3), **{option: value})
+    assert torch.equal(standardize(torch.eye(3), eps=0, ddof=np.int64(1)), standardize(torch.eye(3), ddof=1))
+
+
 def test_pearson_refuses_two_shapes():
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3\) and \(2, 4\)"):
         pearson(torch.zeros(2, 3), torch.zeros(2, 4))

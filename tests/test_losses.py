@@ -71,6 +71,13 @@ def gaussian(batch, classes, seed=0, scale=3.0, dtype=torch.float64):
 # ---- against the reference ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ignored", ["x", 1.5, [0], torch.ones(2)], ids=str)
+def test_what_is_no_label_to_ignore(ignored):
+    rows = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(TypeError, match="ignore_index: expected a label, a whole number, or None, got"):
+        create_method("kd")(rows, 2 * rows, torch.arange(3), ignore_index=ignored)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("divergence", ["kl", "dkd"])
 @given(batch=batches(min_classes=3), tau=TAUS, epoch=st.one_of(st.none(), st.integers(1, 30)))

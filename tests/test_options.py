@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+import torch
 
 import adakd
 from adakd.cli import main
@@ -80,6 +81,50 @@ def test_infinity_is_the_number_in_every_run_too(name):
         bare = option.rpartition(".")[2]
         assert said is None or re.search(rf"(\b{bare}\b|weight of).*: expected .*inf", said)
         assert said or option in ("order", "standardize")
+
+
+@pytest.mark.parametrize("value", ["4", "much", None, [1], [], {}, 4j, torch.ones(2)], ids=str)
+@pytest.mark.parametrize(("kind", "name", "option"), sorted({each[:3] for each in NUMBERS}))
+def test_what_is_no_number_is_refused_by_its_name(kind, name, option, value):
+    signature = inspect.signature(PARTS[kind][name]).parameters
+    if value is None and signature[option].default is None:
+        pytest.skip("None is its own word")
+    told = {key: each for key, each in TOLD.items() if key in signature} | (
+        {"instance": True} if "instance" in signature else {}
+    )
+    with pytest.raises((TypeError, ValueError), match=rf"^[^:]*\b{option}\b[^:]*: expected .*, got "):
+        PARTS[kind][name](**{**told, option: value})
+
+
+@pytest.mark.parametrize("value", ["4", [1], {}, 4j, torch.ones(2)], ids=str)
+@pytest.mark.parametrize("option", ["ce_weight", "kd_weight", "warmup_epochs", "label_smoothing"])
+def test_nor_is_it_one_of_the_loss(option, value):
+    with pytest.raises(TypeError, match=rf"{option}: expected a .*number.*, got "):
+        adakd.LogitObjective(adakd.KL(), **{option: value})
+
+
+def test_weights_of_terms_are_numbers():
+    with pytest.raises(TypeError, match="weight of kd: expected a finite number of at least 0, got tensor"):
+        adakd.Objective({"kd": adakd.LogitTerm(adakd.KL())}, {"kd": torch.ones(2)})
+    assert adakd.Objective({"kd": adakd.LogitTerm(adakd.KL())}, {"kd": torch.tensor(2.0)}).weights == {
+        "kd": 2.0
+    }
+
+
+@pytest.mark.parametrize("value", [[], {}, ["population"], 1.5, torch.ones(2)], ids=str)
+def test_what_is_no_standardization(value):
+    with pytest.raises(ValueError, match="standardize: expected False, True, 'population' or 'sample', got"):
+        adakd.LogitTerm(adakd.KL(), standardize=value)
+    with pytest.raises(ValueError, match=r"kl_standardize: expected .*, got"):
+        adakd.MLKD(kl_standardize=value)
+
+
+@pytest.mark.parametrize("value", [1, ["body"], torch.ones(2)], ids=str)
+def test_layers_are_named_by_a_text(value):
+    with pytest.raises(
+        TypeError, match="student_layers: expected names of submodules separated by commas, got"
+    ):
+        PARTS["term"]["attention"](student_layers=value)
 
 
 @pytest.mark.parametrize("value", [2.5, True, "8", None])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_rows import NAMES, close, made, outcome, same, sequences
 
-from adakd import KL, METHODS, Batch, Fixed, LogitTerm, Objective
+from adakd import KL, METHODS, Batch, Fixed, LogitTerm, Objective, create_method
 from adakd._traced import traced_terms
 from adakd.divergence.dist import _correlation
 from adakd.logits import log_softened, softened, standardize
@@ -234,6 +234,24 @@ def test_rows_that_hardly_vary_correlate_in_a_graph_as_they_do(tau, traced):
     error = (_correlation(q, p, dim=1) - exact).abs().max()
     traced()
     assert (_correlation(q, p, dim=1) - exact).abs().max() <= max(2 * error, 1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1}, {"class_weights": [1.0] * 7}, {"chunk": 4}], ids=str
+)
+def test_in_a_graph_a_label_is_left_out_only_where_somebody_says_so(options, traced):
+    student, teacher, target = sequences(shape=(10,), ignored=())
+    target[3] = -100
+    options = {
+        key: value[:1] * student.shape[1] if key == "class_weights" else value for key, value in options.items()
+    }
+    criterion = create_method("kd", **options)
+    with pytest.raises(ValueError, match="expected labels from 0 to"):
+        criterion(student, teacher, target, ignore_index=None)
+    traced()
+    with pytest.raises(IndexError, match="-100 is out of bounds"):
+        criterion(student, teacher, target, ignore_index=None)
+    assert criterion(student, teacher, target).total.isfinite()
 
 
 def test_what_has_to_be_refused_is_refused_in_a_graph_too(traced):

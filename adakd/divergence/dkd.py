@@ -23,6 +23,9 @@ class DKD(Divergence):
     the temperature is learned. Here the target's logit is replaced, by a number with no gradient, and everything stays in
     log space: the same loss, a finite gradient.
 
+    In fp32 and at high temperatures the value is off as that of `KL` is, by up to twice as much: 1 % at
+    :math:`\tau = 100` and all of it at 1000 for the worst row of 100 classes; its gradient by 0.006 % and 0.05 %.
+
     Args:
         alpha: weight of TCKD, 1 in the paper.
         beta: weight of NCKD, 8 in most of the paper's pairs, 2 or 6 in some.

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from .._check import check_numbers
 from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
@@ -23,6 +24,9 @@ class JSD(Divergence):
     :math:`\beta \to 1`. At 0 and 1 themselves it is these, as in the usual implementations: a jump of the size of the
     loss, and none of its gradient's direction. Near p it is :math:`\beta(1 - \beta)` times `KL`, a quarter for the middle.
 
+    In fp32 and at high temperatures the value is off as that of `KL` is, by half of it for the middle: 0.2 % at
+    :math:`\tau = 100` and 30 % at 1000 for the worst row of 100 classes, 2 % and 200 % of 10.
+
     Args:
         mixture: :math:`\beta`, the teacher's share, from 0 (`KL`) to 1 (`ReverseKL`).
 
@@ -36,6 +40,7 @@ class JSD(Divergence):
 
     def __init__(self, mixture: float = 0.5):
         super().__init__()
+        check_numbers("a number from 0 to 1", mixture=mixture)
         if not 0 <= mixture <= 1:
             raise ValueError(f"mixture: expected a number from 0 to 1, got {mixture!r}")
         self.mixture = float(mixture)

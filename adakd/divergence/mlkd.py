@@ -75,9 +75,11 @@ class MLKD(Divergence):
 
     def __init__(self, views: int = 1, kl_standardize: bool | str = False):
         super().__init__()
-        if views not in (1, 2):
+        if not isinstance(views, int) or views not in (1, 2):
             raise ValueError(f"views: expected 1 or 2, got {views!r}")
-        if kl_standardize is not False and kl_standardize not in STANDARDIZATIONS:
+        if kl_standardize is not False and not (
+            isinstance(kl_standardize, str) and kl_standardize in STANDARDIZATIONS
+        ):
             raise ValueError(
                 f"kl_standardize: expected False, 'population' or 'sample', got {kl_standardize!r}"
             )

@@ -20,6 +20,8 @@ class ReverseKL(Divergence):
     :math:`d = \log q - \log p`, passes over what the student holds for impossible, where that of `KL` does not. As
     :math:`\tau \to \infty` both tend to :math:`(s - t)/K`, centred: there is no direction at high temperature.
 
+    In fp32 and at high temperatures the value is off as that of `KL` is.
+
     Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,), in nats times temperature².
 
     Source: Gu et al. 2024 (arXiv 2306.08543, MiniLLM), there of whole sequences.

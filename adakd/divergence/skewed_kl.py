@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._check import check_numbers
 from ..logits import log_softened
 from ..temperature import Temperatures
 from .base import Divergence
@@ -33,6 +34,9 @@ class SkewedKL(Divergence):
     it is at most :math:`-\log\lambda`. With :math:`\lambda = 0` it is `KL`, or `ReverseKL`; near p it is
     :math:`(1 - \lambda)^2` times it.
 
+    In fp32 and at high temperatures the value is off as that of `KL` is, by a tenth more at the usual skew: 0.7 % at
+    :math:`\tau = 100` for the worst row of 100 classes.
+
     Args:
         skew: :math:`\lambda`, from 0 to below 1; 0.1 in the paper.
         reverse: the second of the two forms.
@@ -47,6 +51,7 @@ class SkewedKL(Divergence):
 
     def __init__(self, skew: float = 0.1, reverse: bool = False):
         super().__init__()
+        check_numbers("a number from 0 to below 1", skew=skew)
         if not 0 <= skew < 1:
             raise ValueError(f"skew: expected a number from 0 to below 1, got {skew!r}")
         self.skew = float(skew)

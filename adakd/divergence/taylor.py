@@ -50,7 +50,7 @@ class TaylorKL(Divergence):
 
     def __init__(self, order: int = 2):
         super().__init__()
-        if not isinstance(order, int) or not 2 <= order <= _MOST or order % 2:
+        if not isinstance(order, int) or isinstance(order, bool) or not 2 <= order <= _MOST or order % 2:
             raise ValueError(f"order: expected an even integer from 2 to {_MOST}, got {order!r}")
         self.order = order
 

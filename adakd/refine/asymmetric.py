@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from .._check import check_numbers
 from ..signals import Batch
 from .base import Refinement
 
@@ -38,6 +39,7 @@ class Asymmetric(Refinement):
 
     def __init__(self, label_ratio: float = 2.0):
         super().__init__()
+        check_numbers("a finite number above 0", label_ratio=label_ratio)
         if not 0 < label_ratio < math.inf:
             raise ValueError(f"label_ratio: expected a finite number above 0, got {label_ratio!r}")
         self.label_ratio = float(label_ratio)

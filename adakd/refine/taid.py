@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from .._check import check_numbers
 from ..signals import Batch
 from .base import Refinement
 
@@ -39,6 +40,7 @@ class TAID(Refinement):
 
     def __init__(self, start: float = 0.4, end: float = 1.0, epochs: int = 240):
         super().__init__()
+        check_numbers("a number", start=start, end=end, epochs=epochs)
         if not 0 <= start <= end <= 1:
             raise ValueError(f"start, end: expected 0 <= start <= end <= 1, got {start!r} and {end!r}")
         if not 1 <= epochs < math.inf:

@@ -17,6 +17,7 @@ from torch import nn
 
 from .._check import brief, check_path, near_names
 from .._described import sha256_of_state
+from .._frozen import frozen
 from .._progress import Bar, told_before
 from ..data import Dataset, identity_of, typed_name
 from ..models import MODELS, Network, network_of
@@ -105,7 +106,7 @@ class Teacher:
         assert self.cache is not None  # `cached`
         dtype, precision = self.cache
         world = resources.world
-        model = channels_last(self.model, data.device).eval().requires_grad_(False)
+        model = frozen(channels_last(self.model, data.device))
         count = student_views(data, recipe, seeds[0]).count
         opened = partial(open_cache, resources.out, data, self.identity, precision, count, dtype)
         cache = world.together(opened)
@@ -332,7 +333,8 @@ def _frozen_copy(network: nn.Module, identity: str, in_fp32: bool) -> nn.Module:
     """One copy for all runs of a comparison, in the format that images have; the caller's own stays as it is."""
     key, known = (identity, in_fp32), _copies.get(network)
     if known is None or known[0] != key:
-        copied = copy.deepcopy(network).eval().requires_grad_(False)
+        with torch.no_grad():  # a copy of TorchScript would keep the way back to its original
+            copied = frozen(copy.deepcopy(network))
         known = _copies[network] = (key, fp32_of(copied) if in_fp32 else copied)
     return known[1]
 

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .._frozen import frozen
 from ..models._layout import channels_last
 from ..signals import Signals, Tapped, Taps, logits_of_output
 from ..training.cache import ViewCache
@@ -42,7 +43,7 @@ class LiveTeacher:
     def __init__(
         self, network: nn.Module, precision: Precision, device: torch.device, taps: Taps | None = None
     ):
-        network = channels_last(network.eval().requires_grad_(False), device)
+        network = channels_last(frozen(network), device)
         self.network = Tapped(network, taps.teacher) if taps is not None and taps.teacher else network
         self.precision, self.device = precision, device
 

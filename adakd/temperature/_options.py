@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._check import check_numbers
 from .base import TemperatureRule
 
 __all__ = ["check_bounds", "check_positive", "check_target", "finite_or"]
@@ -17,7 +18,8 @@ def finite_or(new: Tensor, old: Tensor) -> Tensor:
 
 
 def check_positive(**options: float) -> None:
-    """Raise ValueError naming the first option that is not a finite number above 0."""
+    """Raise ValueError naming the first option that is not a finite number above 0, and TypeError for one that is no number."""
+    check_numbers("a finite number above 0", **options)
     for name, value in options.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name}: expected a finite number above 0, got {value!r}")
@@ -26,6 +28,7 @@ def check_positive(**options: float) -> None:
 def check_bounds(minimum: float, maximum: float, **inside: float) -> None:
     """Raise ValueError unless 0 < minimum <= maximum, with every further option between them."""
     check_positive(minimum=minimum, maximum=maximum)
+    check_numbers("a temperature between minimum and maximum", **inside)
     if minimum > maximum:
         raise ValueError(f"minimum, maximum: expected minimum <= maximum, got {minimum!r} and {maximum!r}")
     for name, value in inside.items():

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._check import check_numbers
 from ..logits import median
 from ._options import check_positive
 from .base import TemperatureRule, Temperatures
@@ -59,6 +60,7 @@ class Difficulty(TemperatureRule):
     def __init__(self, tau: float = 4.0, strength: float = 0.5):
         super().__init__()
         check_positive(tau=tau)
+        check_numbers("a finite number of at least 0", strength=strength)
         if not 0 <= strength < math.inf:
             raise ValueError(f"strength: expected a finite number of at least 0, got {strength!r}")
         self.tau = float(tau)

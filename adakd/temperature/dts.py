@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._check import check_finite_options
+from .._check import check_finite_options, check_numbers
 from ._options import check_bounds, check_positive, check_target, finite_or
 from .base import TemperatureRule, Temperatures
 
@@ -89,6 +89,7 @@ class DTS(TemperatureRule):
         check_bounds(minimum, maximum)
         check_positive(initial=initial, epochs=epochs)
         check_finite_options(curve=curve)
+        check_numbers("a number in [0, 1)", momentum=momentum)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
         self.initial = float(initial)

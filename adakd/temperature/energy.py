@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .._check import check_numbers
 from ._options import check_positive
 from .base import TemperatureRule, Temperatures
 
@@ -44,6 +45,7 @@ class Energy(TemperatureRule):
     def __init__(self, tau: float = 4.0, spread: float = 2.0, share: float = 0.5):
         super().__init__()
         check_positive(tau=tau)
+        check_numbers("a number", spread=spread, share=share)
         if not 0 <= spread < tau:
             raise ValueError(f"spread: expected a number from 0 to below tau ({tau:g}), got {spread!r}")
         if not 0 < share <= 0.5:

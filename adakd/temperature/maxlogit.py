@@ -8,6 +8,7 @@ from torch import Tensor
 from .._check import read
 from ..logits import peak
 from ..theory import lower_factor, upper_factor
+from ..theory.series import check_order
 from .base import TemperatureRule, Temperatures
 
 __all__ = ["MaxLogit"]
@@ -56,11 +57,14 @@ class MaxLogit(TemperatureRule):
 
     def __init__(self, reference: str = "both", magnitude: str = "signed", order: float = 2):
         super().__init__()
-        order = math.inf if order == "inf" else order  # JSON, and so a record, has no infinity
+        order = (
+            math.inf if isinstance(order, str) and order == "inf" else order
+        )  # JSON, and so a record, has no infinity
         if reference not in ("both", "teacher"):
             raise ValueError(f"reference: expected 'both' or 'teacher', got {reference!r}")
         if magnitude not in ("signed", "absolute", "two-sided"):
             raise ValueError(f"magnitude: expected 'signed', 'absolute' or 'two-sided', got {magnitude!r}")
+        check_order(order)
         self.reference = reference
         self.magnitude = magnitude
         self.order = order

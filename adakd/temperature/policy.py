@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._check import check_whole
+from .._check import check_numbers, check_whole
 from .._hash import hashed
 from ._options import check_bounds, check_positive, check_target, finite_or
 from .base import TemperatureRule, Temperatures
@@ -158,6 +158,7 @@ class Policy(TemperatureRule):
     ):
         super().__init__()
         check_bounds(minimum, maximum)
+        check_numbers("a number", initial=initial, momentum=momentum)
         if not minimum < initial < maximum:
             raise ValueError(
                 f"initial: expected a temperature strictly between {minimum:g} and {maximum:g}, got {initial!r}"

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import brief, check_numbers
 from ..signals import Signals, Taps
 from ._features import feature
 
@@ -43,6 +44,8 @@ def taps_of(default: tuple[str, ...], student_layers: str | None, teacher_layers
 
 
 def _names(key: str, text: str) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise TypeError(f"{key}: expected names of submodules separated by commas, got {brief(text)}")
     names = tuple(name.strip() for name in text.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise ValueError(f"{key}: expected names of submodules separated by commas, each once, got {text!r}")
@@ -92,7 +95,8 @@ def unit(x: Tensor, dim: int = 1) -> Tensor:
 
 
 def check_positive(**options: float) -> None:
-    """Raise ValueError unless every option is a number above 0."""
+    """Raise ValueError unless every option is a number above 0, and TypeError for one that is no number."""
+    check_numbers("a number above 0", **options)
     for name, value in options.items():
         if not 0 < value < float("inf"):
             raise ValueError(f"{name}: expected a number above 0, got {value!r}")

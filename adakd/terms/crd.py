@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._check import check_whole
+from .._check import check_numbers, check_whole
 from .._hash import hashed
 from ..signals import Batch, Signals, Taps
 from ._features import feature, position, refuse_unbuilt
@@ -74,6 +74,7 @@ class CRD(Term):
     def __init__(self, width: int = 128, negatives: int = 16384, tau: float = 0.07, momentum: float = 0.5):
         super().__init__()
         check_whole(1, width=width, negatives=negatives)
+        check_numbers("a number", tau=tau, momentum=momentum)
         if not 0 < tau < math.inf:
             raise ValueError(f"tau: expected a positive number, got {tau!r}")
         if not 0 <= momentum < 1:

@@ -86,9 +86,9 @@ class LogitTerm(Term):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "standardize":
             value = "population" if value is True else value
-            if value is not False and value not in STANDARDIZATIONS:
+            if value is not False and not (isinstance(value, str) and value in STANDARDIZATIONS):
                 raise ValueError(f"standardize: expected False, True, 'population' or 'sample', got {value!r}")
-            numbers = STANDARDIZATIONS.get(value, {"ddof": None, "eps": 0.0})
+            numbers = STANDARDIZATIONS.get(str(value), {"ddof": None, "eps": 0.0})
             self.__dict__.update({f"_{key}": number for key, number in numbers.items()})
         super().__setattr__(name, value)
         if name in _PARTS:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_numbers
 from ..signals import Batch, Signals
 from ._layers import check_positive, pairs_of, taps_of, unit
 from .base import Term
@@ -52,6 +53,7 @@ class RKD(Term):
         squared: bool = False,
     ):
         super().__init__()
+        check_numbers("a number of at least 0", distance_weight=distance_weight, angle_weight=angle_weight)
         for name, value in (("distance_weight", distance_weight), ("angle_weight", angle_weight)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name}: expected a number of at least 0, got {value!r}")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .._check import check_finite_options, check_whole
+from .._check import check_finite_options, check_numbers, check_whole
 from .._hash import hashed
 from ..signals import Batch, Signals, Taps
 from ._features import feature, position, refuse_unbuilt
@@ -57,6 +57,7 @@ class SSD(Term):
         super().__init__()
         check_whole(1, passes=passes)
         check_finite_options(tau=tau)
+        check_numbers("a number", rate=rate, quantile=quantile)
         if not 0 <= rate < 1:
             raise ValueError(f"rate: expected a number in [0, 1), got {rate!r}")
         if not tau > 0:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._check import check_finite_options, check_whole
+from .._check import check_finite_options, check_numbers, check_whole
 from ..divergence.kl import kl_of_rows
 from ..signals import Batch, Signals
 from .base import Term
@@ -51,6 +51,7 @@ class WarmupDistill(Term):
         super().__init__()
         check_whole(0, align_epochs=align_epochs)
         check_finite_options(beta=beta, tau=tau)
+        check_numbers("a probability", threshold=threshold)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: expected a probability, got {threshold!r}")
         if not (beta > 0 and tau > 0):

@@ -35,8 +35,8 @@ __all__ = [
 _MOST_TERMS = 170  # the last order whose factorial is a float; far beyond the order at which the polynomial is the exponential to the last digit
 
 
-def _check_order(order: float) -> None:
-    if order == math.inf:
+def check_order(order: float) -> None:
+    if isinstance(order, float) and order == math.inf:
         return
     if not isinstance(order, int) or isinstance(order, bool) or not 1 <= order <= _MOST_TERMS:
         raise ValueError(
@@ -58,7 +58,7 @@ def exp_taylor(x: float, order: float) -> float:
     >>> exp_taylor(1.0, 2)
     2.5
     """
-    _check_order(order)
+    check_order(order)
     if order == math.inf:
         return math.exp(x)
     total = 0.0
@@ -108,7 +108,7 @@ def upper_end(order: float = 2) -> float:
     >>> upper_end(2) == math.sqrt(3) - 1
     True
     """
-    _check_order(order)
+    check_order(order)
     if order == math.inf:
         return math.log(2.0)
     if order == 1:
@@ -131,7 +131,7 @@ def lower_end(order: float = 2) -> float:
     >>> lower_end(2) == -(1 + math.sqrt(3))
     True
     """
-    _check_order(order)
+    check_order(order)
     if order == math.inf:
         return -math.inf
     if order == 1:
@@ -242,7 +242,7 @@ def taylor_zeros(order: float) -> list[complex]:
     >>> taylor_zeros(2)
     [(-1+1j), (-1-1j)]
     """
-    _check_order(order)
+    check_order(order)
     if order == math.inf:
         return []
     if order > 40:

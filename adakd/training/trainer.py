@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._check import check_trainable
+from .._frozen import evaluate_parts
 from ..data import Dataset
 from ..logits import pearson
 from ..models._layout import channels_last
@@ -112,7 +113,7 @@ def measure_model(
 def evaluating(model: nn.Module) -> Iterator[None]:
     """A network in evaluation mode; then each part is again in its own, as a frozen BatchNorm in evaluation mode."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    evaluate_parts(model)
     try:
         yield
     finally:

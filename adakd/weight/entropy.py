@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._check import check_numbers
 from ..temperature import Temperatures
 from .base import SampleWeight
 
@@ -35,6 +36,7 @@ class Entropy(SampleWeight):
 
     def __init__(self, softness: float = 3.0):
         super().__init__()
+        check_numbers("a finite number above 0", softness=softness)
         if not 0 < softness < math.inf:
             raise ValueError(f"softness: expected a finite number above 0, got {softness!r}")
         self.softness = float(softness)
