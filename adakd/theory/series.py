@@ -36,6 +36,7 @@ _MOST_TERMS = 170  # the last order whose factorial is a float; far beyond the o
 
 
 def check_order(order: float) -> None:
+    """Raise ValueError unless it is a number of terms, or math.inf for the exponential itself."""
     if isinstance(order, float) and order == math.inf:
         return
     if not isinstance(order, int) or isinstance(order, bool) or not 1 <= order <= _MOST_TERMS:
@@ -154,7 +155,7 @@ def upper_factor(order: float = 2) -> float:
     """
     if order == 2:
         return (1.0 + math.sqrt(3.0)) / 2.0
-    _check_order(order)
+    check_order(order)
     return 1.0 / upper_end(order)
 
 
@@ -167,7 +168,7 @@ def lower_factor(order: float = 2) -> float:
     >>> round(lower_factor(2), 7)
     0.3660254
     """
-    _check_order(order)  # what has no hash cannot be looked up
+    check_order(order)  # what has no hash cannot be looked up
     return -1.0 / lower_end(order)
 
 
