@@ -957,12 +957,6 @@ def test_a_setting_has_one_value(adakd, arguments, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_method_without_a_teacher_has_no_weight_of_one(adakd, tmp_path):
-    result = adakd("compare", "--methods", "ce", "ce:kd_weight=3", "--quiet", "--out", tmp_path)
-    assert_one_line(result, "unknown option of ce: 'kd_weight'")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize("below", ["", "sub"])
 def test_a_file_in_the_place_of_a_folder_of_records_is_said_to_be_one(adakd, below, tmp_path):
     place = tmp_path / "t.json"

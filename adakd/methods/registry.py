@@ -155,9 +155,7 @@ _OF_LOGIT_TERM = {**_OF_TERM, "standardize": bool | str}
 
 
 def _options_of_row(row: Method) -> dict[str, list[Any]]:
-    """Options of the term of one row, each with the annotations of those that take it; of a row without a term none."""
-    if not row.needs_teacher:
-        return {}
+    """Options of the term of one row, each with the annotations of those that take it."""
     found = {name: [annotation] for name, annotation in (_OF_LOGIT_TERM if row.on_logits else _OF_TERM).items()}
     for part in row.parts.values():
         for name, annotation in parameters_of(part).items():

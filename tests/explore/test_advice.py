@@ -11,7 +11,7 @@ from book_page import advice_box
 from pages import barriers, drawn
 
 import adakd
-from adakd import advice
+from adakd import advice, logits
 
 # From base64 texts of .npy files to the advice on them, as the page computes it.
 COMPUTE = """async (files) => {
@@ -110,7 +110,8 @@ def expected(teacher, student, labels):
 @pytest.fixture(scope="module")
 def without_rounding():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(advice, "_number", float)
+        for module in (advice, logits):
+            patch.setattr(module, "six_digits", float)
         yield
 
 
