@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 __all__ = [
     "FLOATS",
+    "NO_LABEL",
     "NotFiniteError",
     "at_least_fp32",
     "brief",
@@ -39,7 +40,6 @@ __all__ = [
     "check_probabilities",
     "check_tensor",
     "check_trainable",
-    "check_trains",
     "check_whole",
     "label_ends",
     "may_read",
@@ -51,6 +51,8 @@ __all__ = [
 ]
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# For `F.cross_entropy`, where `ignore_index` of ours alone says what is left out: torch's default would silently leave out -100.
+NO_LABEL = -(2**62)
 
 
 def printable(text: object) -> str:
@@ -245,15 +247,6 @@ def near_names(
     return f"unknown {kind} {brief(name)}.{hint} Known: {', '.join(known if shown is None else shown)}"
 
 
-def check_trains(network: nn.Module, remedy: str = "call requires_grad_(True) of what is to learn") -> None:
-    """Raise ValueError if a network that is to be trained has parameters, and all of them are frozen."""
-    parameters = list(network.parameters())
-    if parameters and not any(parameter.requires_grad for parameter in parameters):
-        raise ValueError(
-            f"student: expected a network to be trained, got one whose parameters are all frozen; {remedy}"
-        )
-
-
 def check_filled(network: nn.Module, role: str) -> None:
     """Raise ValueError if parameters or buffers of a network hold no numbers yet: on the meta device, or of lazy layers."""
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
@@ -288,7 +281,11 @@ def check_trainable(network: nn.Module) -> None:
             f"student: expected parameters in torch.float32, got {', '.join(sorted(map(str, formats)))}; call .float() on "
             "it (precision= chooses the format of the steps)"
         )
-    check_trains(network)
+    if not any(each.requires_grad for each in parameters):
+        raise ValueError(
+            "student: expected a network to be trained, got one whose parameters are all frozen; call requires_grad_(True) "
+            "of what is to learn"
+        )
 
 
 def may_read(tensor: Tensor) -> bool:

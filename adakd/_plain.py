@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _check
-from ._check import at_least_fp32, transformed
+from ._check import NO_LABEL, at_least_fp32, transformed
 from ._closed import COMPARED, is_bare
 from .divergence import KL, Anchored
 from .logits import STANDARDIZATIONS, standardized_usual
@@ -30,7 +30,6 @@ __all__ = ["plain_terms"]
 
 _RULES = (Fixed, MaxLogit, DTKD)
 """By exact type. Temperatures of the first two have no gradient."""
-_NO_LABEL = -(2**62)
 
 
 class _Known(torch.autograd.Function):
@@ -96,7 +95,7 @@ def plain_terms(
         t = t.to(s.dtype)
     log_q = torch.log_softmax(s, dim=1)
     try:
-        ce = F.nll_loss(log_q, target, ignore_index=_NO_LABEL)
+        ce = F.nll_loss(log_q, target, ignore_index=NO_LABEL)
     except IndexError:  # a label out of range
         return None
     z_s, z_t, rows = s, t, None

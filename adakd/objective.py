@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
-from ._check import NotFiniteError, at_least_fp32, brief, check_finite, check_labels, check_numbers, value_of
+from ._check import (
+    NO_LABEL,
+    NotFiniteError,
+    at_least_fp32,
+    brief,
+    check_finite,
+    check_labels,
+    check_numbers,
+    value_of,
+)
 from ._plain import plain_terms
 from ._rows import Rows, are_usual, check_kinds, check_shapes, select_rows
 from ._seed import seeded
@@ -25,9 +34,6 @@ from .terms import LogitTerm, Term
 from .weight import SampleWeight
 
 __all__ = ["LogitObjective", "Objective", "SumOfTerms", "Terms"]
-
-# Which rows are left out is said by `ignore_index` alone; torch's own default would silently leave out those of label -100.
-_NO_LABEL = -(2**62)
 
 
 class Terms(NamedTuple):
@@ -95,7 +101,7 @@ class CrossEntropy(nn.Module):
             weight=weights,
             label_smoothing=self.label_smoothing,
             reduction="none",
-            ignore_index=_NO_LABEL,
+            ignore_index=NO_LABEL,
         )
         if weights is None or target.is_floating_point():  # torch divides by the rows there, weighted or not
             return values, torch.ones_like(values)
@@ -427,7 +433,7 @@ class Objective(nn.Module):
             return F.cross_entropy(
                 student,
                 rows.target.to(student.dtype) if rows.target.is_floating_point() else rows.target,
-                ignore_index=_NO_LABEL,
+                ignore_index=NO_LABEL,
             )
         values, counts = self.cross_entropy(student, rows.target)
         if rows.mask is not None:
