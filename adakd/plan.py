@@ -7,7 +7,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ._check import brief, check_trainable
+from ._check import brief, check_trainable, near_names
 from ._described import Description, digest_of, sha256_of_state
 from ._progress import Bar
 from .data import Dataset, is_named, name_of, resolve_data, usual
@@ -23,7 +23,7 @@ from .divergence import Divergence
 from .methods import create_method, fill_options, get_method, is_built_in
 from .models import MODELS, Network, network_of
 from .models.network import refuse_extra_state, resting
-from .runs import Job, Resources, Run, RunConfig
+from .runs import Job, Resources, Run, RunConfig, resolve_device
 from .signals import Taps
 from .teachers import MissingTeacherError, Teacher, load_network, load_teacher, locate_teacher
 from .training.cache import DTYPES, ViewCache
@@ -42,6 +42,7 @@ __all__ = [
     "plan_student",
     "plan_teacher",
     "refuse_other_kind",
+    "resources_of",
     "split_options",
     "with_one_teacher",
 ]
@@ -388,7 +389,21 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
 
 
 _OF_REQUESTS = ("precision", "teacher_weights")
-_OF_RESOURCES = ("out", "cache", "capture", "fresh")
+_OF_RESOURCES = ("out", "device", "root", "official", "progress", "should_stop", "cache", "capture", "fresh")
+
+
+def resources_of(options: Mapping[str, Any], taken: Collection[str] = _OF_RESOURCES) -> Resources:
+    """Keywords of the caller that say where runs are carried out, checked.
+
+    Raises:
+        TypeError: for a keyword that is not one of those that are taken, and for a value of another kind.
+        ValueError: for a device that is not there.
+    """
+    for name in options:
+        if name not in taken:
+            raise TypeError(near_names("keyword", name, taken))
+    check_arguments(**options)
+    return Resources(**{**options, "device": resolve_device(options.get("device"))})
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Request, Resources]:
@@ -397,8 +412,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[Request, Resources]:
     check_settings(sorted(changes))  # what is no option of ours is taken for a setting of the recipe
     of_requests = {name: options[name] for name in _OF_REQUESTS if name in options}
     of_resources = {name: options[name] for name in _OF_RESOURCES if name in options}
-    check_arguments(**of_resources)
-    return Request(**of_requests, changes=changes), Resources(**of_resources)
+    return Request(**of_requests, changes=changes), resources_of(of_resources)
 
 
 def checked_seed(seed: int) -> int:

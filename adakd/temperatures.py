@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,8 @@ from .data import ImageData, eval_batches, name_of, resolve_images, usual
 from .divergence import KL
 from .logits import peak, quantiles, six_digits, standardize
 from .models._layout import channels_last
-from .plan import check_arguments
-from .runs import Run, open_run, refuse_other_data, resolve_device
+from .plan import check_arguments, resources_of
+from .runs import PlaceOptions, Run, open_run, refuse_other_data
 from .signals import logits_of_output
 from .teachers import load_network, locate_teacher
 from .teachers.source import fp32_of
@@ -303,12 +303,8 @@ def measure_temperatures(
     data: str | ImageData = "gratings",
     *,
     teacher_weights: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] = "runs",
     order: float = 2,
-    device: str | torch.device | None = None,
-    root: str | os.PathLike[str] | None = None,
-    official: bool = True,
-    progress: bool = True,
+    **options: Unpack[PlaceOptions],
 ) -> dict[str, Any]:
     """Measure the temperatures of a trained network's logits by the maximum logit, on all training and all test images.
 
@@ -322,12 +318,9 @@ def measure_temperatures(
             rules of the teacher alone are measured.
         data: "gratings", "cifar10", "cifar100", or an `ImageData`.
         teacher_weights: file of published weights (.safetensors, .pth, .pt, .tar) for the model named by `teacher`.
-        out: folder under which runs lie.
         order: n of the Taylor polynomial; see `adakd.MaxLogit`.
-        device: "cuda", "cpu" or "auto".
-        root: folder of the downloaded data; see `adakd.load_data`.
-        official: verify CIFAR against the published checksums.
-        progress: show a progress bar.
+        options: as for `adakd.distill`: ``out``, the folder under which runs lie; ``device``; ``root`` and ``official`` of
+            the data; ``progress``.
 
     Returns:
         The record, with environment, what was measured on what, the range that Samuelson's inequality leaves to the
@@ -340,17 +333,18 @@ def measure_temperatures(
         WeightsError: if weights are missing, damaged or of another network.
         DataError: if the data cannot be had.
     """
-    check_arguments(data=data, out=out, device=device, root=root, official=official, progress=progress)
+    check_arguments(data=data)
+    resources = resources_of(options, PlaceOptions.__optional_keys__)
     started, clock = now(), time.perf_counter()
     name = name_of(data)
     order = math.inf if order == "inf" else order
     c = upper_factor(order)  # refuses what is no order
-    device = resolve_device(device)
+    device = resources.device
     teacher = teacher or usual(data).teacher
     # Before data are downloaded for nothing.
     taught = None if student is None else student if isinstance(student, Run) else open_run(student)
-    found = locate_teacher(teacher, teacher_weights, name, out)
-    data = resolve_images(data, root, official, "measuring temperatures").to(device)
+    found = locate_teacher(teacher, teacher_weights, name, resources.out)
+    data = resolve_images(data, resources.root, resources.official, "measuring temperatures").to(device)
 
     loaded = load_network(teacher, found, data)
     networks, fields = {"teacher": loaded.model}, dict[str, Any](student=None)
@@ -368,7 +362,7 @@ def measure_temperatures(
                 data,
                 split,
                 label=f"{fields[role]['model']}, {split} images",
-                progress=progress,
+                progress=resources.shows,
             )
             for role, model in networks.items()
         }

@@ -1,4 +1,7 @@
-"""Jobs that are killed at their system calls, and started again until they finish: `python tests/kills.py FOLDER TRIALS`.
+"""Jobs that are killed at their system calls, and started again until they finish: `python tests/kills.py FOLDER KILLS`.
+
+In turns, until there were so many kills, and every job had one; a job that is started again may be through before it comes
+to the call it was to be killed at, and at what moment it is killed is a matter of the machine's speed.
 
 One process imports torch and does every job undisturbed. Then it forks children that do a job and, before or after one of
 the calls by which a file comes to be, kill themselves with SIGKILL, which nothing can catch; or are killed at some moment.
@@ -129,7 +132,7 @@ def fate(child: int, after: float | None) -> int | None:
     return None
 
 
-def main(folder: Path, trials: int, moments: bool) -> None:
+def main(folder: Path, wanted: int, moments: bool) -> None:
     """`moments`: kill at times too, and not at calls alone; the outcome must not, but the moment may, differ each time."""
     torch.set_num_threads(1)
     importlib.import_module("adakd.training.loop").SECONDS_BETWEEN_CHECKPOINTS = 0.0
@@ -148,9 +151,13 @@ def main(folder: Path, trials: int, moments: bool) -> None:
         started, report = time.monotonic(), folder / f"{name}.calls"
         fate(fork(job, folder / "counted" / name, None, report), None)
         calls[name], seconds[name] = json.loads(report.read_text()), time.monotonic() - started
-    draw = random.Random(trials)
+    draw = random.Random(wanted)
     kills, different = Counter(), []
-    for trial in range(trials):
+    trials = 0
+    while kills.total() < wanted or len(kills) < len(done):
+        trial, trials = trials, trials + 1
+        if trials > 10 * wanted:
+            raise RuntimeError(f"only {kills} after {trial} trials")
         name = list(done)[trial % len(done)]
         out = folder / "killed" / f"{trial}"
         out.mkdir(parents=True)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -18,7 +18,7 @@ from ..training.recipe import Recipe
 from ..training.record import key_of
 from ..training.world import ALONE, World
 
-__all__ = ["Resources", "RunConfig", "resolve_device"]
+__all__ = ["PlaceOptions", "ResourceOptions", "Resources", "RunConfig", "resolve_device"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,24 @@ class Resources:
         if not self.world.leads:
             return False
         return self.progress if isinstance(self.progress, bool) else not self.progress.disable
+
+
+class PlaceOptions(TypedDict, total=False):
+    """Keywords of what reads data and runs: the fields of `Resources` of these names."""
+
+    out: str | os.PathLike[str]
+    device: str | torch.device | None
+    """By its name; "auto" and None: a CUDA GPU where there is one."""
+    root: str | os.PathLike[str] | None
+    official: bool
+    progress: bool
+
+
+class ResourceOptions(PlaceOptions, total=False):
+    """Keywords of what carries runs out: those, and how."""
+
+    capture: bool | None
+    should_stop: Callable[[], bool]
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

@@ -18,7 +18,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -409,13 +409,7 @@ def run_study(
     data: str | Dataset = "gratings",
     recipe: str | Recipe | None = None,
     *,
-    out: str | os.PathLike[str] = "runs",
-    device: str | torch.device | None = None,
-    root: str | os.PathLike[str] | None = None,
-    official: bool = True,
-    progress: bool = True,
     retry_failed: bool = False,
-    should_stop: Callable[[], bool] = never,
     engine: engines.Engine | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
@@ -430,14 +424,13 @@ def run_study(
     Args:
         study: what to compare.
         folder: of the records, to be kept.
-        teacher, student, data, recipe, root, official: as for `adakd.distill`.
-        out: folder of the runs themselves, caches and checkpoints; an interrupted run continues from there.
-        device: "cuda", "cpu" or "auto".
-        progress: show one display for all runs.
-        should_stop: as for `adakd.distill`.
+        teacher, student, data, recipe: as for `adakd.distill`.
         retry_failed: try again what failed in earlier calls.
         engine: where the runs are carried out (see `adakd.engine`); one after the other in this process when left out.
-        options: anything else that `distill` takes. ``validation_images`` is needed to choose weights.
+        options: anything else that `distill` takes: ``out``, the folder of the runs themselves, of caches and checkpoints,
+            from which an interrupted run continues; ``device``; ``root`` and ``official`` of the data; ``progress``, one
+            display for all runs; ``should_stop``; and settings of the recipe, of which ``validation_images`` is needed to
+            choose weights.
 
     Returns:
         The records of the study's runs so far.
@@ -450,24 +443,12 @@ def run_study(
     """
     if not isinstance(study, Study):
         raise TypeError(f"study: expected an adakd.study.Study, got {brief(study)}")
-    check_arguments(
-        folder=folder,
-        data=data,
-        out=out,
-        device=device,
-        root=root,
-        official=official,
-        progress=progress,
-        retry_failed=retry_failed,
-        should_stop=should_stop,
-        engine=engine,
-    )
+    check_arguments(folder=folder, data=data, retry_failed=retry_failed, engine=engine)
     check_folder(folder=folder)
     folder = Path(folder)
-    request, resources = split_options({**options, "out": out})
+    request, resources = split_options(options)
     name_of(data)
-    data = resolve_data(data, root, official, bool(progress))
-    asked, device = device, resolve_device(device)
+    data = resolve_data(data, resources.root, resources.official, resources.shows)
     request = replace(
         request,
         data=data,
@@ -480,13 +461,12 @@ def run_study(
         raise ValueError(
             "study: to choose weights, hold images out (validation_images), or leave out the way 'chosen'"
         )
-    request = replace(request, data=data.to(device), recipe=recipe, changes={})
-    resources = replace(resources, device=device, root=root, official=official, should_stop=should_stop)
+    request = replace(request, data=data.to(resources.device), recipe=recipe, changes={})
     work = _Work(study, request, resources, folder)
-    work.device = asked  # of each worker's machine, where it is not this one
+    work.device = options.get("device")  # of each worker's machine, where it is not this one
     first = [work.asked(work.published(method, study.seeds[0])) for method in study.methods]
-    work.resources = with_one_teacher(first, replace(resources, progress=progress))
-    ensure_teacher(first, replace(resources, progress=progress))
+    work.resources = with_one_teacher(first, resources)
+    ensure_teacher(first, resources)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # whoever comes first measures
         remove_leftovers(folder, [PLAN, FAILURES])
@@ -495,12 +475,16 @@ def run_study(
         if retry_failed and (folder / FAILURES).is_file():
             (folder / FAILURES).unlink()
     with (
-        step_bar(0, 0, "study", show=progress) as work.bar,
-        (engine or engines.Sequential()).open(work.data, should_stop=should_stop) as pool,
+        step_bar(0, 0, "study", show=resources.progress) as work.bar,
+        (engine or engines.Sequential()).open(work.data, should_stop=resources.should_stop) as pool,
     ):
         progressing = _Progress(work, plan["matched"])
         engines.work_off(
-            pool, progressing.wanted, _refuse_error, should_stop=should_stop, state=progressing.state
+            pool,
+            progressing.wanted,
+            _refuse_error,
+            should_stop=resources.should_stop,
+            state=progressing.state,
         )
         return progressing.records()
 

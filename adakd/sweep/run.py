@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from filelock import FileLock
@@ -18,14 +18,13 @@ from .._progress import Bar, progress_bar
 from ..data import DataError, Dataset, load_data, name_of, resolve_data
 from ..engine import Context, Engine, Outcome, Pool, Sequential, Task, claimed, refuse_other_run, work_off
 from ..models.network import is_model
-from ..plan import Request, check_arguments, check_student, plan_student, plan_teacher
-from ..runs import Resources, open_run, resolve_device
+from ..plan import Request, check_arguments, check_student, plan_student, plan_teacher, resources_of
+from ..runs import ResourceOptions, Resources, open_run, resolve_device
 from ..runs.folder import RECORD
 from ..study import append_record, read_records
 from ..study.records import FolderResults
 from ..teachers import Teacher, find_teacher, load_teacher
 from ..training.files import read_record, remove_leftovers, write_record
-from ..training.loop import never
 from ..training.precision import plain_torch
 from ..training.record import key_of, now
 from .estimate import live
@@ -285,16 +284,10 @@ def _note_failure(folder: Path, key: str, cell: Cell, error: Exception) -> None:
 def run_sweep(
     grid: Grid,
     *,
-    out: str | os.PathLike[str] = "runs",
     records: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
-    device: str | torch.device | None = None,
-    capture: bool | None = None,
-    root: str | os.PathLike[str] | None = None,
-    official: bool = True,
-    progress: bool = True,
     retry_failed: bool = False,
-    should_stop: Callable[[], bool] = never,
+    **options: Unpack[ResourceOptions],
 ) -> SweepResults:
     """Do what is still to be done of a grid, and leave one record a run.
 
@@ -306,15 +299,13 @@ def run_sweep(
 
     Args:
         grid: what to run; see `read_grid`.
-        out: folder of the runs themselves, caches and checkpoints.
         records: folder of the records, to be kept; ``<out>/sweeps/<name of the grid>`` when left out.
         engine: where runs are carried out (see `adakd.engine`); one after the other in this process when left out.
-        device: "cuda", "cpu" or "auto", on each worker's machine.
-        capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
-        root, official: of the data, as for `adakd.distill`.
-        progress: show a table while it is under way.
         retry_failed: try again what diverged in earlier calls.
-        should_stop: asked after every step; when it returns True, what is under way is saved and `Interrupted` raised.
+        options: as for `adakd.distill`: ``out``, the folder of the runs themselves, of caches and checkpoints; ``device``,
+            "cuda", "cpu" or "auto", on each worker's machine; ``capture``; ``root`` and ``official`` of the data;
+            ``progress``, a table while it is under way; ``should_stop``, asked after every step: when it returns True,
+            what is under way is saved and `Interrupted` raised.
 
     Returns:
         The accuracies, and the errors of runs that failed.
@@ -327,25 +318,19 @@ def run_sweep(
     """
     if not isinstance(grid, Grid):
         raise TypeError(f"grid: expected an adakd.sweep.Grid, such as read_grid(file) gives, got {brief(grid)}")
-    check_arguments(
-        out=out,
-        engine=engine,
-        device=device,
-        capture=capture,
-        root=root,
-        official=official,
-        progress=progress,
-        retry_failed=retry_failed,
-        should_stop=should_stop,
-    )
-    folder = Path(records if records is not None else Path(out, "sweeps", grid.name)).absolute()
+    check_arguments(engine=engine, retry_failed=retry_failed)
+    device = options.pop("device", None)  # of each worker's machine: this one may have no GPU
+    check_arguments(device=device)
+    resources = resources_of(options, ResourceOptions.__optional_keys__)
+    folder = Path(records if records is not None else Path(resources.out, "sweeps", grid.name)).absolute()
     check_folder(records=folder)
     engine = engine or Sequential()
     name_of(grid.data)
-    data = resolve_data(grid.data, root, official, progress)
+    data = resolve_data(grid.data, resources.root, resources.official, resources.shows)
     cache = None if live(grid) else grid.cache
-    order = _Order(grid, str(Path(out).absolute()), folder, device, capture, cache)
-    with LiveTable(grid.cells(), progress) as table:
+    order = _Order(grid, str(Path(resources.out).absolute()), folder, device, resources.capture, cache)
+    should_stop = resources.should_stop
+    with LiveTable(grid.cells(), resources.shows) as table:
         with engine.open(
             data, should_stop=should_stop, report=lambda name, what: table.at(name, str(what))
         ) as pool:
