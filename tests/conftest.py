@@ -5,6 +5,8 @@ import os
 # Before torch is imported, and for the processes that tests start: a worker of `pytest -n` has a core of its own, and
 # two OpenMP threads that share it wait for each other by spinning.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nor is there a core for helpers of the compiler, each of which imports torch first: a sixth of a compiling test's time.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 from types import SimpleNamespace
 

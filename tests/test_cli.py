@@ -66,7 +66,7 @@ def adakd(capsys):
 def runs(tmp_path_factory):
     """A folder with one small teacher on the gratings, trained by the command."""
     out = tmp_path_factory.mktemp("cli")
-    assert main(["teacher", "--model", "resnet8x0.5", "--out", str(out), *TINY]) == 0
+    assert main(["teacher", "--model", "resnet8x0.5", "--out", str(out), *TINY, "--train-images", "600"]) == 0
     return out
 
 

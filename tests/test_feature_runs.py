@@ -116,7 +116,7 @@ EVERY_PAIR = [
 def test_a_hundred_steps_of_every_kind_of_pair(method, teacher, gratings, teachers, tmp_path):
     # The weight of CAT-KD belongs to maps of a network that was trained for long; here they are of norm 1.
     options = {"warmup_epochs": 0, **({"normalize": True} if method == "catkd" else {})}
-    changes = {"epochs": 8, "batch_size": 32, "train_images": 400, "method_options": options}
+    changes = {"epochs": 8, "batch_size": 16, "lr": 0.05, "train_images": 200, "method_options": options}
     run = check_continued(method, teachers[teacher], gratings, tmp_path, steps=57, **changes)
     assert len(run.history) * 13 > 100
     assert run.history[-1]["loss"] < run.history[0]["loss"]
