@@ -345,6 +345,57 @@ def test_so_does_its_run(given, message, tiny_data, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def studied(tmp_path, **options):
+    study = Study(("ce",), (0,), ways=("published",))
+    return run_study(study, tmp_path / "study", **{"out": tmp_path, **options})
+
+
+def swept(tmp_path, **options):
+    grid = tmp_path.parent / f"{tmp_path.name}.toml"
+    grid.write_text('data = "gratings"\nstudents = ["resnet8x0.5"]\nmethods = ["ce"]\n')
+    return run_sweep(read_grid(grid), **{"out": tmp_path, **options})
+
+
+def measured(tmp_path, **options):
+    return measure_temperatures("resnet8x0.5", **{"out": tmp_path, **options})
+
+
+@pytest.mark.parametrize("call", [studied, swept, measured])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"out": 3}, "out: expected a folder, as a text or a path, got 3"),
+        ({"root": 3}, "root: expected a folder, as a text or a path, or None, got 3"),
+        ({"official": "no"}, "official: expected True or False, got 'no'"),
+        ({"progress": "no"}, "progress: expected True or False, got 'no'"),
+        ({"device": 3}, "device: expected 'cuda', 'cpu', 'auto', a torch.device, or None, got 3"),
+    ],
+)
+def test_so_does_what_says_where_runs_are(call, given, message, tmp_path):
+    with pytest.raises(TypeError, match=message):
+        call(tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "given", "message"),
+    [
+        (studied, TypeError, {"should_stop": 3}, "should_stop: expected a function"),
+        (swept, TypeError, {"should_stop": 3}, "should_stop: expected a function"),
+        (swept, TypeError, {"capture": "no"}, "capture: expected True, False or None, got 'no'"),
+        (studied, ValueError, {"epoch": 3}, "Did you mean 'epochs'"),
+        (swept, TypeError, {"devise": "cpu"}, "unknown keyword 'devise'. Did you mean 'device'"),
+        (swept, TypeError, {"epochs": 3}, "unknown keyword 'epochs'"),
+        (measured, TypeError, {"outt": "x"}, "unknown keyword 'outt'. Did you mean 'out'"),
+        (measured, TypeError, {"capture": True}, "unknown keyword 'capture'"),
+    ],
+)
+def test_and_takes_no_other_keyword(call, error, given, message, tmp_path):
+    with pytest.raises(error, match=message):
+        call(tmp_path, **given)
+    assert not list(tmp_path.iterdir())
+
+
 def trained(data, tmp_path, recipe=None, **options):
     """By `fit`."""
     recipe = recipe or get_recipe("demo", epochs=1, batch_size=20, train_images=40)
