@@ -4,7 +4,7 @@ import argparse
 import itertools
 import logging
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,11 +83,16 @@ class Evidence:
         return rows
 
     def run(self, experiment: str) -> None:
+        def unless_done(row: Wanted) -> None:
+            if tuple(row) not in self.done(experiment):
+                self.carry_out(experiment, row)
+
         for row in self.planned(experiment):
             if tuple(row) in self.done(experiment):
                 continue
             lock = self.out / f"{key_of(row._asdict())[:16]}.lock"
-            unless_claimed(lock, lambda row=row: self.carry_out(experiment, row))
+            # Once more when it is claimed: another process may just have ended it.
+            unless_claimed(lock, partial(unless_done, row))
 
 
 def unless_claimed(lock: Path, work: Callable[[], None]) -> None:

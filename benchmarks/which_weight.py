@@ -25,7 +25,7 @@ They need CIFAR-100 (ADAKD_DATA). A run takes one core of a CPU a few minutes.
 """
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +181,13 @@ class Evidence(evidence.Evidence):
         """What reads the teacher's features, a seed at a time: all its methods share one forward of the teacher a step."""
         rows = self.planned(experiment)
         for seed in dict.fromkeys(row.seed for row in rows):
-            done = list(self.done(experiment))
-            left = [row for row in rows if row.seed == seed and tuple(row) not in done]
+            wanted = [row for row in rows if row.seed == seed]
             lock = self.out / f"{experiment}-{seed}.lock"
-            evidence.unless_claimed(lock, lambda left=left, seed=seed: self.of_seed(experiment, seed, left))
+            evidence.unless_claimed(lock, partial(self.of_seed, experiment, seed, wanted))
 
-    def of_seed(self, experiment: str, seed: int, rows: list[Wanted]) -> None:
+    def of_seed(self, experiment: str, seed: int, wanted: list[Wanted]) -> None:
+        done = list(self.done(experiment))
+        rows = [row for row in wanted if tuple(row) not in done]
         if not rows:
             return
         methods, precision = [(row.method, row.options) for row in rows], self.precision(experiment)

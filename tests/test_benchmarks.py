@@ -24,6 +24,7 @@ from adakd.data import Views
 from adakd.training import Recipe, choose_precision
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import evidence
 import literature
 import peers
 
@@ -261,3 +262,31 @@ def test_every_loss_is_faster_than_the_published_formula_as_the_page_of_methods_
     assert [row["method"] for row in record["rows"]] == [pair.method for pair in peers.PAIRS]
     for row in record["rows"]:
         assert all(ratio["low"] > 1 for ratio in row["peer_to_ours"].values()), row["method"]
+
+
+class Shared(evidence.Evidence):
+    """One run is wanted, and another process ends it while this one is about to claim it."""
+
+    def __init__(self, folder):
+        super().__init__(folder, folder)
+        self.looks, self.carried_out = 0, []
+
+    def wanted(self):
+        return [evidence.Wanted("kd", 0, {})], {"settings": []}
+
+    def about(self, experiment, plan):
+        return {}
+
+    def done(self, experiment):
+        self.looks += 1
+        if self.looks > 1 or self.carried_out:
+            yield "kd", 0, {}
+
+    def carry_out(self, experiment, row):
+        self.carried_out.append(row)
+
+
+def test_what_another_process_has_just_ended_is_not_done_again(tmp_path):
+    one = Shared(tmp_path)
+    one.run("wanted")
+    assert (one.looks, one.carried_out) == (2, [])
