@@ -186,7 +186,7 @@ def on_features(study):
 
 
 def on_standardizing():
-    """Standardized minus raw at equal softness and force: of each whole seed the mean over the temperatures."""
+    """Standardized minus raw at equal softness and force: at each temperature, all together, and over the temperatures."""
     folder = ROOT / "book" / "records" / "evidence"
     plan = json.loads((folder / "standardization.json").read_text(encoding="utf-8"))["config"]
     wanted = {(row["method"], row["tau"], row["kd_weight"]): row["spreads"] for row in plan["settings"]}
@@ -198,11 +198,15 @@ def on_standardizing():
         if spreads and options.get("ce_weight", 0.1) == 0.1 and run["seed"] in plan["seeds"]:  # as chapter 11
             ended[method, spreads][run["seed"]] = run["result"]["last"]
     seeds = sorted(set.intersection(*map(set, ended.values())))
-    over = [
-        statistics.fmean(ended["zkd", c][seed] - ended["kd", c][seed] for c in wanted.values())
-        for seed in seeds
-    ]
-    return SimpleNamespace(seeds=len(seeds), planned=len(plan["seeds"]), over=mean_interval(over))
+    gaps = {
+        spreads: [ended["zkd", spreads][seed] - ended["kd", spreads][seed] for seed in seeds]
+        for spreads in sorted(set(wanted.values()))
+    }
+    over = [statistics.fmean(of_seed) for of_seed in zip(*gaps.values(), strict=True)]
+    at = {spreads: mean_interval(each, 1 - 0.05 / len(gaps)) for spreads, each in gaps.items()}
+    if len(seeds) < len(plan["seeds"]):
+        raise ValueError(f"of {len(plan['seeds'])} planned seeds {len(seeds)} are whole")
+    return SimpleNamespace(seeds=len(seeds), over=mean_interval(over), at=at)
 
 
 def spaced(number):
@@ -227,7 +231,14 @@ def answer(found):
 
 def findings(found, features, apart):
     """What the study says, a point each."""
-    if 0 not in apart.over or apart.over.high > min(found.mixed):
+    clear = [spreads for spreads, one in apart.at.items() if 0 not in one]
+    lowest = list(apart.at)[:2]
+    if (
+        0 not in apart.over
+        or apart.over.high > min(found.mixed)
+        or clear != lowest
+        or apart.at[lowest[0]].low < 0
+    ):
         raise ValueError("the records on standardizing no longer say what their finding says. Write it anew")
     points = [
         "**The weight is half of a method.** At published weights methods pull with forces that differ up to "
@@ -239,11 +250,11 @@ def findings(found, features, apart):
         f"it at published weights, at equal force and at weights chosen on held-out images, by {', '.join(f'{-one.estimate:.1f}' for one in found.rule)} points "
         f"(two of the three coincide for either method); in {sum(one.high < 0 for one in found.rule)} of {len(found.rule)} the interval excludes zero. Its three definitions and their limit 1 − ρ "
         f"(`correlation`) cannot be told apart: of {len(found.family)} simultaneous intervals between them none excludes zero. On raw logits its mean is behind that of plain KD at the published weight and ahead at equal force, either of them undecided among the fifteen intervals of chapter 11, while the turn from one to the other is {found.turn.estimate:.1f} points, by an interval that excludes zero.",
-        f"**Whether standardizing helps is open.** `zkd` is ahead of `kd` by {min(found.mixed):.1f} to {max(found.mixed):.1f} points, but the two differ "
-        "in temperature as well. The pair with one rule of temperature, `zkd+mlt` minus `kd+mlt`, has "
-        f"{found.clean[0]:+.2f} at its published weights, which differ tenfold, and {found.clean[1]:+.2f} at equal force. At one temperature in units of "
-        f"the teacher's spread and at equal force, standardized minus raw logits is {apart.over:+.2f} in the mean over six temperatures, "
-        f"by {apart.seeds} of {apart.planned} planned seeds.",
+        f"**Standardizing helps where the temperature is low.** `zkd` is ahead of `kd` by {min(found.mixed):.1f} to {max(found.mixed):.1f} points, but the two "
+        "differ in temperature as well. At one temperature in units of the teacher's spread and at equal force, standardized minus raw logits is "
+        f"{apart.at[lowest[0]]:+.2f} and {apart.at[lowest[1]]:+.2f} at {lowest[0]:g} and {lowest[1]:g} spreads, the lowest of six temperatures, by {apart.seeds} seeds; of the other "
+        f"four simultaneous intervals none excludes zero, and the mean over all six is {apart.over:+.2f}. The pair with one rule of temperature, `zkd+mlt` minus "
+        f"`kd+mlt`, has {found.clean[0]:+.2f} at its published weights, which differ tenfold, and {found.clean[1]:+.2f} at equal force.",
         "**The best of the features and the best of the logits cannot be told apart.** "
         f"Of {features.count} methods on features, at published weights and with {features.seeds} seeds, "
         f"{listed(features.ahead)} are ahead of `kd` in simultaneous intervals, and {listed(features.behind)} behind it. The best, "
