@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nor is there a core for helpers of the compiler, each of which imports torch first: a sixth of a compiling test's time.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +23,7 @@ from adakd.data import load_gratings
 # HYPOTHESIS_PROFILE=search looks for new ones.
 # Nothing fails because it is slow: no deadline, and no complaint about examples that take long to make.
 unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("fixed", derandomize=True, max_examples=40, database=None, **unhurried)
+settings.register_profile("fixed", derandomize=True, max_examples=25, database=None, **unhurried)
 settings.register_profile("search", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 2000)), **unhurried)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
@@ -52,12 +53,20 @@ def pytest_configure(config):
 
 
 class _Failures:
-    """Names what fails when it fails: a log of which the end was never reached says it, too."""
+    """Names what fails when it fails, so that a log of which the end was never reached says it, too; and where time went."""
 
     def __init__(self, config):
         self.config = config
+        self.seconds = Counter()
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if self.seconds.total() > 300:
+            terminalreporter.section("seconds by file, of all workers")
+            for name, seconds in self.seconds.most_common(25):
+                terminalreporter.write_line(f"{seconds:6.0f} {name}")
 
     def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid.partition("::")[0]] += report.duration
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
         if report.failed and terminal is not None:  # which a worker of `-n` has not
             terminal.ensure_newline()

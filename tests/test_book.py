@@ -375,6 +375,22 @@ def test_every_page_says_what_it_is(book):
     assert ("og:image" in head(book / "book" / "intro.html")) == bool(known)
 
 
+def test_the_reference_links_what_a_docstring_names_as_a_reader_types_it(book):
+    pages = [(book / "book" / f"{name}.html").read_text() for name in ("api", "api_training", "api_measuring")]
+    for name, target in [
+        ("adakd.distill", "adakd.api.distill"),  # on another page or on its own
+        ("Interrupted", "adakd.training.Interrupted"),
+        ("TokenData.measure", "adakd.data.TokenData.measure"),
+        ("data", None),  # an argument, though a module of ours has that name
+    ]:
+        marked = re.compile(
+            rf'(?:href="[^"]*#([^"]*)"[^>]*>)?<code class="xref py py-obj[^"]*"><span class="pre">{name}</span>'
+        )
+        found = {match.group(1) for page in pages for match in marked.finditer(page)}
+        assert found <= {target}, (name, found)
+        assert found or target is None
+
+
 def test_every_chapter_says_how_to_cite_it(book):
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         html = (book / "notebooks" / f"{path.stem}.html").read_text(encoding="utf8")

@@ -364,7 +364,7 @@ def test_no_function_hides_a_module_of_its_name():
 
 
 # Faces to be called by keyword, and rules whose arguments are nothing but numbers of a paper.
-FACES = {"api", "temperatures.measure_temperatures", "study.protocol.run_study", "sweep.run.run_sweep"}
+FACES = {"api"}
 HYPER_PARAMETERS = {"objective.LogitObjective.__init__", "temperature.policy.Policy.__init__"}
 
 

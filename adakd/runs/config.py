@@ -110,21 +110,27 @@ class Resources:
 
 
 class PlaceOptions(TypedDict, total=False):
-    """Keywords of what reads data and runs: the fields of `Resources` of these names."""
+    """Keywords that say where data and runs are; each has the meaning and the default of the field of `Resources`."""
 
     out: str | os.PathLike[str]
+    """Folder under which each run gets its own."""
     device: str | torch.device | None
-    """By its name; "auto" and None: a CUDA GPU where there is one."""
+    """Its name, "cuda" or "cpu"; with "auto" and None a CUDA GPU where there is one."""
     root: str | os.PathLike[str] | None
+    """Folder of the downloaded data."""
     official: bool
+    """Whether CIFAR is verified against the published checksums."""
     progress: bool
+    """Whether progress is shown."""
 
 
 class ResourceOptions(PlaceOptions, total=False):
-    """Keywords of what carries runs out: those, and how."""
+    """Keywords of `PlaceOptions`, and those that say how runs are carried out."""
 
     capture: bool | None
+    """Whether to compile the step; None: on a GPU only."""
     should_stop: Callable[[], bool]
+    """Asked after every step; when it returns True, the run is saved and `Interrupted` raised."""
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:

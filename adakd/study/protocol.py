@@ -410,7 +410,6 @@ def run_study(
     recipe: str | Recipe | None = None,
     *,
     retry_failed: bool = False,
-    engine: engines.Engine | None = None,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Do what is still to be done of a study, and leave one record a run in `folder`.
@@ -426,11 +425,11 @@ def run_study(
         folder: of the records, to be kept.
         teacher, student, data, recipe: as for `adakd.distill`.
         retry_failed: try again what failed in earlier calls.
-        engine: where the runs are carried out (see `adakd.engine`); one after the other in this process when left out.
-        options: anything else that `distill` takes: ``out``, the folder of the runs themselves, of caches and checkpoints,
-            from which an interrupted run continues; ``device``; ``root`` and ``official`` of the data; ``progress``, one
-            display for all runs; ``should_stop``; and settings of the recipe, of which ``validation_images`` is needed to
-            choose weights.
+        options: anything else that `distill` takes: ``out``, the folder of the runs themselves, of caches and
+            checkpoints, from which an interrupted run continues; ``device``; ``root`` and ``official`` of the data;
+            ``progress``, one display for all runs; ``should_stop``; and settings of the recipe, of which
+            ``validation_images`` is needed to choose weights. Besides ``engine``, where the runs are carried out (see
+            `adakd.engine`); one after the other in this process when left out.
 
     Returns:
         The records of the study's runs so far.
@@ -443,6 +442,7 @@ def run_study(
     """
     if not isinstance(study, Study):
         raise TypeError(f"study: expected an adakd.study.Study, got {brief(study)}")
+    engine = options.pop("engine", None)
     check_arguments(folder=folder, data=data, retry_failed=retry_failed, engine=engine)
     check_folder(folder=folder)
     folder = Path(folder)

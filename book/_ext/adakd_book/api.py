@@ -2,6 +2,7 @@
 
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
+from sphinx.util.nodes import make_refnode
 
 # The signature of every torch module that has no parameters of its own.
 EMPTY = "(*args: Any, **kwargs: Any)"
@@ -38,7 +39,29 @@ class AbsoluteValues(SphinxTransform):
             reference.replace_self(nodes.Text(f"|{reference.astext()}|"))
 
 
+def resolve_short_name(app, env, node, contnode):
+    """`adakd.distill` and `distill` are what a reader types; the reference has it where it is defined, as adakd.api.distill."""
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py" or node.get("reftype") != "obj":
+        return None
+    short = target.removeprefix("adakd.")
+    # An attribute is looked up by its class: alone it may as well be a parameter's name.
+    kinds = {"class", "exception", "function", "data"} | (
+        {"attribute", "method", "property"} if "." in short else set()
+    )
+    found = {
+        (entry.docname, entry.node_id)
+        for name, entry in env.get_domain("py").objects.items()
+        if entry.objtype in kinds and name.endswith(f".{short}")
+    }
+    if len(found) != 1:
+        return None
+    ((page, anchor),) = found
+    return make_refnode(app.builder, node["refdoc"], page, anchor, [contnode], target)
+
+
 def setup(app):
     AttributeSentences(app)
+    app.connect("missing-reference", resolve_short_name)
     app.connect("autodoc-process-signature", clean_signature)
     app.add_transform(AbsoluteValues)
