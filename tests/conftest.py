@@ -23,7 +23,7 @@ from adakd.data import load_gratings
 # HYPOTHESIS_PROFILE=search looks for new ones.
 # Nothing fails because it is slow: no deadline, and no complaint about examples that take long to make.
 unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("fixed", derandomize=True, max_examples=25, database=None, **unhurried)
+settings.register_profile("fixed", derandomize=True, max_examples=40, database=None, **unhurried)
 settings.register_profile("search", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 2000)), **unhurried)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
@@ -49,10 +49,10 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
-    config.pluginmanager.register(_Failures(config), "failures")
+    config.pluginmanager.register(_Report(config), "report-of-adakd")
 
 
-class _Failures:
+class _Report:
     """Names what fails when it fails, so that a log of which the end was never reached says it, too; and where time went."""
 
     def __init__(self, config):

@@ -198,7 +198,7 @@ LOOKED_AT_WHOLE = "notebooks/10_distilling_cifar"
 
 @pytest.mark.parametrize("name", [*pages(), "genindex", "search"])
 def test_page_opens_quietly_alone_light_and_without_barriers(browser, site, book, name):
-    """First on a phone, which it fits; then as wide as a desk has it: a visit is half of what all this takes."""
+    """First on a phone, which it fits; then as wide as a desk has it: one visit for both."""
     with Visit(browser, f"{site}/{name}.html", color_scheme="light", viewport=PHONE) as visit:
         if name in pages():
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -110,7 +110,7 @@ class Resources:
 
 
 class PlaceOptions(TypedDict, total=False):
-    """Keywords that say where data and runs are; each has the meaning and the default of the field of `Resources`."""
+    """Keywords that say where data and runs are: the fields of `Resources` of these names, a device by its name."""
 
     out: str | os.PathLike[str]
     """Folder under which each run gets its own."""
