@@ -88,6 +88,18 @@ def drawn(page):
     return page
 
 
+def tab_stops(page):
+    """Wait until what is wider than its box can be reached by the tab key, so that it can be moved without a pointer.
+
+    The theme decides it when the page has loaded, and 300 ms after a change of size.
+    """
+    page.wait_for_function(
+        """() => [...document.querySelectorAll(".bd-article :is(pre, table, .pst-scrollable-table-container)")]
+          .filter((box) => box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "visible")
+          .every((box) => box.tabIndex === 0)"""
+    )
+
+
 @cache
 def axe():
     return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf8")

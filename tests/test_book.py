@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from pages import WITHOUT_INSIDES, barriers, drawn, make_ready, open_browser, pale_texts
+from pages import WITHOUT_INSIDES, barriers, drawn, make_ready, open_browser, pale_texts, tab_stops
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "book" / "_tools" / "notebooks.py"
@@ -202,8 +202,10 @@ def test_page_opens_quietly_alone_light_and_without_barriers(browser, site, book
     with Visit(browser, f"{site}/{name}.html", color_scheme="light", viewport=PHONE) as visit:
         if name in pages():
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        tab_stops(visit.page)
         visit.page.set_viewport_size(DESK)
         drawn(visit.page)
+        tab_stops(visit.page)
         assert visit.problems == []
         assert visit.outside(site) == []
         paths = {urlsplit(url).path.lstrip("/") for url in visit.requests if url.startswith(site)}
