@@ -106,16 +106,18 @@ def axe():
 
 
 # Nothing is fetched for it: `preload` would ask for style sheets once more.
-AXE = """async ([context, rules]) => {
-  const options = {resultTypes: ["violations"], preload: false, iframes: false, rules: {"color-contrast": {enabled: false}}};
-  if (rules) Object.assign(options, {runOnly: rules, rules: {}});
+COLOURS = ["color-contrast", "link-in-text-block"]
+AXE = """async ([context, rules, without]) => {
+  const options = {resultTypes: ["violations"], preload: false, iframes: false};
+  if (rules) options.runOnly = rules;
+  options.rules = Object.fromEntries(without.map((rule) => [rule, {enabled: false}]));
   const { violations } = await axe.run(context, options);
   const texts = ({ any, all, none }) => [...any, ...all, ...none].map((why) => why.message).join("; ");
   return violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
     .flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(" ")}: ${node.html.slice(0, 120)}: ${texts(node)}`));
 }"""
-# Marks one of the texts that agree in size, weight, colour and what lies under them.
+# Marks one of the texts, and of the links, that agree in size, weight, colour, what lies under them and what is around them.
 ONE_OF_EACH = """() => {
   const grounds = new Map([[null, ""]]);
   const ground = (element) => {
@@ -128,34 +130,37 @@ ONE_OF_EACH = """() => {
   };
   const seen = new Set();
   for (const element of document.querySelectorAll("body *:not(svg *, script, style)")) {
+    const link = element.tagName === "A";
     const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-    if (!text || !element.checkVisibility()) continue;
-    const { color, fontSize, fontWeight } = getComputedStyle(element);
-    const look = [element.tagName, color, fontSize, fontWeight, ground(element)].join();
+    if (!(link || text) || !element.checkVisibility()) continue;
+    const { color, fontSize, fontWeight, textDecorationLine } = getComputedStyle(element);
+    const around = link && [textDecorationLine, getComputedStyle(element.parentElement).color, element.parentElement.tagName];
+    const look = [element.tagName, text, color, fontSize, fontWeight, ground(element), around].join();
     element.toggleAttribute("data-one-of-each", !seen.has(look));
     seen.add(look);
   }
   return seen.size;
 }"""
 # What takes axe-core most of its time. Pictures and formulas have names as wholes; the list of chapters is the same on each
-# page, and so are the colours of code.
+# page, and so are the colours of code and of signatures, of which the reference has hundreds: a few are left.
 WITHOUT_INSIDES = """() => {
   for (const whole of document.querySelectorAll(".figure svg, mjx-container, .bd-sidebar nav")) whole.replaceChildren();
-  for (const code of document.querySelectorAll("div.highlight pre")) code.textContent = code.textContent;
+  const signatures = [...document.querySelectorAll("dt.sig")].slice(12);
+  for (const code of [...document.querySelectorAll("div.highlight pre"), ...signatures]) code.textContent = code.textContent;
 }"""
 
 
 def barriers(page):
     """What axe-core finds serious or critical for readers by ear or keyboard."""
     page.evaluate(axe())
-    return page.evaluate(AXE, [{"include": [["html"]]}, None])
+    return page.evaluate(AXE, [{"include": [["html"]]}, None, COLOURS])
 
 
 def pale_texts(page):
-    """Texts that are too near the colour they stand on, of each look one."""
+    """Texts that are too near the colour they stand on, and links that the words around them hide; of each look one."""
     page.evaluate(axe())
     assert page.evaluate(ONE_OF_EACH) > 0
-    return page.evaluate(AXE, [{"include": [["[data-one-of-each]"]]}, ["color-contrast"]])
+    return page.evaluate(AXE, [{"include": [["[data-one-of-each]"]]}, COLOURS, []])
 
 
 def pictures(page):

@@ -227,6 +227,26 @@ def test_page_opens_quietly_alone_light_and_without_barriers(browser, site, book
         assert visit.problems == []
 
 
+def test_a_barrier_is_found(browser):
+    """One of each kind, beside its like without fault: what is left out of a look for speed must not be what is looked for."""
+    page = browser.new_page()
+    page.set_content(
+        """<html lang="en"><title>t</title><main><h1>t</h1><style>p, a { color: #222; text-decoration: none }</style>
+        <p>Many words are around <a href="#a" style="text-decoration: underline">a link that is seen</a>, as in a text they are.</p>
+        <p>Many words are around <a href="#b" id="hidden" style="color: #444">one that is hardly seen</a>, as in a text they are.</p>
+        <p>Words <span>of</span> <span id="pale" style="color: #ccc">another</span> colour.</p>
+        <div class="bd-article"><pre style="overflow: auto; width: 9em">print("longer than its box, and no stop of the tab key")</pre></div>
+        <a href="#c"><img id="nameless" src="data:,"></a></main>"""
+    )
+    assert sorted(found.split(": ")[1].split(" ")[-1] for found in pale_texts(page)) == ["#hidden", "#pale"]
+    assert {found.split(":")[0] for found in barriers(page)} >= {
+        "image-alt",
+        "link-name",
+        "scrollable-region-focusable",
+    }
+    page.close()
+
+
 @pytest.mark.parametrize("name", pages())
 def test_every_formula_is_set(book, name):
     """In the tables that cells print dollars stay dollars in some columns."""
@@ -421,27 +441,44 @@ LARGEST = """(box) => Math.max(0, ...[...box.querySelectorAll("svg, canvas")].ma
 }))"""
 
 
-@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desktop", "phone"])
+def answer_the_keyboard(visit):
+    """Every figure has drawn itself, and every slider of it changes it."""
+    boxes = visit.page.locator(".live-figure")
+    assert boxes.count() >= 1
+    for index in range(boxes.count()):
+        box = boxes.nth(index).locator(".live-figure-canvas")
+        assert box.evaluate(LARGEST) > 50
+        sliders = box.locator("input[type=range]:enabled:visible")
+        for number in range(sliders.count()):
+            before = box.inner_html()
+            sliders.nth(number).focus()
+            there, back = "ArrowLeft", "ArrowRight"
+            if sliders.nth(number).evaluate("(input) => input.value === input.min"):
+                there, back = back, there
+            for key in (there, there, back, there):
+                visit.page.keyboard.press(key)
+            drawn(visit.page)
+            assert box.inner_html() != before, f"slider {number} of figure {index} changes nothing"
+    assert visit.problems == []
+
+
 @pytest.mark.parametrize("name", live_pages())
-def test_live_figures_draw_and_answer_the_keyboard(browser, site, name, viewport):
-    with Visit(browser, f"{site}/{name}.html", viewport=viewport) as visit:
-        boxes = visit.page.locator(".live-figure")
-        assert boxes.count() >= 1
-        for index in range(boxes.count()):
-            box = boxes.nth(index).locator(".live-figure-canvas")
-            assert box.evaluate(LARGEST) > 50
-            sliders = box.locator("input[type=range]:enabled:visible")
-            for number in range(sliders.count()):
-                before = box.inner_html()
-                sliders.nth(number).focus()
-                there, back = "ArrowLeft", "ArrowRight"
-                if sliders.nth(number).evaluate("(input) => input.value === input.min"):
-                    there, back = back, there
-                for key in (there, there, back, there):
-                    visit.page.keyboard.press(key)
-                drawn(visit.page)
-                assert box.inner_html() != before, f"slider {number} of figure {index} changes nothing"
-        assert visit.problems == []
+def test_live_figures_answer_the_keyboard_and_print_the_still_picture(browser, site, name):
+    with Visit(browser, f"{site}/{name}.html") as visit:
+        answer_the_keyboard(visit)
+        box = visit.page.locator(".live-figure:has(.figure)").first
+        assert not box.locator(".live-figure-still").is_visible()
+        visit.page.emulate_media(media="print")
+        assert box.locator(".live-figure-still svg").is_visible()
+        assert not box.locator(".live-figure-canvas").is_visible()
+
+
+@pytest.mark.parametrize("name", live_pages())
+def test_live_figures_answer_the_keyboard_on_a_phone_without_a_server(browser, book, name):
+    with Visit(browser, (book / f"{name}.html").as_uri(), viewport=PHONE) as visit:
+        assert visit.outside("file://") == []
+        assert visit.page.locator(".live-figure.is-live").count() == visit.page.locator(".live-figure").count()
+        answer_the_keyboard(visit)
 
 
 def test_the_playground_on_the_landing_page_shares_its_setting(browser, site):
@@ -473,24 +510,6 @@ def test_the_panel_of_the_tour_stays_in_sight(browser, site, name):
         assert box["y"] > 0
         assert box["y"] + box["height"] <= visit.page.viewport_size["height"] + 1
         assert visit.problems == []
-
-
-@pytest.mark.parametrize("name", live_pages())
-def test_live_figures_start_without_a_server(browser, book, name):
-    with Visit(browser, (book / f"{name}.html").as_uri()) as visit:
-        assert visit.problems == []
-        assert visit.outside("file://") == []
-        assert visit.page.locator(".live-figure.is-live").count() == visit.page.locator(".live-figure").count()
-
-
-@pytest.mark.parametrize("name", live_pages())
-def test_print_shows_the_still_picture(browser, site, name):
-    with Visit(browser, f"{site}/{name}.html") as visit:
-        box = visit.page.locator(".live-figure:has(.figure)").first
-        assert not box.locator(".live-figure-still").is_visible()
-        visit.page.emulate_media(media="print")
-        assert box.locator(".live-figure-still svg").is_visible()
-        assert not box.locator(".live-figure-canvas").is_visible()
 
 
 @pytest.mark.parametrize("name", live_pages())
