@@ -64,6 +64,7 @@ $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "adakd needs Python 3.11 or newer, and '$(PYTHON)' is not. Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@# Python compiles what is imported, once: pip would compile all, which is half of its work, and most is never read.
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.txt
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
