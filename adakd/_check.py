@@ -234,13 +234,13 @@ def near_names(
     >>> near_names("method", "kdd", ["ce", "kd"], listed_by="`adakd methods`")
     "unknown method 'kdd'. Did you mean 'kd'? `adakd methods` lists all"
     """
-    known, asked = sorted(known), str(name)[:60].lower()
-    of, dot, last = asked.rpartition(".")  # an option of one term of a sum: "crd.tau"
+    known, wanted = sorted(known), str(name)[:60].lower()
+    of, dot, last = wanted.rpartition(".")  # an option of one term of a sum: "crd.tau"
     if kind.startswith("option of") and last in _CALLED_HERE:
         here = _CALLED_HERE[last]
         near = [each for each in known if each == of + dot + here or (not of and each.endswith(f".{here}"))][:3]
     else:
-        near = difflib.get_close_matches(asked, known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     if hint and listed_by is not None:
         return f"unknown {kind} {brief(name)}.{hint} {listed_by} lists all"

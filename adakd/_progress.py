@@ -6,7 +6,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from tqdm.std import tqdm as Bar
 
-__all__ = ["Bar", "progress_bar", "told_before"]
+__all__ = ["Bar", "progress_bar", "shown_before"]
 
 
 class _Hidden(Bar):
@@ -38,11 +38,11 @@ def progress_bar(
     return tqdm(iterable, total=total, initial=initial, disable=disable, **options)
 
 
-def told_before(display: bool | Bar, what: Hashable) -> bool:
+def shown_before(display: bool | Bar, what: Hashable) -> bool:
     """Whether one of the runs that share a display has said this already; to a run with a display of its own, nobody has."""
     if isinstance(display, bool):
         return False
-    told = vars(display).setdefault("adakd_told", set())
-    before = what in told
-    told.add(what)
+    shown = vars(display).setdefault("adakd_shown", set())
+    before = what in shown
+    shown.add(what)
     return before

@@ -20,7 +20,7 @@ from .logits import STANDARDIZATIONS, peak, quantiles, six_digits, standardize
 from .methods import METHODS, create_method, get_method
 from .methods.registry import fill_options
 from .methods.rows import RULE_NAMES
-from .study import push
+from .study import gradient_norm
 from .temperature import RULES
 
 __all__ = ["Advice", "advise", "measured_settings"]
@@ -346,7 +346,7 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
         if all(map(_unchanging, parts)) and not (reads_target and labels is None):
             with warnings.catch_warnings():  # what a loss warns of is a fault with a name here
                 warnings.simplefilter("ignore")
-                norms[name] = push(criterion, student, teacher, target)
+                norms[name] = gradient_norm(criterion, student, teacher, target)
     if reference not in norms:
         raise ValueError(
             f"reference: expected a method on logits that learns, remembers and schedules nothing"
@@ -447,7 +447,7 @@ def advise(
 
     Computed are the spread of the rows, the highest standardized logit, the entropy at τ = 1, the teacher's temperature
     under every rule that needs no training, in units of the row's spread and raw (:math:`\tau_\text{raw} = \sigma \tau`),
-    and the gradient norm of every such method at λ = 1 (`adakd.study.push`, over 512 evenly spaced rows). From it follows
+    and the gradient norm of every such method at λ = 1 (`adakd.study.gradient_norm`, over 512 evenly spaced rows). From it follows
     the weight at which a method has the gradient norm of the reference,
 
     .. math:: \lambda_m = \lambda_\text{ref} \, \frac{\lVert D_\text{ref} \rVert}{\lVert D_m \rVert} .

@@ -334,9 +334,9 @@ def compare(
         for seed in seeds:
             for method, settings in chosen:
                 which = {"method": named_method(method), "method_options": settings, "seed": seed}
-                told = on_epoch and partial(on_epoch, which)
+                callback = on_epoch and partial(on_epoch, which)
                 requests.append(
-                    replace(request, data=data, method=method, options=settings, seed=seed, on_epoch=told)
+                    replace(request, data=data, method=method, options=settings, seed=seed, on_epoch=callback)
                 )
         resources = with_one_teacher(requests, resources)
         ensure_teacher(requests, resources)
@@ -434,7 +434,7 @@ class _Comparison:
             for i, result in zip(group, outcome.result or [outcome.error] * len(group), strict=True):
                 if isinstance(result, Exception):
                     failed[i] = result
-                    self._tell(i, result, len(self.jobs) - len(done) - len(failed), on_failure)
+                    self._report(i, result, len(self.jobs) - len(done) - len(failed), on_failure)
                 else:
                     done[i] = result if isinstance(result, Run) else open_run(result)
 
@@ -449,7 +449,7 @@ class _Comparison:
             raise next(iter(failed.values()))
         return [done[i] for i in sorted(done)]
 
-    def _tell(
+    def _report(
         self,
         i: int,
         error: Exception,

@@ -95,9 +95,9 @@ class Request:
         network = self.network(role)
         named = network.name if network.described_by_its_name else None
         recipe = get_recipe(self.recipe or usual(self.data).recipe, role, network=named, **self.changes)
-        asked = self.recipe is not None or self.changes.get("train_images") is not None
-        if recipe.train_images and not asked and not is_named(name_of(self.data)):
-            # Nobody has asked for a part, and of a small set there may be none of that size.
+        chosen = self.recipe is not None or self.changes.get("train_images") is not None
+        if recipe.train_images and not chosen and not is_named(name_of(self.data)):
+            # Nobody has chosen a part, and of a small set there may be none of that size.
             left = len(resolve_data(self.data, None).train) - (recipe.validation_images or 0)
             if recipe.train_images > left:
                 recipe = replace(recipe, train_images=None)
@@ -384,8 +384,8 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     data = resolve_data(request.data, resources.root, resources.official, resources.shows)
     steps = steps_of(data, get_recipe(usual(request.data).recipe, "teacher"))
     log.info("no teacher yet: training %s first (%d steps)", named, steps)
-    asked = Request(data, named, precision=request.precision)
-    plan_teacher(asked, replace(resources, progress=resources.shows, fresh=False, capture=None))()
+    of_teacher = Request(data, named, precision=request.precision)
+    plan_teacher(of_teacher, replace(resources, progress=resources.shows, fresh=False, capture=None))()
 
 
 _OF_REQUESTS = ("precision", "teacher_weights")

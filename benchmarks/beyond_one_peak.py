@@ -35,7 +35,7 @@ from adakd import create_method, distill, get_method, get_recipe, train_teacher
 from adakd.data import load_data
 from adakd.methods import fill_options
 from adakd.runs.folder import WEIGHTS
-from adakd.study import append_record, push, read_records
+from adakd.study import append_record, gradient_norm, read_records
 from adakd.training import write_json
 
 DATA = "sentences"
@@ -70,10 +70,10 @@ class Evidence(evidence.Evidence):
 
     def pull(self, reference: str = REFERENCE) -> float:
         """Length of the reference's gradient at its published weight."""
-        return push(self.criterion(reference), *self.start) * get_method(reference).kd_weight
+        return gradient_norm(self.criterion(reference), *self.start) * get_method(reference).kd_weight
 
     def matched(self, method: str, to: str = REFERENCE, **options: float) -> dict[str, float]:
-        weight = three_digits(self.pull(to) / push(self.criterion(method, **options), *self.start))
+        weight = three_digits(self.pull(to) / gradient_norm(self.criterion(method, **options), *self.start))
         return {"ce_weight": CE_WEIGHT, "kd_weight": weight}
 
     def mean_temperature(self, method: str) -> float:

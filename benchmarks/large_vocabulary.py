@@ -80,11 +80,11 @@ def main() -> None:
         chunk = options.chunk if options.only == "sliced" else None
         print(json.dumps(measure(options.method, tuple(options.shape), chunk)))
         return
-    asked = ["--method", options.method, "--chunk", str(options.chunk), "--shape", *map(str, options.shape)]
+    arguments = ["--method", options.method, "--chunk", str(options.chunk), "--shape", *map(str, options.shape)]
     found = {}
     for way in ("sliced", "plain"):
         done = subprocess.run(
-            [sys.executable, __file__, *asked, "--only", way], stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, __file__, *arguments, "--only", way], stdout=subprocess.PIPE, text=True, check=True
         )
         found[way] = json.loads(done.stdout)
         print(

@@ -34,7 +34,7 @@ from evidence import SEEDS, Wanted, log, three_digits
 
 from adakd import compare, create_method, distill, get_method, get_recipe
 from adakd.data import load_data
-from adakd.study import append_record, push, read_records
+from adakd.study import append_record, gradient_norm, read_records
 
 STUDY = Path("book/records/study")
 TEACHER = Path("book/records/teachers/wrn_16_2-cifar100-quick-seed0.safetensors")
@@ -78,10 +78,10 @@ class Evidence(evidence.Evidence):
     @cached_property
     def pull(self) -> float:
         """Length of the reference's gradient at its published weight."""
-        return push(create_method(REFERENCE), *self.start) * get_method(REFERENCE).kd_weight
+        return gradient_norm(create_method(REFERENCE), *self.start) * get_method(REFERENCE).kd_weight
 
     def matched(self, method: str, **options: float) -> float:
-        return three_digits(self.pull / push(create_method(method, **options), *self.start))
+        return three_digits(self.pull / gradient_norm(create_method(method, **options), *self.start))
 
     # ---- experiments: each says the runs that it wants, and its plan ----
 

@@ -18,7 +18,7 @@ from adakd.cli import main
 from adakd.data import eval_batches, load_data, load_gratings
 from adakd.models import create_model, seeded_model
 from adakd.statistics import mean_interval
-from adakd.study import push, read_records
+from adakd.study import gradient_norm, read_records
 from adakd.training import load_weights
 
 ROOT = Path(__file__).parents[1]
@@ -92,11 +92,11 @@ def test_matched_weights_pull_as_hard_as_the_reference():
     teacher, student, labels = drawn()
     advice = adakd.advise(teacher, student, labels, reference="kd")
     s, t = student.double(), teacher.double()
-    force = 0.9 * push(adakd.create_method("kd"), s, t, labels)
+    force = 0.9 * gradient_norm(adakd.create_method("kd"), s, t, labels)
     assert {row["method"] for row in advice.gradients} >= {"kd", "zkd", "dkd", "dtkd", "dist", "zkd+mlt"}
     for row in advice.gradients:
         if row["method"] in ("zkd", "dkd", "dist", "dtkd"):
-            norm = push(adakd.create_method(row["method"]), s, t, labels)
+            norm = gradient_norm(adakd.create_method(row["method"]), s, t, labels)
             assert row["norm"] == pytest.approx(norm, rel=1e-5)
             assert row["matched"] * norm == pytest.approx(force, rel=1e-4)
 
@@ -428,7 +428,7 @@ def test_what_is_recommended_is_within_the_interval_of_the_best():
 def test_the_recommended_weight_pulls_as_hard_as_in_the_study():
     teacher, student, labels = drawn(rows=40)
     for row in adakd.advise(teacher, student, labels).supported:
-        norm = push(adakd.create_method(row["method"]), student.double(), teacher.double(), labels)
+        norm = gradient_norm(adakd.create_method(row["method"]), student.double(), teacher.double(), labels)
         assert row["here"] * norm == pytest.approx(row["kd_weight"] * row["gradient_norm"], rel=1e-4)
 
 
@@ -464,7 +464,7 @@ def test_on_the_embedded_set_it_recommends_as_measured_and_says_that_this_is_oth
     assert "first candidates" in str(advice)
     first = advice.supported[0]
     assert mean_interval(accuracies(first["method"], first["kd_weight"], first["ce_weight"])).estimate in best
-    norm = push(adakd.create_method(first["method"]), s.double(), t.double(), labels)
+    norm = gradient_norm(adakd.create_method(first["method"]), s.double(), t.double(), labels)
     assert first["here"] * norm == pytest.approx(first["kd_weight"] * first["gradient_norm"], rel=1e-4)
 
 

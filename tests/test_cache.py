@@ -19,7 +19,7 @@ from adakd import CacheError
 from adakd.data import Views
 from adakd.models import seeded_model
 from adakd.training import Recipe, choose_precision, student_views
-from adakd.training.cache import FILL_BATCH, LARGEST, _ask, _kept, fits, open_cache
+from adakd.training.cache import FILL_BATCH, LARGEST, _kept, _outputs, fits, open_cache
 
 CPU = torch.device("cpu")
 FP32 = choose_precision("fp32", CPU, 0)
@@ -392,10 +392,10 @@ def test_a_row_depends_neither_on_its_place_in_a_batch_nor_on_its_company(thread
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        first = _ask(model, views, places[:FILL_BATCH], FP32)
+        first = _outputs(model, views, places[:FILL_BATCH], FP32)
         for seed in range(3):
             order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:FILL_BATCH]
-            again, known = _ask(model, views, places[order], FP32), order < len(first)
+            again, known = _outputs(model, views, places[order], FP32), order < len(first)
             assert known.sum() > 100
             assert torch.equal(again[known], first[order[known]])
     finally:

@@ -31,8 +31,8 @@ from adakd.study import (
     Study,
     compare_records,
     describe_method,
+    gradient_norm,
     keep_records,
-    push,
     read_failures,
     read_records,
     read_study,
@@ -676,7 +676,11 @@ SAID = {
     "summarize 3": (lambda: summarize(3), TypeError, "runs: expected a sequence of runs, got 3"),
     "tidy 'x'": (lambda: tidy("x"), TypeError, "record: expected the record of a run"),
     "compare 3": (lambda: compare_records(3), TypeError, "groups: expected records by name"),
-    "push 3": (lambda: push(3, *[torch.ones(2, 3)] * 3), TypeError, "criterion: expected a loss on logits"),
+    "gradient_norm 3": (
+        lambda: gradient_norm(3, *[torch.ones(2, 3)] * 3),
+        TypeError,
+        "criterion: expected a loss on logits",
+    ),
     "words -1": (lambda: load_sentences(train_words=-1), ValueError, "train_words: expected a whole number"),
     "words 1.5": (lambda: load_sentences(train_words=1.5), ValueError, "train_words: expected a whole"),
     "a subset of 1.5": (

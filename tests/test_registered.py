@@ -376,7 +376,7 @@ def test_what_an_installed_package_offers_is_found_when_it_is_asked_for(monkeypa
             else []
         )
 
-    monkeypatch.setattr(registry, "_asked", [])
+    monkeypatch.setattr(registry, "_looked", [])
     monkeypatch.setattr(registry, "entry_points", entry_points)
     create_method("kd+mlt")
     assert asked == [], "a known name asks nobody"
@@ -399,7 +399,7 @@ def test_a_broken_plug_in_is_named_once_and_stands_in_nobodys_way(monkeypatch):
             SimpleNamespace(name="warm", load=lambda: Warm),
         ]
     }
-    monkeypatch.setattr(registry, "_asked", [])
+    monkeypatch.setattr(registry, "_looked", [])
     monkeypatch.setattr(registry, "entry_points", lambda group: offers.get(group, []))
     with (
         pytest.warns(UserWarning, match="is left out") as warned,

@@ -28,7 +28,7 @@ from adakd.data import (
 from adakd.models import GRU, Transformer, create_model
 from adakd.models.language import LANGUAGE_MODELS
 from adakd.statistics import paired_interval
-from adakd.study import NATS, format_lines, push, read_records, summarize
+from adakd.study import NATS, format_lines, gradient_norm, read_records, summarize
 from adakd.training import Recipe, choose_precision, get_recipe, measure_model, student_views
 
 FP32 = choose_precision("fp32", torch.device("cpu"), 0)
@@ -458,7 +458,9 @@ def test_pushes_of_rows_are_those_of_flat_rows():
     torch.manual_seed(0)
     s, t, y = torch.randn(3, 4, 7), torch.randn(3, 4, 7), torch.randint(7, (3, 4))
     criterion = adakd.create_method("kd")
-    assert push(criterion, s, t, y) == push(criterion, s.flatten(0, 1), t.flatten(0, 1), y.flatten())
+    assert gradient_norm(criterion, s, t, y) == gradient_norm(
+        criterion, s.flatten(0, 1), t.flatten(0, 1), y.flatten()
+    )
 
 
 def test_a_comparison_is_by_nats(teacher, small, tmp_path):

@@ -182,7 +182,7 @@ def _run(argv: Sequence[str] | None) -> int:
         if isinstance(error, PeerError) and _rank():
             time.sleep(_SECONDS_OF_THE_OTHER)
             return 1
-        complain(f"adakd{f' (process {_rank()})' if _rank() else ''}: {_said(error)}")
+        complain(f"adakd{f' (process {_rank()})' if _rank() else ''}: {_text_of(error)}")
         return 1
     except Exception as error:
         if "can't allocate memory" in str(error):  # torch has no class of its own for it on a CPU
@@ -219,7 +219,7 @@ def _among_others(command: str, quiet: bool, verbose: bool) -> tuple[bool, bool]
     return True, False
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "not enough memory; try a smaller --batch-size, or a smaller network"
     return str(error) or type(error).__name__

@@ -136,8 +136,8 @@ def _weight(row: Method) -> str:
 
 def _columns() -> int | None:
     """How long a line may be: as COLUMNS says, else as the terminal is wide; None for a file or a pipe, which has no end."""
-    said = os.environ.get("COLUMNS", "")
-    if (said.isdecimal() and int(said)) or sys.stdout.isatty():
+    columns = os.environ.get("COLUMNS", "")
+    if (columns.isdecimal() and int(columns)) or sys.stdout.isatty():
         return max(40, shutil.get_terminal_size().columns)
     return None
 

@@ -169,8 +169,8 @@ class _OnRay(Pool):
         except self.ray.exceptions.RayError as died:  # of a process, a node, or Ray itself
             if self.stopping:
                 return Outcome(task, error=Interrupted("stopped"))
-            said = str(died).strip().partition("\n")[0]
-            message = f"its process ended {self.engine.retries + 1} times ({said}). What was saved stays"
+            reason = str(died).strip().partition("\n")[0]
+            message = f"its process ended {self.engine.retries + 1} times ({reason}). What was saved stays"
             return Outcome(task, error=WorkerDiedError(message))
         for level, line in lines:
             log.log(level, "%s", line)

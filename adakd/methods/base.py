@@ -91,8 +91,8 @@ class Method:
             return any(row.reads_batch for row in self.summands)
         for kind, part in self.parts.items():
             # The number of classes, which some parts must know, decides nothing here.
-            told = {"num_classes": 3} if "num_classes" in parameters_of(part) else {}
-            made: Any = part(**{**told, **self.options(kind)})
+            needed = {"num_classes": 3} if "num_classes" in parameters_of(part) else {}
+            made: Any = part(**{**needed, **self.options(kind)})
             if made.reads_batch:
                 return True
         return False

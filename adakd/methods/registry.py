@@ -201,11 +201,11 @@ def fill_options(name: str, options: Mapping[str, Any], **known: Any) -> dict[st
     """
     check_kind(Mapping, "a dict of options by their names", options=options)
     row, takers, takes = get_method(name), _takers(get_method(name)), options_of(name)
-    told = {}
+    filled = {}
     for option, value in known.items():
         keys = [f"{taker}.{option}" for taker in takers.get(option, ())] if row.summands else [option]
-        told.update({key: value for key in keys if key in takes and option not in options})
-    return {**told, **options}
+        filled.update({key: value for key in keys if key in takes and option not in options})
+    return {**filled, **options}
 
 
 def _check_known(row: Method, overrides: Mapping[str, Any]) -> None:
@@ -318,7 +318,7 @@ _FAMILIES = {
     "weight": SampleWeight,
     "term": Term,
 }
-_asked: list[bool] = []  # whether the entry points were looked at in this process
+_looked: list[bool] = []  # whether the entry points were looked at in this process
 
 
 def is_built_in(name: str) -> bool:
@@ -541,9 +541,9 @@ def load_entry_points() -> bool:
     """Register what installed packages offer in the groups ``adakd.refinements``, ``.rules``, ``.divergences``,
     ``.weights``, ``.terms`` and ``.methods``; whether there was anything new. Done once in a process, when a name is
     unknown. What cannot be imported or registered is left out, with a warning that names it."""
-    if _asked:
+    if _looked:
         return False
-    _asked.append(True)
+    _looked.append(True)
     found = False
     for group in (*_REGISTER, "methods"):
         for point in entry_points(group=f"adakd.{group}"):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from .._check import check_path, printable
-from .._progress import Bar, told_before
+from .._progress import Bar, shown_before
 from ..data import Dataset, identity_of, is_named, resolve_data
 from ..models import Network, network_of
 from ..models.network import architecture_of, is_model, resting
@@ -428,11 +428,11 @@ class _Attempt:
             config.data.device,
             f" in {world.size} processes" if world.size > 1 else "",
             chosen[0],
-            "" if told_before(resources.progress, chosen) else f" ({chosen[1]})",
+            "" if shown_before(resources.progress, chosen) else f" ({chosen[1]})",
         )
         usual = resources.capture is None and not captured  # which needs no word
         log.log(
-            logging.DEBUG if usual or told_before(resources.progress, (captured, reason)) else logging.INFO,
+            logging.DEBUG if usual or shown_before(resources.progress, (captured, reason)) else logging.INFO,
             "  steps %s (%s)",
             "captured" if captured else "one operation at a time",
             reason,

@@ -1,7 +1,7 @@
 """What several runs show together: records, tables of paired differences, and comparisons that are fair three ways."""
 
 from .measures import ACCURACY, NATS, TO_TRUTH, Measure, measures_of
-from .protocol import PLAN, WAYS, Study, push, read_failures, run_study
+from .protocol import PLAN, WAYS, Study, gradient_norm, read_failures, run_study
 from .records import append_record, keep_records, read_records
 from .results import StudyResults, read_study
 from .tables import (
@@ -14,6 +14,8 @@ from .tables import (
     tidy,
     weights_of,
 )
+
+push = gradient_norm  # its older name
 
 __all__ = [
     "ACCURACY",
@@ -29,10 +31,10 @@ __all__ = [
     "compare_records",
     "describe_method",
     "format_lines",
+    "gradient_norm",
     "keep_records",
     "measures_of",
     "plus_minus",
-    "push",
     "read_failures",
     "read_records",
     "read_study",

@@ -45,7 +45,7 @@ from ..plan import (
 )
 from ..runs import Job, Resources, Run, resolve_device
 from ..signals import logits_of_output
-from ..training.files import read_record, remove_leftovers, write_record
+from ..training.files import check_fields, read_record, remove_leftovers, write_record
 from ..training.loop import never, step_bar
 from ..training.precision import plain_torch
 from ..training.recipe import Recipe, steps_of, student_views
@@ -54,7 +54,7 @@ from .measures import measures_of
 from .records import append_record, read_records
 from .tables import OF_NETWORK
 
-__all__ = ["WAYS", "Study", "push", "read_failures", "run_study"]
+__all__ = ["WAYS", "Study", "gradient_norm", "read_failures", "run_study"]
 
 log = logging.getLogger("adakd")
 
@@ -70,13 +70,13 @@ _PLAN_FIELDS = {
         "grid": [(int, float)],
         "ce_weight": (int, float),
     },
-    "push": {...: (int, float)},
     "matched": {...: (int, float)},
     "chosen": {...: {"kd_weight": (int, float), "grid": [dict]}},
 }
+_NORMS = {"gradient_norm": {...: (int, float)}}
 FAILURES = "failures.json"
 PUBLISHED_EPOCHS = 240  # of the recipe that published warm-ups are counted in
-_PUSH_BATCHES = 8
+_NORM_BATCHES = 8
 # What a study has several of, and how they are written.
 _SEVERAL: dict[str, tuple[type, str]] = {
     "methods": (str, "('kd', 'zkd+mlt')"),
@@ -86,8 +86,8 @@ _SEVERAL: dict[str, tuple[type, str]] = {
 }
 
 
-def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
-    r"""How hard a distillation term of weight one pulls at the student's logits, at this point of training.
+def gradient_norm(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
+    r"""Norm of the gradient of a distillation term of weight one by the student's logits, over the rows' root mean square.
 
     .. math:: \sqrt{\frac1B \sum_i \big\lVert \partial D_i / \partial s_i \big\rVert^2}
 
@@ -107,7 +107,7 @@ def push(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Te
             f"criterion: expected a loss on logits, such as adakd.create_method('kd') gives, got {brief(criterion)}"
         )
     if criterion.divergence is None:
-        raise ValueError("push: this method has no distillation term")
+        raise ValueError("criterion: this method has no distillation term; expected one that has, such as 'kd'")
     criterion = copy.deepcopy(criterion)  # in its own mode: the weights of published plans are of training mode
     student, teacher = student.detach().flatten(0, -2), teacher.flatten(0, -2)
     target = target.flatten(0, -2) if target.is_floating_point() else target.flatten()
@@ -128,7 +128,7 @@ class Study:
         methods: names; those without a teacher, terms on features and sums run at published weights only: the gradient of
             one term by the logits is not defined of them.
         seeds: at least one. The first is the one by which weights are matched and chosen.
-        reference: the method whose published push the others are matched to.
+        reference: the method whose published gradient norm the others are matched to.
         grid: multiples of the matched weight among which validation chooses.
         ce_weight: weight of the labels at matched and chosen weights, the same for all.
         ways: which of the three questions to ask.
@@ -234,13 +234,13 @@ class _Work:
             self.request = replace(self.request, data=self.data)
             self.resources = replace(self.resources, device=self.data.device, should_stop=context.should_stop)
 
-    def asked(self, task: _Task) -> Request:
-        """What the task asks for."""
+    def requested(self, task: _Task) -> Request:
+        """The run of the task, as its caller would have it."""
         return replace(self.request, method=task.method, seed=task.seed, options=dict(task.options))
 
     def job(self, task: _Task) -> Job:
         if task not in self.jobs:
-            self.jobs[task] = plan_student(self.asked(task), replace(self.resources, progress=self.bar))
+            self.jobs[task] = plan_student(self.requested(task), replace(self.resources, progress=self.bar))
         return self.jobs[task]
 
     def records(self) -> dict[str, dict[str, Any]]:
@@ -316,23 +316,25 @@ def _start(work: _Work) -> tuple[Tensor, Tensor, Tensor]:
     student = work.request.student.build(data.num_classes, data.channels, seed).to(data.device)
     student = student if student.training else student.train()  # but for parts that are to rest
     batches = student_views(data, work.recipe, seed).batches(1, work.recipe.batch_size)
-    some = itertools.islice(batches, _PUSH_BATCHES)
+    some = itertools.islice(batches, _NORM_BATCHES)
     networks = student, teacher
-    said = [(*(logits_of_output(network(images)) for network in networks), labels) for images, labels in some]
-    of_student, of_teacher, labels = map(torch.cat, zip(*said, strict=True))
+    outputs = [
+        (*(logits_of_output(network(images)) for network in networks), labels) for images, labels in some
+    ]
+    of_student, of_teacher, labels = map(torch.cat, zip(*outputs, strict=True))
     return of_student, of_teacher, labels
 
 
-def _pushes(work: _Work) -> dict[str, float]:
-    """Push of every method at the start, by `push`."""
+def _gradient_norms(work: _Work) -> dict[str, float]:
+    """Of every method at the start, by `gradient_norm`."""
     student, teacher, labels = _start(work)
     names = dict.fromkeys([*work.study.taught, work.study.reference])
     known = {"num_classes": work.data.num_classes, "epochs": work.recipe.epochs, "seed": work.study.seeds[0]}
-    pushes = {}
+    norms = {}
     for name in names:
         criterion = create_method(name, **fill_options(name, {}, **known))
-        pushes[name] = push(criterion.to(student.device), student, teacher, labels)
-    return pushes
+        norms[name] = gradient_norm(criterion.to(student.device), student, teacher, labels)
+    return norms
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -341,7 +343,12 @@ def read_plan(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming file and field, if it is damaged.
     """
-    return read_record(path, _PLAN_FIELDS, "delete it, and it is measured again; the records beside it stay")
+    remedy = "delete it, and it is measured again; the records beside it stay"
+    plan = read_record(path, _PLAN_FIELDS, remedy)
+    if "push" in plan:  # as older versions called it
+        plan["gradient_norm"] = plan.pop("push")
+    check_fields(plan, _NORMS, path, remedy)
+    return plan
 
 
 def _plan(work: _Work) -> dict[str, Any]:
@@ -358,7 +365,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         "ce_weight": study.ce_weight,
         "first_seed": study.seeds[0],
     }
-    pushes: dict[str, float] = {}
+    norms: dict[str, float] = {}
     plan: dict[str, Any] = {}
     if path.is_file():
         plan = read_plan(path)
@@ -373,18 +380,18 @@ def _plan(work: _Work) -> dict[str, Any]:
         if different:
             changes = "; ".join(f"{key} was {known.get(key)!r}, is {config.get(key)!r}" for key in different)
             raise ValueError(f"{path} is of another study: {changes}. Choose another folder.")
-        pushes = plan["push"]
+        norms = plan["gradient_norm"]
     wanted = (*study.taught, study.reference) if study.taught and {"matched", "chosen"} & {*study.ways} else ()
-    if missing := [name for name in wanted if name not in pushes]:
-        log.info("measuring how hard %s push at the start", ", ".join(dict.fromkeys(missing)))
-        pushes = {**_pushes(work), **pushes}
-    published = {name: get_method(name).kd_weight for name in (*pushes, *study.taught)}
+    if missing := [name for name in wanted if name not in norms]:
+        log.info("measuring the gradient norm of %s at the start", ", ".join(dict.fromkeys(missing)))
+        norms = {**_gradient_norms(work), **norms}
+    published = {name: get_method(name).kd_weight for name in (*norms, *study.taught)}
     matched = {}
-    if pushes:
+    if norms:
         of_reference = published[study.reference]
         assert of_reference is not None  # it has a divergence
-        force = pushes[study.reference] * of_reference
-        matched = {name: three_digits(force / value) for name, value in pushes.items()}
+        force = norms[study.reference] * of_reference
+        matched = {name: three_digits(force / value) for name, value in norms.items()}
     return {
         "schema": 1,
         "kind": "study",
@@ -393,7 +400,7 @@ def _plan(work: _Work) -> dict[str, Any]:
         "data": work.data.describe(),
         **environment(work.data.device),
         "started": plan.get("started", now()),
-        "push": pushes,
+        "gradient_norm": norms,
         "published": published,
         "matched": matched,
         "chosen": plan.get("chosen", {}),
@@ -414,7 +421,7 @@ def run_study(
 ) -> list[dict[str, Any]]:
     """Do what is still to be done of a study, and leave one record a run in `folder`.
 
-    The folder holds ``study.json`` (how hard each method pushes, the matched and the chosen weights) and the records of
+    The folder holds ``study.json`` (how hard each method norms, the matched and the chosen weights) and the records of
     all runs, one a line, in ``published.jsonl``, ``matched.jsonl`` and ``chosen.jsonl``. A run of which a record is
     there is not repeated, wherever it was made. Several processes may work on one folder: each takes runs that no
     other is at. A run whose loss or weights become infinite or NaN is written down in ``failures.json`` (see
@@ -464,7 +471,7 @@ def run_study(
     request = replace(request, data=data.to(resources.device), recipe=recipe, changes={})
     work = _Work(study, request, resources, folder)
     work.device = options.get("device")  # of each worker's machine, where it is not this one
-    first = [work.asked(work.published(method, study.seeds[0])) for method in study.methods]
+    first = [work.requested(work.published(method, study.seeds[0])) for method in study.methods]
     work.resources = with_one_teacher(first, resources)
     ensure_teacher(first, resources)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from .._check import check_path
-from ..training.files import check_checksum, check_fields, parse_json, read_json, told, with_checksum
+from ..training.files import check_checksum, check_fields, parse_json, read_json, with_checksum, with_remedy
 from ..training.record import LINE_FIELDS, RUN_FIELDS, contradiction, key_of
 from .measures import check_run_record
 
@@ -80,7 +80,7 @@ def append_record(path: str | os.PathLike[str], record: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         except OSError as error:
             file.truncate(end)
-            raise told(path, error) from error
+            raise with_remedy(path, error) from error
 
 
 def _unended(file: Any, end: int) -> bytes:

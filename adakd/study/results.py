@@ -23,7 +23,7 @@ class StudyResults:
     """The plan of a study and its records, read from a folder; see `adakd.study.run_study`."""
 
     plan: Mapping[str, Any]
-    """``study.json``: config, push, and the published, matched and chosen weights."""
+    """``study.json``: config, gradient norms, and the published, matched and chosen weights."""
     records: Sequence[Mapping[str, Any]]
     failures: Sequence[Mapping[str, Any]] = ()
     """Runs that diverged and were left out: way, method, seed, kd_weight, error, when."""

@@ -102,7 +102,7 @@ def _training(network: str, recipe: Recipe, shape: Shape, limit: Ceiling) -> flo
     ) + measured * _seconds(network, recipe.batch_size, shape, limit, False)
 
 
-def _asked(grid: Grid, cells: Collection[Cell], shape: Shape) -> dict[str, int]:
+def _cached_views(grid: Grid, cells: Collection[Cell], shape: Shape) -> dict[str, int]:
     """Of each teacher, how many views its cache holds at the end: those drawn at least once, as far as is expected."""
     drawn: dict[str, dict[int, float]] = {}
     for cell in cells:
@@ -152,7 +152,7 @@ def estimate(
     left = [cell for cell in grid.cells() if cell not in done]
     runs_along = live(grid)
     recipes = {cell: grid.student_recipe(cell.student, dict(cell.changes)) for cell in left}
-    asked = {} if runs_along else _asked(grid, left, shape)
+    cached = {} if runs_along else _cached_views(grid, left, shape)
     found = {}
     for gpu in gpus:
         limit = vendor_ceiling(gpu)
@@ -163,13 +163,13 @@ def estimate(
                 steps = recipe.steps(shape.train_images)
                 teacher = names.get(cell.teacher, cell.teacher)
                 seconds += steps * _seconds(teacher, recipe.batch_size, shape, limit, False)
-        for teacher, views in asked.items():
+        for teacher, views in cached.items():
             batches = views / FILL_BATCH
             seconds += batches * _seconds(names.get(teacher, teacher), FILL_BATCH, shape, limit, False)
         found[gpu] = seconds / 3600
     item = np.dtype(DTYPES.get(grid.cache, np.float16)).itemsize
     if item * shape.train_images * shape.views * shape.classes > LARGEST:
-        asked = {}
+        cached = {}
     sizes = [_parameters(cell.student, shape.classes) for cell in left]
     teachers = [_parameters(name, shape.classes) for name in missing]
     return Estimate(
@@ -177,7 +177,7 @@ def estimate(
         teachers=len(missing),
         steps=sum(recipe.steps(shape.train_images) for recipe in recipes.values()),
         hours=found,
-        caches=sum(views * (shape.classes * item + _PER_PLACE) for views in asked.values()),
+        caches=sum(views * (shape.classes * item + _PER_PLACE) for views in cached.values()),
         checkpoint=2 * _FLOAT * max([*sizes, *teachers], default=0),  # weights and momentum
         weights=_FLOAT * (sum(sizes) + sum(teachers)),
     )

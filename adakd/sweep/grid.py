@@ -211,10 +211,10 @@ class Grid:
 
     def describe(self) -> dict[str, Any]:
         """The grid as plain data, without what is left at its default."""
-        said = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {
             name: _lists(value)
-            for name, value in said.items()
+            for name, value in values.items()
             if value not in ((), {}, None) or name in ("methods", "seeds")
         }
 
@@ -224,13 +224,13 @@ def _cell(teacher: str, student: str, entry: Any, override: Table, seed: int) ->
     row = get_method(method)
     options = {**options, **{name: value for name, value in override.items() if name not in SETTINGS}}
     # What is the row's own value anyway makes no other run.
-    told = {name: value for name, value in options.items() if getattr(row, name, not value) != value}
+    changed = {name: value for name, value in options.items() if getattr(row, name, not value) != value}
     changes = {name: value for name, value in override.items() if name in SETTINGS}
     return Cell(
         teacher if row.needs_teacher else None,
         student,
         method,
-        tuple(sorted((name, _plain(value)) for name, value in told.items())),
+        tuple(sorted((name, _plain(value)) for name, value in changed.items())),
         tuple(sorted((name, _plain(value)) for name, value in changes.items())),
         seed,
     )

@@ -99,7 +99,7 @@ class _Order:
         grid = self.grid
         teacher = self.teachers.get(cell.teacher, cell.teacher) if cell.teacher is not None else None
         epochs = grid.student_recipe(cell.student, dict(cell.changes)).epochs
-        told = _telling(context, cell, epochs) if context is not None else None
+        callback = _reporter(context, cell, epochs) if context is not None else None
         return Request(
             data,
             cell.student,
@@ -110,7 +110,7 @@ class _Order:
             cell.seed,
             grid.precision,
             teacher,
-            on_epoch=told,
+            on_epoch=callback,
         )
 
     def of_teacher(self, name: str, data: str | Dataset, context: Context | None = None) -> Request:
@@ -124,11 +124,11 @@ class _Order:
             changes=settings,
             seed=self.grid.teacher.get("seed", 0),
             precision=self.grid.precision,
-            on_epoch=_telling(context, f"teacher {name}", epochs) if context is not None else None,
+            on_epoch=_reporter(context, f"teacher {name}", epochs) if context is not None else None,
         )
 
 
-def _telling(context: Context, what: Cell | str, epochs: int) -> Callable[[dict[str, Any]], None]:
+def _reporter(context: Context, what: Cell | str, epochs: int) -> Callable[[dict[str, Any]], None]:
     name = what.name if isinstance(what, Cell) else what
 
     def on_epoch(row: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ def _telling(context: Context, what: Cell | str, epochs: int) -> Callable[[dict[
 
 
 @contextmanager
-def _full_disk_told() -> Iterator[None]:
+def _full_disk_unwrapped() -> Iterator[None]:
     """A full disk is an OSError whatever it was wrapped in: it is everybody's, and no run's own."""
     try:
         yield
@@ -209,7 +209,7 @@ def _identity(order: _Order, cell: Cell, data: Dataset) -> dict[str, Any]:
 
 
 def _train_teacher(context: Context, order: _Order, name: str) -> None:
-    with _full_disk_told():
+    with _full_disk_unwrapped():
         data, resources = order.resources(context)
         job = plan_teacher(order.of_teacher(name, data, context), resources)
         if job.folder != Path(order.teachers[name]):
@@ -230,7 +230,7 @@ def _carry_out(context: Context, order: _Order, cell: Cell, run: str) -> float:
     Raises:
         BusyError: if another process is at it.
     """
-    with _full_disk_told():
+    with _full_disk_unwrapped():
         data, resources = order.resources(context)
         job = plan_student(order.of_student(cell, data, context), resources)
         config = job.config.describe()
@@ -361,8 +361,8 @@ def plan_sweep(
     try:
         data = load_data(grid.data, root, download=False, official=official, progress=False)
     except DataError as error:
-        said = str(error).replace("download=False", "--dry-run downloads nothing")  # as the command has it
-        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", said)
+        text = str(error).replace("download=False", "--dry-run downloads nothing")  # as the command has it
+        log.warning("%s; so none of the runs is known to be done, and no teacher to be there", text)
         teachers = dict.fromkeys(cell.teacher for cell in grid.cells() if cell.teacher is not None)
         return set(), [name for name in teachers if is_model(name)], _models(teachers)
     order = _Order(grid, str(Path(out).absolute()), folder, device, None, None if live(grid) else grid.cache)

@@ -18,7 +18,7 @@ from torch import nn
 from .._check import brief, check_path, near_names
 from .._described import sha256_of_state
 from .._frozen import frozen
-from .._progress import Bar, told_before
+from .._progress import Bar, shown_before
 from ..data import Dataset, identity_of, typed_name
 from ..models import MODELS, Network, network_of
 from ..models._layout import channels_last
@@ -133,7 +133,7 @@ class Teacher:
             fields["transfer_accuracy"] = self._accuracy(data, tuple(index.tolist()))
             measured = f", {fields['transfer_accuracy']:.2f} % of those it teaches with"
         # Of runs that share a display, the first says it for all.
-        if not told_before(progress, ("teacher", self._who, key_of(identity_of(data)))):
+        if not shown_before(progress, ("teacher", self._who, key_of(identity_of(data)))):
             accuracy, (chance, labels) = fields["accuracy"], data.guessing
             log.info("  teacher %s: %.2f %% of the test %s%s", fields["model"], accuracy, data.reads, measured)
             if accuracy / 100 <= chance + 4 * math.sqrt(chance * (1 - chance) / labels):
@@ -324,9 +324,9 @@ def named_module(network: nn.Module) -> str:
     return network.name if isinstance(network, Ensemble) else type(network).__name__
 
 
-def _settings(said: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a network whose name does not say all, as its identity has them: tensors do not tell them."""
-    return {name: said[name] for name in ("settings",) if name in said}
+    return {name: identity[name] for name in ("settings",) if name in identity}
 
 
 def _frozen_copy(network: nn.Module, identity: str, in_fp32: bool) -> nn.Module:

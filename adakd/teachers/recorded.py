@@ -482,7 +482,7 @@ def record_logits(
 def _of_images(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]:
     """Logits (B, K) for the training images as they are."""
     for images, _ in eval_batches(replace(data, test=data.train), batch_size):
-        yield _asked(network, images, data, (len(images),))
+        yield _outputs(network, images, data, (len(images),))
 
 
 def _of_text(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]:
@@ -490,15 +490,15 @@ def _of_text(network: nn.Module, data: Any, batch_size: int) -> Iterator[Tensor]
     window = data.window
     for passages in data.train.passages.split(batch_size):
         rows = len(passages), window
-        first = _asked(network, passages[:, :window], data, rows)
+        first = _outputs(network, passages[:, :window], data, rows)
         later = [
-            _asked(network, passages[:, begin : begin + window], data, rows)[:, -1]
+            _outputs(network, passages[:, begin : begin + window], data, rows)[:, -1]
             for begin in range(1, window + 1)
         ]
         yield torch.cat([first, torch.stack(later, dim=1)], dim=1)
 
 
-def _asked(network: nn.Module, inputs: Tensor, data: Any, rows: tuple[int, ...]) -> Tensor:
+def _outputs(network: nn.Module, inputs: Tensor, data: Any, rows: tuple[int, ...]) -> Tensor:
     """A network's logits (*rows, K) for these inputs.
 
     Raises:

@@ -75,7 +75,7 @@ class LogitTerm(Term):
         self.reading: str
         self._ddof: int | None  # of `standardize`, kept as numbers: None where rows stay as they are
         self._eps: float
-        self._told: set[str] = set()  # what was warned of, once each
+        self._warned: set[str] = set()  # what was warned of, once each
         self._looks = _Spaced()
         self.divergence = divergence
         self.temperature = temperature if temperature is not None else Fixed()
@@ -179,16 +179,16 @@ class LogitTerm(Term):
         Raises:
             ValueError: for temperatures that are not above 0.
         """
-        if "temperature" not in self._told:
-            self._tell("temperature", self.temperature.complaint(*z, temperatures))
+        if "temperature" not in self._warned:
+            self._warn_once("temperature", self.temperature.complaint(*z, temperatures))
         self._refuse_negative(temperatures)
         standardizes = self.standardize is not False or self.divergence.standardizes
-        if standardizes and "classes" not in self._told:
-            self._tell("classes", _two_values(student, teacher))
+        if standardizes and "classes" not in self._warned:
+            self._warn_once("classes", _two_values(student, teacher))
 
-    def _tell(self, what: str, text: str | None) -> None:
+    def _warn_once(self, what: str, text: str | None) -> None:
         if text:
-            self._told.add(what)
+            self._warned.add(what)
             warnings.warn(text, stacklevel=8)
 
     def _refuse_temperatures(self, tau: Tensor, rows: int) -> None:

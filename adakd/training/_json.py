@@ -190,9 +190,9 @@ def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
 def check_checksum(value: Mapping[str, Any], where: str | os.PathLike[str], remedy: str) -> None:
     """Raises ValueError where the fields are not those that were hashed. What has no checksum is from before them."""
     if CHECKSUM in value and value[CHECKSUM] != (found := _checksum(value)):
-        said = printable(f"{value[CHECKSUM]!s:.12}")
+        written = printable(f"{value[CHECKSUM]!s:.12}")
         raise _damaged(
             where,
-            f"its fields hash to {found[:12]}…, and its {CHECKSUM} says {said}…: it was changed after it was written",
+            f"its fields hash to {found[:12]}…, and its {CHECKSUM} says {written}…: it was changed after it was written",
             remedy,
         )

@@ -201,7 +201,7 @@ class ViewCache:
                 progress_bar(progress, total, desc="teacher's views", unit="view", leave=False) as bar,
             ):
                 for part in parts:
-                    logits = _ask(teacher, views, part.to(device), precision).float().cpu().numpy()
+                    logits = _outputs(teacher, views, part.to(device), precision).float().cpu().numpy()
                     self._refuse_other_shape(logits.shape[1:])
                     write(part.tolist(), _kept(logits, self.dtype))
                     bar.update(len(part))
@@ -278,7 +278,7 @@ class ViewCache:
             return
         count = min(FILL_BATCH, len(places))  # as many as it is asked about anyway
         some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
-        live, kept = _ask(teacher, views, some, precision).float(), self.read(some).float()
+        live, kept = _outputs(teacher, views, some, precision).float(), self.read(some).float()
         _kept(live.cpu().numpy(), self.dtype)  # of a file that was filled before this was looked at
         apart = ((live - kept).norm() / live.norm().clamp_min(1e-12)).item()
         # fp16 itself is off by 2^-11 / sqrt(8 ln 2) = 2.1e-4; bf16 kernels differ among batch sizes by a hundredth;
@@ -349,7 +349,7 @@ def _reserve(path: Path, size: int) -> None:
 
 
 @torch.no_grad()
-def _ask(teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> Tensor:
+def _outputs(teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> Tensor:
     """The teacher's logits of at most `FILL_BATCH` views, as they come in a batch of just that size."""
     padding = places[-1:].expand(FILL_BATCH - len(places))
     images = views.at(torch.cat([places, padding]))

@@ -38,8 +38,8 @@ __all__ = [
     "save_weights",
     "sha256_of",
     "tensor_of_npy",
-    "told",
     "with_checksum",
+    "with_remedy",
     "write_bytes",
     "write_checkpoint",
     "write_json",
@@ -53,8 +53,8 @@ class WeightsError(RuntimeError):
 
 def first_sentence(error: Exception) -> str:
     """What an error is, in one line: torch adds a page, and there recommends to run untrusted files."""
-    said = str(error).partition(". ")[0].partition("\n")[0].rstrip(".")
-    return printable(f"{type(error).__name__}: {said:.300}")
+    reason = str(error).partition(". ")[0].partition("\n")[0].rstrip(".")
+    return printable(f"{type(error).__name__}: {reason:.300}")
 
 
 def tensor_of_npy(content: bytes) -> torch.Tensor:
@@ -69,7 +69,7 @@ def _umask() -> int:
     return mask
 
 
-def told(path: Path, error: OSError) -> OSError:
+def with_remedy(path: Path, error: OSError) -> OSError:
     """The same error with the file's name, and with what to do where the disk is full."""
     what = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -94,7 +94,7 @@ def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         if isinstance(error, OSError):
-            raise told(path, error) from error
+            raise with_remedy(path, error) from error
         raise
 
 

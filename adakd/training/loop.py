@@ -110,7 +110,7 @@ class Runner:
             trainer.step(images, teacher, batch)
             self._draws = not all(map(torch.equal, before, generator_states())) or bool(self._draws)
 
-    def tell(self, event: str, *what: Any) -> None:
+    def notify(self, event: str, *what: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self.trainer, *what)
 
@@ -214,7 +214,7 @@ def lockstep(
             if runner.checkpoint is not None and runner.checkpoint.resume(runner.trainer):
                 _log_resumed(runner)
             runner.trainer.share()
-            runner.tell("on_begin")
+            runner.notify("on_begin")
     with should_stop if isinstance(should_stop, AbstractContextManager) else contextlib.nullcontext():
         while active := [runner for runner in runners if runner.active]:
             first = min(active, key=lambda runner: runner.trainer.position)
@@ -254,7 +254,7 @@ def _one_epoch(
             with runner.alone():
                 needed = answer if runner.trainer.needs_teacher else None
                 runner.step(shown.images, needed, batch, views.seed)
-                runner.tell("on_step")
+                runner.notify("on_step")
         late = world.leads and time.perf_counter() - saved_at > SECONDS_BETWEEN_CHECKPOINTS
         stop, late = world.any(should_stop(), late)
         if step + 1 < first.steps and (stop or late):
@@ -281,12 +281,12 @@ def _save_within_epoch(runner: Runner) -> None:
 def _end_epoch(runner: Runner) -> None:
     with runner.alone():
         if runner.trainer.measures:
-            runner.tell("on_measure")
+            runner.notify("on_measure")
         runner.trainer.end_epoch()
     if runner.error is None:
         with runner.alone():
             runner.save()
-            runner.tell("on_epoch", dict(runner.trainer.history[-1]))  # a copy: the history is nobody else's
+            runner.notify("on_epoch", dict(runner.trainer.history[-1]))  # a copy: the history is nobody else's
 
 
 def _saved_in(runners: Iterable[Runner]) -> str:

@@ -45,7 +45,7 @@ def settings(study):
                 "kd_weight": kd_weight,
                 "ce_weight": ce_weight,
                 # At the start and λ = 1; it was measured at the method's own temperature.
-                "gradient_norm": None if "tau" in options else round(study.plan["push"][method], 6),
+                "gradient_norm": None if "tau" in options else round(study.plan["gradient_norm"][method], 6),
                 "seeds": len(records),
                 "validation": round(validation.estimate, 3),
                 "accuracy": round(accuracy.estimate, 3),

@@ -84,7 +84,7 @@ def numbers(study):
     """What the sentences below speak of; one that ceases to hold stops the writing."""
     taught = [name for name in study.methods if name != "ce"]
     published = study.plan["published"]
-    forces = [published[name] * study.plan["push"][name] for name in taught]
+    forces = [published[name] * study.plan["gradient_norm"][name] for name in taught]
 
     def differences(way, one, other):
         ours, theirs = study.runs(way, one), study.runs(way, other)

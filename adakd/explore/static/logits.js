@@ -288,8 +288,8 @@ async function temperatures(rows, students, sigmas, pause) {
   return found;
 }
 
-// Norm of the loss's gradient by the student's logits, adakd.study.push: root mean square over the rows.
-async function push(method, samples, students, pause) {
+// Norm of the loss's gradient by the student's logits, adakd.study.gradient_norm: root mean square over the rows.
+async function gradientNorm(method, samples, students, pause) {
   const { standardize: kind } = method;
   let i = -1;
   const squares = await mapped(
@@ -317,7 +317,7 @@ async function weights(rows, students, labels, reference, K, pause) {
   const norms = new Map();
   for (const name of names) {
     await pause(SHARE + ((1 - SHARE) * norms.size) / names.length);
-    norms.set(name, await push(METHODS[name], samples, students, pause));
+    norms.set(name, await gradientNorm(METHODS[name], samples, students, pause));
   }
   const force = METHODS[reference].kdWeight * norms.get(reference);
   return names.map((method) => {

@@ -28,7 +28,7 @@ MODEL = "advice"
 WITHOUT = "<p>With JavaScript, this page reads a file of logits here; the command <code>adakd advise</code> does without.</p>"
 
 
-def asked(classes, labelled):
+def advice_on(classes, labelled):
     """Advice on a few made-up rows, for the names that are in it."""
     rows = torch.randn(8, classes, generator=torch.Generator().manual_seed(0))
     return advise(rows, rows.flip(0), rows.argmax(dim=1) if labelled else None)
@@ -47,7 +47,7 @@ def rule_of_teacher(name):
 
 def constants():
     """What the page's module gets from Python: the rows and the rules that it can compute, limits, texts."""
-    everything = asked(3, labelled=True)
+    everything = advice_on(3, labelled=True)
     rules = {name: rule_of_teacher(name) for name in methods(everything.temperatures)}
     temperatures = [name for name, tree in rules.items() if tree is not None]
     gradients = [name for name in methods(everything.gradients) if trains(get_method(name))]
@@ -60,9 +60,9 @@ def constants():
             "ofTeacher": [name for name in temperatures if "zs" not in names(rules[name])],
             "gradients": gradients,
             "withoutLabels": [
-                name for name in methods(asked(3, labelled=False).gradients) if name in gradients
+                name for name in methods(advice_on(3, labelled=False).gradients) if name in gradients
             ],
-            "ofTwo": [name for name in methods(asked(2, labelled=True).gradients) if name in gradients],
+            "ofTwo": [name for name in methods(advice_on(2, labelled=True).gradients) if name in gradients],
             "elsewhere": {
                 "temperatures": [name for name in rules if name not in temperatures],
                 "gradients": [name for name in methods(everything.gradients) if name not in gradients],

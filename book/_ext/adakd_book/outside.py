@@ -83,9 +83,11 @@ def write_lists(app, error):
         return
     env = app.env
     names = [env.config.root_doc, *dict.fromkeys(in_order(env, env.config.root_doc))]
-    said = [(env.titles[name].astext(), address(app, name), env.adakd_descriptions[name]) for name in names]
-    lines = [f"# {said[0][0]}", "", f"> {said[0][2]}", "", "## Pages", ""]
-    lines += [f"- [{title}]({link}): {text}" for title, link, text in said[1:]]
+    described = [
+        (env.titles[name].astext(), address(app, name), env.adakd_descriptions[name]) for name in names
+    ]
+    lines = [f"# {described[0][0]}", "", f"> {described[0][2]}", "", "## Pages", ""]
+    lines += [f"- [{title}]({link}): {text}" for title, link, text in described[1:]]
     Path(app.outdir, "llms.txt").write_text("\n".join(lines) + "\n", encoding="utf8")
     if app.config.html_baseurl:
         places = "".join(f"<url><loc>{escape(address(app, name))}</loc></url>\n" for name in names)
