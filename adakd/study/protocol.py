@@ -87,7 +87,7 @@ _SEVERAL: dict[str, tuple[type, str]] = {
 
 
 def gradient_norm(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
-    r"""Norm of the gradient of a distillation term of weight one by the student's logits, over the rows' root mean square.
+    r"""Gradient norm of a distillation term of weight one, by the student's logits: the root mean square over the rows.
 
     .. math:: \sqrt{\frac1B \sum_i \big\lVert \partial D_i / \partial s_i \big\rVert^2}
 
