@@ -421,7 +421,7 @@ def run_study(
 ) -> list[dict[str, Any]]:
     """Do what is still to be done of a study, and leave one record a run in `folder`.
 
-    The folder holds ``study.json`` (how hard each method norms, the matched and the chosen weights) and the records of
+    The folder holds ``study.json`` (the gradient norm of each method, the matched and the chosen weights) and the records of
     all runs, one a line, in ``published.jsonl``, ``matched.jsonl`` and ``chosen.jsonl``. A run of which a record is
     there is not repeated, wherever it was made. Several processes may work on one folder: each takes runs that no
     other is at. A run whose loss or weights become infinite or NaN is written down in ``failures.json`` (see
