@@ -14,7 +14,18 @@ from torch import Tensor
 from . import _check
 from ._check import FLOATS, check_finite_options, check_float, check_tensor, check_whole, transformed
 
-__all__ = ["STANDARDIZATIONS", "log_softened", "median", "peak", "pearson", "softened", "standardize"]
+__all__ = [
+    "STANDARDIZATIONS",
+    "Ends",
+    "ends_of",
+    "log_softened",
+    "median",
+    "peak",
+    "pearson",
+    "softened",
+    "standardize",
+    "standardize_in_graph",
+]
 
 # The papers print "population"; "sample" is what both released codes (Sun et al. 2024; 2503.09030) compute.
 STANDARDIZATIONS: dict[str, Any] = {
@@ -23,8 +34,12 @@ STANDARDIZATIONS: dict[str, Any] = {
 }
 
 
-def _ends(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest and highest of each row, (B, 1). Two passes that use the vector units are faster than one of `aminmax`."""
+Ends = tuple[Tensor, Tensor]
+"""Lowest and highest logit of each row, (B, 1)."""
+
+
+def ends_of(logits: Tensor) -> Ends:
+    """Lowest and highest of each row. Two passes that use the vector units are faster than one of `aminmax`."""
     return logits.amin(dim=-1, keepdim=True), logits.amax(dim=-1, keepdim=True)
 
 
@@ -34,7 +49,7 @@ def _spread(logits: Tensor) -> tuple[Tensor, Tensor]:
     The factor is 0 for those and 1 for all others, but for rows so wide or narrow that squares of their deviations, or
     the cube of the reciprocal that a backward pass takes, leave the format: it brings those near 1. Both (B, 1).
     """
-    low, high = _ends(logits.detach())
+    low, high = ends_of(logits.detach())
     tiny = torch.finfo(logits.dtype).tiny
     # A spread whose square underflows counts as none: nothing could be divided by it.
     constant = high - low <= 8 * math.sqrt(tiny)
@@ -81,26 +96,31 @@ def _standardize_usual(logits: Tensor, ddof: int, eps: float) -> Tensor | None:
     return _Standardized.apply(logits, z, rstd, factor, ddof, eps)[0]
 
 
-def _standardize_in_graph(logits: Tensor, ddof: int, eps: float) -> Tensor:
-    """What `standardize` says, in the passes over a row that a compiler makes little of.
+def standardize_in_graph(logits: Tensor, ddof: int, eps: float) -> tuple[Tensor, Ends]:
+    """What `standardize` says, in the passes over a row that a compiler makes little of; and the ends of the new row.
 
     One reduction tells of constant and of extreme rows, and the deviation is that from a mean which is known: what computes
-    both at once divides at every number.
+    both at once divides at every number. The ends of the row as it came are found in these passes, and what is done to a row
+    keeps its order, rounding included: so the ends of the new row are known without a pass over it.
+
+    Shapes: logits (B, K), fp32 or float64. Returns (B, K), and (B, 1) twice, without gradient.
     """
-    values, tiny = logits.detach() / 2, torch.finfo(logits.dtype).tiny
-    # (B, 1), at least a quarter of the range.
-    reach = (values - values[..., :1]).abs().amax(dim=-1, keepdim=True)
-    constant = reach <= 4 * tiny**0.5
-    usual = (reach > tiny**0.25) & (reach < tiny**-0.25)
-    factor = torch.where(usual, 1.0, 1 / reach).masked_fill(constant, 0.0)
+    values, tiny = logits.detach(), 2.0**-126 if logits.dtype.itemsize == 4 else 2.0**-1022
+    # (B, 1), at least a quarter of the range. Halves, which cannot overflow.
+    reach = (values / 2 - values[..., :1] / 2).abs().amax(dim=-1, keepdim=True)
+    # In numbers, and in no choices, which a compiler takes through the end of a row one by one. A constant row is multiplied
+    # by 0 and has deviation 1, so that no root's infinite slope at 0 comes into the gradient; and x / x is 1.
+    constant = (reach <= 4 * tiny**0.5).to(logits.dtype)
+    factor = reach.clamp(tiny**0.25, tiny**-0.25) * (1 - constant) / (reach + constant)
     # Of parts, which cannot overflow; and of the row as it came, so that one pass finds it and the reach.
-    mean = (logits * (1 / logits.shape[-1])).sum(dim=-1, keepdim=True)
-    logits = logits * factor - mean * factor
+    middle = (logits * (1 / logits.shape[-1])).sum(dim=-1, keepdim=True) * factor
+    logits = logits * factor - middle
     variance = (logits * logits).sum(dim=-1, keepdim=True) / (logits.shape[-1] - ddof)
-    # Replacing the variance *before* the root keeps the root's infinite slope at 0 out of the gradient.
-    sigma = variance.masked_fill(constant, 1.0).sqrt()
     # A row is divided once, and not its every number, there and back.
-    return (logits * (1 / (sigma + factor * eps))).masked_fill(constant, 0.0)
+    share = 1 / ((variance + constant).sqrt() + factor * eps)
+    low, high = values.amin(dim=-1, keepdim=True), values.amax(dim=-1, keepdim=True)
+    middle, of_row = middle.detach(), share.detach()
+    return logits * share, ((low * factor - middle) * of_row, (high * factor - middle) * of_row)
 
 
 class Standardized(NamedTuple):
@@ -224,7 +244,7 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
     if logits.dtype in (torch.float16, torch.bfloat16):  # fp16 ends at 65504: the variance of logits near 256
         return standardize(logits.float(), ddof=ddof, eps=eps).to(logits.dtype)
     if torch.compiler.is_compiling():
-        return _standardize_in_graph(logits, ddof, eps)
+        return standardize_in_graph(logits, ddof, eps)[0]
     z = _standardize_usual(logits, ddof, eps)
     if z is not None:
         return z
@@ -241,12 +261,16 @@ def standardize(logits: Tensor, *, ddof: int = 0, eps: float = 0.0) -> Tensor:
     return ((logits - mean) / (sigma + factor * eps)).masked_fill(constant, 0.0)
 
 
-def log_softened(logits: Tensor, tau: Tensor) -> Tensor:
-    """Log-probabilities (B, K) of logits at temperatures (B, 1) or (1, 1), which are above 0."""
-    if not torch.compiler.is_compiling():
+def log_softened(logits: Tensor, tau: Tensor, ends: Ends | None = None) -> Tensor:
+    """Log-probabilities (B, K) of logits at temperatures (B, 1) or (1, 1), which are above 0; of rows whose ends may be known."""
+    if ends is not None:
+        highest = ends[1]
+    elif torch.compiler.is_compiling():
+        highest = logits.detach().amax(dim=-1, keepdim=True)
+    else:
         return torch.log_softmax(logits / tau, dim=-1)
     # The peak comes off before the division: of softmax(x / tau) a compiler computes both orders, for a tau below 0.
-    apart = (logits - logits.detach().amax(dim=-1, keepdim=True)) * (1 / tau)
+    apart = (logits - highest) * (1 / tau)
     return apart - apart.exp().sum(dim=-1, keepdim=True).log()
 
 
@@ -312,6 +336,6 @@ def peak(logits: Tensor, magnitude: str = "signed") -> Tensor:
     if magnitude == "signed":
         return logits.amax(dim=-1, keepdim=True)
     if magnitude == "absolute":
-        low, high = _ends(logits)
+        low, high = ends_of(logits)
         return torch.maximum(high, -low)
     raise ValueError(f"magnitude: expected 'signed' or 'absolute', got {magnitude!r}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.utils.checkpoint import checkpoint
 
 from . import _check
@@ -276,20 +277,20 @@ class Objective(nn.Module):
                 the rows (on an accelerator and inside `torch.vmap` nothing can be read: the training loop does it
                 once an epoch).
         """
-        if self._may_be_plain and self.chunk is None and torch.compiler.is_compiling():
+        if self._may_be_plain and self.chunk is None and is_compiling():
             found = traced_terms(self, student_logits, teacher_logits, target, epoch, ignore_index)
             if found is not None:
-                return Terms(*found)
+                return tuple.__new__(Terms, found)  # its own constructor is nine names to a compiled step
         student = _signals(student_logits)
         teacher = None if teacher_logits is None else _signals(teacher_logits)
         taught = None if teacher is None else teacher.logits
-        usual = not torch.compiler.is_compiling() and are_usual(student.logits, taught, target)
+        usual = not is_compiling() and are_usual(student.logits, taught, target)
         if not usual:
             check_kinds(student.logits, taught, target)
             self._check_call(student.logits, teacher, target)
             check_shapes(student.logits, taught if self.terms else None, target, self.pad_vocab)
         _check_epoch(epoch)
-        if type(ignore_index) is not int and ignore_index is not None and not torch.compiler.is_compiling():
+        if type(ignore_index) is not int and ignore_index is not None and not is_compiling():
             _check_ignored(ignore_index)
         if usual and self._may_be_plain and self.chunk is None:
             # Before rows are selected: labels that are all in range, as nearly always, need no look of their own.
@@ -307,7 +308,7 @@ class Objective(nn.Module):
             self._refuse_gaps(ignore_index)
         if index is not None and rows.keep is not None and rows.keep.ndim == 1:  # a row is an image
             index = _positions_kept(index, rows.keep)
-        if rows.target is not None and not usual and not torch.compiler.is_compiling():
+        if rows.target is not None and not usual and not is_compiling():
             rows = rows._replace(target=_ordinary(rows.target))
         if _are_plain(rows) and self._may_be_plain and self.chunk is None and not (usual and rows.keep is None):
             s, t = _ordinary(rows.student), _ordinary(rows.teacher)  # type: ignore[arg-type]
@@ -316,7 +317,7 @@ class Objective(nn.Module):
                 return Terms(*found)
         batch = Batch(rows.target, index, epoch)
         device = rows.student.device.type
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled(device):
+        if is_compiling() or torch.is_autocast_enabled(device):
             # Or else matrix products of a divergence or a rule would fall to the half precision of the caller's autocast.
             with torch.autocast(device, enabled=False):
                 return self._loss(rows, batch, student, teacher)
@@ -679,7 +680,7 @@ def _composes(kind: type) -> bool:
 def _are_plain(rows: Rows) -> bool:
     """Whether these are some (N, K) logits of both networks and N labels that all count."""
     return (
-        not torch.compiler.is_compiling()
+        not is_compiling()
         and rows.teacher is not None
         and rows.target is not None
         and rows.mask is None
@@ -751,7 +752,7 @@ def _joined(seen: list[Temperatures]) -> Temperatures | None:
 
 def _ordinary(x: Tensor) -> Tensor:
     """The tensor itself, or a copy of one from `torch.inference_mode`, which no graph could keep."""
-    if torch.compiler.is_compiling() or not x.is_inference():
+    if is_compiling() or not x.is_inference():
         return x
     return x.clone()
 
@@ -759,7 +760,7 @@ def _ordinary(x: Tensor) -> Tensor:
 def _check_epoch(epoch: int | None) -> None:
     if epoch is None:
         return
-    if type(epoch) is not int and not torch.compiler.is_compiling() and not isinstance(epoch, numbers.Real):
+    if type(epoch) is not int and not is_compiling() and not isinstance(epoch, numbers.Real):
         raise TypeError(f"epoch: expected a number counted from 1, or None, got {epoch!r}")
     if not epoch >= 1:
         raise ValueError(f"epoch: epochs are counted from 1, got {epoch}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -185,6 +186,12 @@ def main() -> None:
     parser.add_argument(
         "--compiled", action="store_true", help="both sides through torch.compile, in one graph"
     )
+    parser.add_argument(
+        "--vectors",
+        type=int,
+        metavar="BITS",
+        help="width of the CPU's vectors that compiled code may use, as 256 for AVX2 (default: the widest)",
+    )
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="these of ours only")
     parser.add_argument(
         "--pairs", type=int, default=300, help="fours of steps a comparison (default: %(default)s)"
@@ -195,6 +202,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers here, too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch._inductor.config.cpp.simdlen = options.vectors
     chosen = [pair for pair in PAIRS if options.methods is None or pair.method in options.methods]
     rows = []
     print(f"{'method':14}{'peer':10}{'shape':10}{'peer/ours':>10}   95 % interval")
@@ -221,6 +229,7 @@ def main() -> None:
                 "pairs": options.pairs,
                 "threads": options.threads,
                 "device": options.device,
+                "vectors": options.vectors,
             },
             **environment(torch.device(options.device)),
             "rows": rows,

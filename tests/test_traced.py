@@ -4,10 +4,21 @@ import pytest
 import torch
 from test_rows import NAMES, close, made, outcome, same, sequences
 
-from adakd import KL, METHODS, Batch, Fixed, LogitTerm, Objective, create_method
+from adakd import (
+    KL,
+    METHODS,
+    Batch,
+    Fixed,
+    LogitObjective,
+    LogitTerm,
+    MaxLogit,
+    Objective,
+    Temperatures,
+    create_method,
+)
 from adakd._traced import traced_terms
 from adakd.divergence.dist import _correlation
-from adakd.logits import log_softened, softened, standardize
+from adakd.logits import log_softened, softened, standardize, standardize_in_graph
 
 
 @pytest.fixture
@@ -23,7 +34,8 @@ def traced(monkeypatch):
 
     def turn():
         monkeypatch.setattr("adakd.objective.traced_terms", counted)
-        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        for place in ("torch.compiler", "adakd.objective", "adakd.terms.logit"):
+            monkeypatch.setattr(f"{place}.is_compiling", lambda: True)
         return seen
 
     return turn
@@ -110,6 +122,55 @@ def test_rows_are_standardized_in_a_graph_as_without(rows, options, dtype, trace
     if "constant" in rows or rows == "zero":
         assert (ours == 0).all()
         assert (of_ours == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("options", [(0, 0.0), (1, 1e-7)], ids=["population", "sample"])
+@pytest.mark.parametrize("rows", ROWS)
+def test_the_ends_of_a_standardized_row_are_known_in_a_graph_without_a_look(rows, options, dtype):
+    """Whatever is done to a row keeps its order, so that its ends are those of the row as it came, to the last bit."""
+    x = ROWS[rows](torch.randn(6, 100, generator=torch.Generator().manual_seed(0), dtype=dtype))
+    z, (low, high) = standardize_in_graph(x.requires_grad_(), *options)
+    assert torch.equal(low, z.amin(dim=1, keepdim=True))
+    assert torch.equal(high, z.amax(dim=1, keepdim=True))
+    assert not low.requires_grad
+    assert not high.requires_grad
+
+
+@pytest.mark.parametrize("reference", ["both", "teacher"])
+@pytest.mark.parametrize("magnitude", ["signed", "absolute", "two-sided"])
+def test_a_temperature_by_known_ends_is_the_one_by_the_rows(magnitude, reference):
+    rule, rows = (
+        MaxLogit(reference, magnitude),
+        torch.randn(2, 6, 100, generator=torch.Generator().manual_seed(0)),
+    )
+    (student, of_student), (teacher, of_teacher) = (standardize_in_graph(x, 1, 1e-7) for x in rows)
+    assert torch.equal(
+        rule(student, teacher, ends=(of_student, of_teacher)).teacher, rule(student, teacher).teacher
+    )
+
+
+class OwnKL(KL):
+    """A part from outside, with the signature of a divergence and nothing more."""
+
+    def forward(self, student, teacher, target, temperatures):
+        return 2 * super().forward(student, teacher, target, temperatures)
+
+
+class OwnFixed(Fixed):
+    def forward(self, student, teacher, target=None, epoch=None):
+        return Temperatures(*(2 * tau for tau in super().forward(student, teacher)))
+
+
+def test_ends_are_given_to_no_part_that_does_not_take_them(traced):
+    rows = sequences(shape=(10,), ignored=())
+    own = LogitObjective(OwnKL(), OwnFixed(2.0), standardize=True)
+    built_in = LogitObjective(KL(), Fixed(4.0), standardize=True, kd_weight=2.0)
+    expected = outcome(own, *rows)
+    seen = traced()
+    same(outcome(own, *rows), expected)
+    close(outcome(built_in, *rows)[0].total, expected[0].total)
+    assert seen == [True, True]
 
 
 @pytest.mark.parametrize("classes", [10, 1000])

@@ -12,6 +12,10 @@ class Divergence(nn.Module):
 
     ``divergence(student, teacher, target, temperatures) -> (B,)``: one value a sample, whose mean over the batch
     is the loss. No 1/K anywhere: the extra 1/N of the paper's Eq. 2 is not in its released code either.
+
+    A divergence whose ``forward`` has a keyword ``ends`` gets the lowest and highest logit of each row, (B, 1), of student and
+    teacher there, in a compiled step that knows them from the standardization; it saves the passes that look for them. The
+    same holds of a temperature rule.
     """
 
     reads_temperature = True

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..logits import log_softened
+from ..logits import Ends, log_softened
 from ..temperature import Temperatures
 from .base import Divergence
 
@@ -41,10 +41,19 @@ class KL(Divergence):
     1000, tenfold for a tenfold: training goes on as it should. For the value take float64 there, or
     `LogitDistance`, its limit.
 
-    Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1). Returns (B,), in nats times temperature².
+    Shapes: student, teacher (B, K); temperatures (B, 1) or (1, 1); the ends of student's and teacher's rows, where they are
+    known, (B, 1). Returns (B,), in nats times temperature².
     """
 
-    def forward(self, student: Tensor, teacher: Tensor, target: Tensor, temperatures: Temperatures) -> Tensor:
-        log_q = log_softened(student, temperatures.student)  # (B, K)
-        log_p = log_softened(teacher, temperatures.teacher)
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        target: Tensor,
+        temperatures: Temperatures,
+        *,
+        ends: tuple[Ends | None, Ends | None] = (None, None),
+    ) -> Tensor:
+        log_q = log_softened(student, temperatures.student, ends[0])  # (B, K)
+        log_p = log_softened(teacher, temperatures.teacher, ends[1])
         return kl_of_rows(log_q, log_p, temperatures.student * temperatures.teacher)

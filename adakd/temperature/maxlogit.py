@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._check import read
-from ..logits import peak
+from ..logits import Ends, ends_of, peak
 from ..theory import lower_factor, upper_factor
 from ..theory.series import check_order
 from .base import TemperatureRule, Temperatures
@@ -71,18 +71,29 @@ class MaxLogit(TemperatureRule):
         self.upper = upper_factor(order)
         self.lower = lower_factor(order)
 
-    def _lowest(self, logits: Tensor) -> Tensor:
+    def _lowest(self, logits: Tensor, ends: Ends | None) -> Tensor:
+        if ends is None and self.magnitude == "signed":
+            return self.upper * peak(logits)
+        low, high = ends_of(logits) if ends is None else ends
+        if self.magnitude == "signed":
+            return self.upper * high
         if self.magnitude == "two-sided":
-            return torch.maximum(self.upper * peak(logits), -self.lower * logits.amin(dim=-1, keepdim=True))
-        return self.upper * peak(logits, self.magnitude)
+            return torch.maximum(self.upper * high, -self.lower * low)
+        return self.upper * torch.maximum(high, -low)
 
     @torch.no_grad()
     def forward(
-        self, student: Tensor, teacher: Tensor, target: Tensor | None = None, epoch: int | None = None
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        target: Tensor | None = None,
+        epoch: int | None = None,
+        *,
+        ends: tuple[Ends | None, Ends | None] = (None, None),
     ) -> Temperatures:
-        tau = self._lowest(teacher)  # (B, 1)
+        tau = self._lowest(teacher, ends[1])  # (B, 1)
         if self.reference == "both":
-            tau = torch.maximum(tau, self._lowest(student))
+            tau = torch.maximum(tau, self._lowest(student, ends[0]))
         tau = tau.clamp(min=_FLOOR)
         return Temperatures(tau, tau)
 

@@ -2,15 +2,17 @@
 
 import math
 import warnings
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from .. import _check
 from .._check import read
 from ..divergence import Divergence
-from ..logits import STANDARDIZATIONS, standardize
+from ..logits import STANDARDIZATIONS, standardize, standardize_in_graph
 from ..refine import Refinement
 from ..signals import Batch, Signals
 from ..temperature import Fixed, TemperatureRule, Temperatures
@@ -73,6 +75,8 @@ class LogitTerm(Term):
                 "leave the rule out"
             )
         self.reading: str
+        self._temperature_takes_ends: bool
+        self._divergence_takes_ends: bool
         self._ddof: int | None  # of `standardize`, kept as numbers: None where rows stay as they are
         self._eps: float
         self._warned: set[str] = set()  # what was warned of, once each
@@ -93,6 +97,8 @@ class LogitTerm(Term):
         super().__setattr__(name, value)
         if name in _PARTS:
             self.__dict__["reading"] = self._reading()
+        if name in ("temperature", "divergence"):
+            self.__dict__[f"_{name}_takes_ends"] = "ends" in signature(type(value).forward).parameters
 
     def _reading(self) -> str:
         """What a row's value depends on beside the row: "state" (buffers, parameters), "batch" (other rows), or "nothing".
@@ -152,15 +158,23 @@ class LogitTerm(Term):
             student, teacher = self.refine(student, teacher, Batch(target, index, epoch))
         if student.shape[-1] < 3:
             self._refuse_two_classes()
-        z_student, z_teacher = self.standardized(student), self.standardized(teacher)
-        temperatures = self.temperature(z_student, z_teacher, target, epoch)
+        in_graph = is_compiling()
+        if in_graph and self._ddof is not None and student.dtype.itemsize > 2:
+            z_student, of_student = standardize_in_graph(student, self._ddof, self._eps)
+            z_teacher, of_teacher = standardize_in_graph(teacher, self._ddof, self._eps)
+            known = {"ends": (of_student, of_teacher)}
+        else:
+            z_student, z_teacher, known = self.standardized(student), self.standardized(teacher), {}
+        ends_of_rule = known if self._temperature_takes_ends else {}
+        temperatures = self.temperature(z_student, z_teacher, target, epoch, **ends_of_rule)
         rows = student.shape[0]
         for tau in temperatures:
             if tau.ndim != 2 or tau.shape[1] != 1 or tau.shape[0] not in (1, rows):
                 self._refuse_temperatures(tau, rows)
-        if _check.may_read(student) and self._looks():
+        if not in_graph and _check.may_read(student) and self._looks():
             self._warn(student, teacher, (z_student, z_teacher), temperatures)
-        value = self.divergence(z_student, z_teacher, target, temperatures)
+        ends_of_divergence = known if self._divergence_takes_ends else {}
+        value = self.divergence(z_student, z_teacher, target, temperatures, **ends_of_divergence)
         if self.weight is not None:
             value = value * self.weight(z_student, z_teacher, target, temperatures)
         if value.ndim and value.shape != (rows,):
