@@ -118,14 +118,21 @@ class Evidence(evidence.Evidence):
         return rows, {"settings": settings}
 
     def constants(self) -> tuple[list[Wanted], dict[str, Any]]:
-        """DTS runs from 4 down to 2; CTKD ends at 3.3 (published weight) or on its upper bound (matched)."""
-        settings = []
-        for tau in (2.0, 2.5, 3.0, 3.3, 4.0, 21.0):
-            for weighting in ("published", "matched"):
-                weight = get_method("kd").kd_weight if weighting == "published" else self.matched("kd", tau=tau)
-                settings.append({"method": "kd", "tau": tau, "weighting": weighting, "kd_weight": weight})
+        """DTS runs from 4 down to 2; CTKD ends at 3.3 (published weight) or on its upper bound (matched). Both run along."""
+        schedules = [("dts", {}), ("ctkd", {})]
+        constants = [("kd", {"tau": tau}) for tau in (2.0, 2.5, 3.0, 3.3, 4.0, 21.0)]
+        settings = [
+            {"method": method, **options, "weighting": weighting, "kd_weight": weight}
+            for method, options in constants + schedules
+            for weighting, weight in (
+                ("published", get_method(method).kd_weight),
+                ("matched", self.matched(method, **options)),
+            )
+        ]
         rows = [
-            self.wanted("kd", seed, tau=row["tau"], kd_weight=row["kd_weight"])
+            self.wanted(
+                row["method"], seed, **{name: row[name] for name in ("tau", "kd_weight") if name in row}
+            )
             for seed in SEEDS
             for row in settings
         ]
