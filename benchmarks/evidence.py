@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -74,12 +75,17 @@ class Evidence:
         raise NotImplementedError
 
     def planned(self, experiment: str) -> list[Wanted]:
-        """The runs that it wants; its plan is written where there is none."""
+        """The runs that it wants; its plan is written where there is none, and kept where it names other settings."""
         rows, plan = getattr(self, experiment)()
         about = {"experiment": experiment, "seeds": list(SEEDS), **self.about(experiment, plan), **plan}
         head = {"schema": 1, "kind": "plan", "status": "complete", "config": about}
-        if not (self.records / f"{experiment}.json").is_file():
-            write_json(self.records / f"{experiment}.json", {**head, **environment(torch.device("cpu"))})
+        path = self.records / f"{experiment}.json"
+        if not path.is_file():
+            write_json(path, {**head, **environment(torch.device("cpu"))})
+        elif json.loads(path.read_text())["config"].get("settings") != plan["settings"]:
+            log.warning(
+                "%s: the plan in %s names other settings; delete it to have it written anew", experiment, path
+            )
         return rows
 
     def run(self, experiment: str) -> None:

@@ -21,7 +21,7 @@ from adakd.bench import (
     turns,
 )
 from adakd.data import Views
-from adakd.training import Recipe, choose_precision
+from adakd.training import Recipe, choose_precision, write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import evidence
@@ -254,7 +254,7 @@ def test_a_step_without_a_teacher_is_refused():
         bench_step(StepBench("resnet14", "resnet8", "ce", rounds=1, least=0.01), progress=False)
 
 
-@pytest.mark.parametrize(("how", "compiled"), [("eager", False), ("compiled", True)])
+@pytest.mark.parametrize(("how", "compiled"), [("eager", False), ("compiled", True), ("compiled-avx512", True)])
 def test_every_loss_is_faster_than_the_published_formula_as_the_page_of_methods_says(how, compiled):
     record = json.loads((Path(__file__).parents[1] / f"book/records/bench/peers-{how}.json").read_text())
     assert record["status"] == "complete"
@@ -290,3 +290,15 @@ def test_what_another_process_has_just_ended_is_not_done_again(tmp_path):
     one = Shared(tmp_path)
     one.run("wanted")
     assert (one.looks, one.carried_out) == (2, [])
+
+
+def test_a_plan_of_other_settings_is_told_of_and_kept(tmp_path, caplog):
+    write_json(tmp_path / "wanted.json", {"config": {"settings": [{"method": "kd", "tau": 2.0}]}})
+    Shared(tmp_path).run("wanted")
+    assert "names other settings" in caplog.text
+    assert json.loads((tmp_path / "wanted.json").read_text())["config"]["settings"][0]["tau"] == 2.0
+    caplog.clear()
+    (tmp_path / "wanted.json").unlink()
+    Shared(tmp_path).run("wanted")
+    Shared(tmp_path).run("wanted")
+    assert not caplog.text
