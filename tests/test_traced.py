@@ -173,6 +173,23 @@ def test_ends_are_given_to_no_part_that_does_not_take_them(traced):
     assert seen == [True, True]
 
 
+class Halved(LogitTerm):
+    def standardized(self, logits):
+        return super().standardized(logits) / 2
+
+
+def test_a_term_that_standardizes_in_its_own_way_does_so_in_a_graph_too(traced):
+    rows = sequences(shape=(10,), ignored=())
+    parts = {"divergence": KL(), "temperature": Fixed(2.0), "standardize": True}
+    by_class, by_value = Halved(**parts), LogitTerm(**parts)
+    by_value.standardized = lambda logits: standardize(logits) / 2
+    made = [Objective({"kd": term}, {"kd": 1.0}) for term in (by_class, by_value)]
+    expected = outcome(made[0], *rows)
+    traced()
+    for one in made:
+        same(outcome(one, *rows), expected)
+
+
 @pytest.mark.parametrize("classes", [10, 1000])
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -77,6 +77,7 @@ class LogitTerm(Term):
         self.reading: str
         self._temperature_takes_ends: bool
         self._divergence_takes_ends: bool
+        self._standardizes_in_graph: bool  # whether a graph may standardize rows in its own way
         self._ddof: int | None  # of `standardize`, kept as numbers: None where rows stay as they are
         self._eps: float
         self._warned: set[str] = set()  # what was warned of, once each
@@ -98,7 +99,10 @@ class LogitTerm(Term):
         if name in _PARTS:
             self.__dict__["reading"] = self._reading()
         if name in ("temperature", "divergence"):
-            self.__dict__[f"_{name}_takes_ends"] = "ends" in signature(type(value).forward).parameters
+            self.__dict__[f"_{name}_takes_ends"] = "ends" in signature(value.forward).parameters
+        if name in ("standardize", "standardized"):
+            own = "standardized" in self.__dict__ or type(self).standardized is not LogitTerm.standardized
+            self.__dict__["_standardizes_in_graph"] = self._ddof is not None and not own
 
     def _reading(self) -> str:
         """What a row's value depends on beside the row: "state" (buffers, parameters), "batch" (other rows), or "nothing".
@@ -159,7 +163,8 @@ class LogitTerm(Term):
         if student.shape[-1] < 3:
             self._refuse_two_classes()
         in_graph = is_compiling()
-        if in_graph and self._ddof is not None and student.dtype.itemsize > 2:
+        if in_graph and self._standardizes_in_graph and student.dtype.itemsize > 2:
+            assert self._ddof is not None
             z_student, of_student = standardize_in_graph(student, self._ddof, self._eps)
             z_teacher, of_teacher = standardize_in_graph(teacher, self._ddof, self._eps)
             known = {"ends": (of_student, of_teacher)}
