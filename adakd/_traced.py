@@ -2,8 +2,8 @@
 
 Whatever a compiled step has read of Python, an attribute or the name of a function, is looked up again before every call, to
 know that it still holds; for a small batch that is a twentieth of the loss. Checking and selecting rows as `Objective` does takes
-some 400 lines of such guards. Here stands what is left, some 170, for (N, K) logits of one format, N labels, and one logit term. For the same
-reason what it uses of torch comes by its own name here, where `torch.` would be one more name before each.
+some 400 lines of such guards. Here stands what is left, some 170, for (N, K) logits of one format, N labels, and one logit term.
+For the same reason what it uses of torch in most calls comes by its own name, where `torch.` would be one more before each.
 """
 
 from typing import Any
