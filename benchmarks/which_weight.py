@@ -7,8 +7,8 @@
     python benchmarks/which_weight.py features book/records/evidence
 
 Same data, networks and recipe as that study. Its number format is bf16, in which a CPU without instructions for it takes
-ten times (the student) to thirty times (the teacher) as long, so that all experiments but `features` are in fp32: what is
-compared has one format. Each experiment has a file of records, a run a line, and a plan beside it that says how every
+ten times (the student) to thirty times (the teacher) as long, so that `standardization` and `constants`, made on several
+machines, are in fp32: what is compared has one format. Each experiment has a file of records, a run a line, and a plan beside it that says how every
 setting was computed. Whatever stands there, or in the study's folder in the same format, is not repeated: stop the script,
 start it again, or start it twice.
 
@@ -167,7 +167,7 @@ class Evidence(evidence.Evidence):
     # ---- carrying them out ----
 
     def precision(self, experiment: str) -> str:
-        return "bf16" if experiment == "features" else "fp32"
+        return "fp32" if experiment in ("standardization", "constants") else "bf16"
 
     def done(self, experiment: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
         for record in read_records(*(path for path in (self.records, STUDY) if path.is_dir())):
