@@ -2,6 +2,8 @@
 
     python benchmarks/which_weight.py standardization book/records/evidence
     python benchmarks/which_weight.py labels book/records/evidence
+    python benchmarks/which_weight.py grid book/records/evidence
+    python benchmarks/which_weight.py chosen book/records/evidence
     python benchmarks/which_weight.py constants book/records/evidence
     python benchmarks/which_weight.py direction book/records/evidence
     python benchmarks/which_weight.py features book/records/evidence
@@ -15,6 +17,9 @@ start it again, or start it twice.
 standardization: {raw, standardized} × the same temperature in units of the teacher's spread × seeds, each weighted by
     the length of its gradient at the start (as the study's matched weights are).
 labels: methods whose published weight of the labels is 1, at 1 and at 0.1, at published and matched λ_KD.
+grid: five multiples of the matched λ_KD, three seeds each, for eight methods.
+chosen: of each method the weight that is best by the mean of those seeds on validation images, on five seeds more. It waits
+    for `grid` to be whole.
 constants: schedules and learned rules beside the constants that they pass through.
 direction: KL, reverse KL and the Jensen-Shannon divergence × τ, each weighted by the length of its gradient at the start:
     does temperature help KL and only rescale its reverse (arXiv 2606.00306)?
@@ -27,6 +32,7 @@ They need CIFAR-100 (ADAKD_DATA). A run takes one core of a CPU a few minutes.
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import evidence
@@ -35,6 +41,7 @@ from evidence import SEEDS, Wanted, log, three_digits
 from adakd import compare, create_method, distill, get_method, get_recipe
 from adakd.data import load_data
 from adakd.study import append_record, gradient_norm, read_records
+from adakd.training.record import key_of
 
 STUDY = Path("book/records/study")
 TEACHER = Path("book/records/teachers/wrn_16_2-cifar100-quick-seed0.safetensors")
@@ -49,6 +56,9 @@ SPREADS = (
 )  # temperatures in units of the spread; 30 is the limit to a few percent
 DIRECTIONS = ("kd", "rkl", "jsd")
 LABELS = ("dkd", "dtkd", "zdkd", "ttm", "wttm", "dist")
+GRID_OF = ("kd", "kd+mlt", "zkd", "zkd+mlt", "zkd+mlt-teacher", "dist", "ttm", "correlation")
+MULTIPLES = (0.5, 1, 2, 4, 8)
+CHOOSING, TESTING = (0, 1, 2), (3, 4, 5, 6, 7)  # seeds
 FEATURES = (
     *("fitnet", "at", "rkd", "sp", "pkt", "nst", "crd"),
     *("reviewkd", "reviewkd-released", "simkd", "catkd", "catkd-released"),
@@ -117,6 +127,42 @@ class Evidence(evidence.Evidence):
         ]
         return rows, {"settings": settings}
 
+    def grid(self) -> tuple[list[Wanted], dict[str, Any]]:
+        settings = [
+            {
+                "method": method,
+                "multiple": multiple,
+                "kd_weight": three_digits(multiple * self.matched(method)),
+                "ce_weight": get_method(REFERENCE).ce_weight,
+            }
+            for method in GRID_OF
+            for multiple in MULTIPLES
+        ]
+        rows = [self.at(row, seed) for seed in CHOOSING for row in settings]
+        return rows, {"seeds": list(CHOOSING), "settings": settings}
+
+    def at(self, row: dict[str, Any], seed: int) -> Wanted:
+        return self.wanted(row["method"], seed, ce_weight=row["ce_weight"], kd_weight=row["kd_weight"])
+
+    def chosen(self) -> tuple[list[Wanted], dict[str, Any]]:
+        validation = {
+            (config["method"], config["seed"], key_of(config["method_options"])): record["result"]["validation"]
+            for record in self.known("chosen")
+            for config in [record["config"]]
+        }
+        best: dict[str, dict[str, Any]] = {}
+        for row in self.grid()[1]["settings"]:
+            runs = [self.at(row, seed) for seed in CHOOSING]
+            values = [validation.get((run.method, run.seed, key_of(run.options))) for run in runs]
+            if None in values:
+                raise SystemExit(f"grid: {row} is not whole; run that first")
+            mean = fmean(values)
+            if row["method"] not in best or mean > best[row["method"]]["validation"]:
+                best[row["method"]] = {**row, "validation": mean}
+        settings = list(best.values())
+        rows = [self.at(row, seed) for seed in TESTING for row in settings]
+        return rows, {"seeds": list(TESTING), "settings": settings}
+
     def constants(self) -> tuple[list[Wanted], dict[str, Any]]:
         """DTS runs from 4 down to 2; CTKD ends at 3.3 (published weight) or on its upper bound (matched). Both run along."""
         schedules = [("dts", {}), ("ctkd", {})]
@@ -169,11 +215,18 @@ class Evidence(evidence.Evidence):
     def precision(self, experiment: str) -> str:
         return "fp32" if experiment in ("standardization", "constants") else "bf16"
 
-    def done(self, experiment: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def known(self, experiment: str) -> Iterator[dict[str, Any]]:
+        """Records of students of these data in its number format."""
         for record in read_records(*(path for path in (self.records, STUDY) if path.is_dir())):
+            same_data = record["data"]["sha256"] == self.data.checksum
+            same_format = record["config"]["precision"] == self.precision(experiment)
+            if record["kind"] == "student" and same_data and same_format:
+                yield record
+
+    def done(self, experiment: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        for record in self.known(experiment):
             config = record["config"]
-            if config["precision"] == self.precision(experiment):
-                yield config["method"], config["seed"], config["method_options"]
+            yield config["method"], config["seed"], config["method_options"]
 
     def about(self, experiment: str, plan: dict[str, Any]) -> dict[str, Any]:
         return {"precision": self.precision(experiment), "pull": self.pull}
@@ -223,5 +276,5 @@ class Evidence(evidence.Evidence):
 
 
 if __name__ == "__main__":
-    experiments = ("standardization", "labels", "constants", "direction", "features")
+    experiments = ("standardization", "labels", "grid", "chosen", "constants", "direction", "features")
     evidence.run_from_command_line(Evidence, __doc__, experiments, "runs/evidence")
