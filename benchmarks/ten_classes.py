@@ -7,19 +7,21 @@ With K classes no standardized logit exceeds √(K − 1), which is 3 here, so t
 4.098. Whatever stands in the folder is not repeated: stop the script, start it again, or start it twice.
 
 teacher: its record and its temperatures on all images, and its weights as fp16 beside those of the study's teacher.
-students: five methods at published and at matched weights, five seeds. Matched: the gradient at the start is as long as that
-    of `zkd` as published, and the labels' weight is that of `zkd`, as in the study.
+students: five methods at published and at matched weights, five seeds, and at matched ones `zkd` at the mean temperature of the
+    maximum logit on the teacher's training images. Matched: the gradient at the start is as long as that of `zkd` as
+    published, and the labels' weight is that of `zkd`, as in the study.
 
 They need CIFAR-10 (ADAKD_DATA). The number format is bf16, as that of the study.
 """
 
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import evidence
 import which_weight
-from evidence import SEEDS, Wanted, log
+from evidence import SEEDS, Wanted, log, three_digits
 
 from adakd import get_method, train_teacher
 from adakd.data import load_data
@@ -60,19 +62,26 @@ class Evidence(which_weight.Evidence):
         write_json(TEMPERATURES, measure_temperatures(run, data=self.data, progress=False))
         save_weights(run.model().half(), self.weights)
 
+    @property
+    def mean_temperature(self) -> float:
+        tau = json.loads(TEMPERATURES.read_text())["result"]["train"]["tau"]["teacher"]["mean"]
+        return three_digits(tau)
+
     def students(self) -> tuple[list[Wanted], dict[str, Any]]:
         labels = get_method(which_weight.REFERENCE).ce_weight
-        settings = []
-        for method in METHODS:
+        settings: list[dict[str, Any]] = []
+        for method, options in (*((name, {}) for name in METHODS), ("zkd", {"tau": self.mean_temperature})):
             row = get_method(method)
-            published = {"ce_weight": row.ce_weight, "kd_weight": row.kd_weight}
-            settings.append({"method": method, "weighting": "published", **published})
+            published = {"weighting": "published", "ce_weight": row.ce_weight, "kd_weight": row.kd_weight}
+            if not options:
+                settings.append({"method": method, **published})
             if row.needs_teacher:
-                matched = {"ce_weight": labels, "kd_weight": self.matched(method)}
-                settings.append({"method": method, "weighting": "matched", **matched})
-        names = ("ce_weight", "kd_weight")
+                weight = self.matched(method, **options)
+                matched = {"weighting": "matched", "ce_weight": labels, "kd_weight": weight}
+                settings.append({"method": method, **options, **matched})
+        names = ("tau", "ce_weight", "kd_weight")
         rows = [
-            self.wanted(row["method"], seed, **{name: row[name] for name in names})
+            self.wanted(row["method"], seed, **{name: row[name] for name in names if name in row})
             for seed in SEEDS
             for row in settings
         ]
