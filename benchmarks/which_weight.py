@@ -200,7 +200,8 @@ class Evidence(evidence.Evidence):
 
     def features(self) -> tuple[list[Wanted], dict[str, Any]]:
         settings = [{"method": name, "kd_weight": get_method(name).kd_weight} for name in FEATURES]
-        return [self.wanted(name, seed) for seed in SEEDS[:3] for name in FEATURES], {"settings": settings}
+        rows = [self.wanted(name, seed) for seed in SEEDS[:3] for name in FEATURES]
+        return rows, {"seeds": list(SEEDS[:3]), "settings": settings}
 
     def wanted(self, method: str, seed: int, **options: float) -> Wanted:
         """As the study writes it: what is the row's own is left out, and warm-ups are in proportion to the run."""

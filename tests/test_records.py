@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from adakd import create_model, load_weights
+from adakd import create_model, get_method, load_weights
+from adakd.study import read_records
 from adakd.training import REQUIRED_FIELDS
 
 RECORDS = Path(__file__).parents[1] / "book" / "records"
@@ -63,6 +64,34 @@ def check(record):
     assert record["seconds"] > 0
     if record["kind"] == "student" and record["config"]["method"] != "ce":
         assert record["teacher"]["sha256"] == record["config"]["teacher"]["sha256"]
+
+
+PLANS = [path for path in FILES if "settings" in json.loads(path.read_text(encoding="utf-8")).get("config", {})]
+
+
+def setting_of(method, options):
+    """What tells the settings of an experiment apart, where it is left out the method's own."""
+    row = get_method(method)
+    own = {"tau": row.rule_options.get("tau"), "ce_weight": row.ce_weight, "kd_weight": row.kd_weight}
+    return method, *(options.get(name, value) for name, value in own.items())
+
+
+@pytest.mark.parametrize("path", PLANS, ids=lambda path: str(path.relative_to(RECORDS)))
+def test_every_planned_run_has_its_record(path):
+    """An experiment that is quoted is whole: of each setting each seed, on one set of images, in one number format."""
+    plan = json.loads(path.read_text(encoding="utf-8"))["config"]
+    runs = [run for run in read_records(path.parent, RECORDS / "study") if run["kind"] == "student"]
+    own = {
+        (run["data"]["sha256"], run["config"]["precision"]) for run in read_records(path.with_suffix(".jsonl"))
+    }
+    ((data, precision),) = own
+    ended = {
+        (*setting_of(run["config"]["method"], run["config"]["method_options"]), run["seed"])
+        for run in runs
+        if run["data"]["sha256"] == data and run["config"]["precision"] == precision
+    }
+    wanted = {(*setting_of(row["method"], row), seed) for row in plan["settings"] for seed in plan["seeds"]}
+    assert wanted - ended == set()
 
 
 TEMPERATURES = [path for path in FILES if path.parent.name == "temperatures"]
