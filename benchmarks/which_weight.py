@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, ClassVar
 
 import evidence
 from evidence import SEEDS, Wanted, log, three_digits
@@ -45,7 +45,6 @@ from adakd.training.record import key_of
 
 STUDY = Path("book/records/study")
 TEACHER = Path("book/records/teachers/wrn_16_2-cifar100-quick-seed0.safetensors")
-RECIPE = {"recipe": "quick", "train_images": 3000, "validation_images": 5000, "eval_every": 20}
 SPREADS = (
     1.2,
     2.0,
@@ -71,6 +70,11 @@ class Evidence(evidence.Evidence):
 
     teacher_name, student_name, weights = "wrn_16_2", "resnet8", TEACHER
     batches = 8  # as in the study
+    recipe_changes: ClassVar[dict[str, Any]] = {
+        "train_images": 3000,
+        "validation_images": 5000,
+        "eval_every": 20,
+    }
 
     @cached_property
     def data(self):
@@ -78,7 +82,7 @@ class Evidence(evidence.Evidence):
 
     @cached_property
     def recipe(self):
-        return get_recipe("quick", "student", **{k: v for k, v in RECIPE.items() if k != "recipe"})
+        return get_recipe("quick", "student", **self.recipe_changes)
 
     @cached_property
     def spread(self) -> float:
@@ -217,11 +221,11 @@ class Evidence(evidence.Evidence):
         return "fp32" if experiment in ("standardization", "constants") else "bf16"
 
     def known(self, experiment: str) -> Iterator[dict[str, Any]]:
-        """Records of students of these data in its number format."""
+        """Records of this student on these data in its number format."""
+        same = {"model": self.student_name, "precision": self.precision(experiment)}
         for record in read_records(*(path for path in (self.records, STUDY) if path.is_dir())):
-            same_data = record["data"]["sha256"] == self.data.checksum
-            same_format = record["config"]["precision"] == self.precision(experiment)
-            if record["kind"] == "student" and same_data and same_format:
+            same_data = record["kind"] == "student" and record["data"]["sha256"] == self.data.checksum
+            if same_data and {name: record["config"][name] for name in same} == same:
                 yield record
 
     def done(self, experiment: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -266,7 +270,8 @@ class Evidence(evidence.Evidence):
             "data": self.data,
             "out": self.out,
             "progress": False,
-            **RECIPE,
+            "recipe": "quick",
+            **self.recipe_changes,
         }
 
     def carry_out(self, experiment: str, row: Wanted) -> None:
