@@ -2,6 +2,7 @@
 
     python benchmarks/which_weight.py standardization book/records/evidence
     python benchmarks/which_weight.py labels book/records/evidence
+    python benchmarks/which_weight.py more_labels book/records/evidence
     python benchmarks/which_weight.py grid book/records/evidence
     python benchmarks/which_weight.py chosen book/records/evidence
     python benchmarks/which_weight.py constants book/records/evidence
@@ -17,6 +18,7 @@ start it again, or start it twice.
 standardization: {raw, standardized} × the same temperature in units of the teacher's spread × seeds, each weighted by
     the length of its gradient at the start (as the study's matched weights are).
 labels: methods whose published weight of the labels is 1, at 1 and at 0.1, at published and matched λ_KD.
+more_labels: the same for four whose published weight of the labels is 0.1; added after the first had been seen.
 grid: five multiples of the matched λ_KD, three seeds each, for eight methods.
 chosen: of each method the weight that is best by the mean of those seeds on validation images, on five seeds more. It waits
     for `grid` to be whole.
@@ -55,6 +57,7 @@ SPREADS = (
 )  # temperatures in units of the spread; 30 is the limit to a few percent
 DIRECTIONS = ("kd", "rkl", "jsd")
 LABELS = ("dkd", "dtkd", "zdkd", "ttm", "wttm", "dist")
+MORE_LABELS = ("kd", "kd+mlt", "zkd", "zkd+mlt")
 GRID_OF = ("kd", "kd+mlt", "zkd", "zkd+mlt", "zkd+mlt-teacher", "dist", "ttm", "correlation")
 MULTIPLES = (0.5, 1, 2, 4, 8)
 CHOOSING, TESTING = (0, 1, 2), (3, 4, 5, 6, 7)  # seeds
@@ -112,24 +115,20 @@ class Evidence(evidence.Evidence):
             ]
         return rows, {"spread": self.spread, "settings": settings}
 
-    def labels(self) -> tuple[list[Wanted], dict[str, Any]]:
-        settings = []
-        for method in LABELS:
+    def labels(self, methods: tuple[str, ...] = LABELS) -> tuple[list[Wanted], dict[str, Any]]:
+        settings = [
+            {"method": method, "weighting": weighting, "kd_weight": weight, "ce_weight": ce_weight}
+            for method in methods
             for weighting, weight in (
                 ("published", get_method(method).kd_weight),
                 ("matched", self.matched(method)),
-            ):
-                for ce_weight in (1.0, 0.1):
-                    settings.append(
-                        {"method": method, "weighting": weighting, "kd_weight": weight, "ce_weight": ce_weight}
-                    )
-        names = ("kd_weight", "ce_weight")
-        rows = [
-            self.wanted(row["method"], seed, **{name: row[name] for name in names})
-            for seed in SEEDS
-            for row in settings
+            )
+            for ce_weight in (1.0, 0.1)
         ]
-        return rows, {"settings": settings}
+        return [self.at(row, seed) for seed in SEEDS for row in settings], {"settings": settings}
+
+    def more_labels(self) -> tuple[list[Wanted], dict[str, Any]]:
+        return self.labels(MORE_LABELS)
 
     def grid(self) -> tuple[list[Wanted], dict[str, Any]]:
         settings = [
@@ -282,5 +281,14 @@ class Evidence(evidence.Evidence):
 
 
 if __name__ == "__main__":
-    experiments = ("standardization", "labels", "grid", "chosen", "constants", "direction", "features")
+    experiments = (
+        "standardization",
+        "labels",
+        "more_labels",
+        "grid",
+        "chosen",
+        "constants",
+        "direction",
+        "features",
+    )
     evidence.run_from_command_line(Evidence, __doc__, experiments, "runs/evidence")
