@@ -1,4 +1,4 @@
-"""Write what `adakd advise` says of measured settings, adakd/advice.json, from the records of the study.
+"""Write what `adakd advise` says of measured settings, adakd/advice.json, from the records of the study and beside it.
 
 python book/_tools/advice.py            write the file anew
 python book/_tools/advice.py --check    exit with 1 if that would change it
@@ -12,13 +12,15 @@ from pathlib import Path
 
 from adakd.methods import get_method
 from adakd.statistics import mean_interval
-from adakd.study import read_study, weights_of
+from adakd.study import read_records, read_study, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "book" / "records"
 FILE = ROOT / "adakd" / "advice.json"
 # The run whose weights, rounded to half precision, are the study's teacher, over all test images.
 TEACHER = "temperatures/cifar100-wrn_16_2-resnet8-ce.json"
+# Beside the study, and like it but for the weights.
+BESIDE = "evidence/labels.jsonl", "evidence/more_labels.jsonl"
 SAME = ("model", "data", "recipe", "precision", "teacher")
 SEEDS = 5
 
@@ -26,7 +28,7 @@ SEEDS = 5
 def settings(study):
     """Every setting that five seeds have run, the best by validation first; accuracy in percent, with its 95 % interval."""
     groups = defaultdict(list)
-    for record in study.records:
+    for record in [*study.records, *read_records(*(RECORDS / name for name in BESIDE))]:
         config = record["config"]
         if all(config[name] == study.plan["config"][name] for name in SAME):
             groups[config["method"], json.dumps(config["method_options"], sort_keys=True)].append(record)

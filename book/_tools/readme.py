@@ -19,6 +19,7 @@ from adakd.study import WAYS, plus_minus, read_records, read_study, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS_OF_CHAPTER_11 = 15  # five pairs, three ways: its intervals of the temperature hold all together
+LABELS = "labels", "more_labels"  # experiments on the labels' weight
 MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
 DATA_NAMES = {"cifar100": "CIFAR-100", "cifar10": "CIFAR-10", "gratings": "gratings (embedded)"}
 
@@ -238,6 +239,53 @@ def on_constants():
     return SimpleNamespace(seeds=len(plan["seeds"]), schedule=schedule, at_rest=at_rest, bound=bound)
 
 
+def on_labels(study):
+    """Accuracy at λ_CE = 1 minus that at 0.1, all else equal, of each method and λ_KD; the intervals of a family hold together.
+
+    And, at λ_CE = 1, pairs of methods at their published and at their matched λ_KD, as chapter 11 has them.
+    """
+    folder, families, at = ROOT / "book" / "records" / "evidence", {}, {}
+    ended = defaultdict(dict)
+    for run in [*study.records, *(run for name in LABELS for run in read_records(folder / f"{name}.jsonl"))]:
+        if "tau" not in run["config"]["method_options"]:
+            ended[run["config"]["method"], *weights_of(run)][run["seed"]] = run["result"]["last"]
+
+    def of(method, labels, weight):
+        return [ended[method, labels, weight][seed] for seed in plan["seeds"]]
+
+    for name in LABELS:
+        plan = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["config"]
+        at |= {(row["method"], row["weighting"]): row["kd_weight"] for row in plan["settings"]}
+        pairs = dict.fromkeys((row["method"], row["kd_weight"]) for row in plan["settings"])
+        families[name] = {
+            (method, weight): paired_interval(
+                of(method, 1.0, weight), of(method, 0.1, weight), 1 - 0.05 / len(pairs)
+            )
+            for method, weight in pairs
+        }
+
+    def full(one, other):
+        weights = [(at[one, way], at[other, way]) for way in WAYS[:2]]
+        return [paired_interval(of(one, 1.0, a), of(other, 1.0, b), 1 - 0.05 / 8) for a, b in weights]
+
+    def worth(method):
+        return [families["labels"][method, at[method, way]].estimate for way in WAYS[:2]]
+
+    found = SimpleNamespace(
+        families=[list(families[name].values()) for name in LABELS],
+        worth={name: worth(name) for name in ("dtkd", "dkd")},
+        rule=full("zkd+mlt", "zkd"),
+        standardized=full("zkd", "kd"),
+    )
+    behind = [one for family in found.families for one in family if one.high < 0]
+    decided = [one for one in found.rule if 0 not in one]
+    if behind or decided or found.standardized[0].low < 0 or 0 not in found.standardized[1]:
+        raise ValueError(
+            "the records on the labels' weight no longer say what their finding says. Write it anew"
+        )
+    return found
+
+
 def spaced(number):
     return f"{number:,}".replace(",", " ")
 
@@ -251,14 +299,15 @@ def answer(found):
         f"**Does it help?** Distilling does: on CIFAR-100 with {spaced(found.images)} images every one of the study's {len(found.taught)} methods "
         f"is ahead of the labels alone, by {low:.1f} to {high:.1f} points. The paper's adaptive temperature, the maximum logit, does not, beside a "
         f"good constant: on standardized logits its mean is {behind[0]:.1f} to {behind[-1]:.1f} points behind the fixed τ = 2 at each of "
-        f"{len(found.rule)} kinds of weights (two sets of runs), and in {clear} of the {len(found.rule)} the interval excludes zero. The weight "
+        f"{len(found.rule)} kinds of weights (two sets of runs; in {clear} of the {len(found.rule)} the interval excludes zero), and where the labels "
+        "weigh 1 in place of 0.1 the two cannot be told apart. The weight "
         f"matters as much as the temperature, since from its published weight to that of equal force a method moves by {found.moved:.1f} points on "
         f"average, and by {found.moved_alone:.1f} where only the weight on the teacher changes."
     )
     return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
-def findings(found, features, apart, constants):
+def findings(found, features, apart, constants, labels):
     """What the study says, a point each."""
     clear = [spreads for spreads, one in apart.at.items() if 0 not in one]
     lowest = list(apart.at)[:2]
@@ -288,6 +337,12 @@ def findings(found, features, apart, constants):
         f"between by {min(one.estimate for one in constants.schedule):.1f} to {max(one.estimate for one in constants.schedule):.1f} points, by {constants.seeds} seeds and two kinds of weights; of the {len(constants.schedule)} intervals "
         f"{sum(one.low > 0 for one in constants.schedule)} exclude zero, so that a constant as good is not excluded. The learned temperature of `ctkd` is {constants.at_rest[0]:+.2f} from the constant 3.3, at which it "
         f"ends at its published weight, and {constants.at_rest[1]:+.2f} from 21, its bound, where {constants.bound} of {constants.seeds} runs end at equal force. (These runs are in fp32; the study's are in bf16.)",
+        "**The labels' weight is a part of every verdict.** With λ_CE = 1 in place of 0.1, all else equal, "
+        f"{sum(one.low > 0 for one in labels.families[0])} of {len(labels.families[0])} differences are above zero for the six methods that publish 1, "
+        f"and {sum(one.low > 0 for one in labels.families[1])} of {len(labels.families[1])} for four that publish 0.1, in intervals that hold together in each "
+        f"family; none is below. To `dtkd` it is worth {labels.worth['dtkd'][0]:.1f} points at its published λ and {labels.worth['dtkd'][1]:.1f} at the matched one, and to `dkd` {labels.worth['dkd'][0]:.1f} and "
+        f"{labels.worth['dkd'][1]:.1f}, which is as much as matching costs them. Beside full labels `zkd` minus `kd` is {labels.standardized[0]:+.2f} at published weights on the teacher and "
+        f"{labels.standardized[1]:+.2f} at matched ones, and `zkd+mlt` minus `zkd` {labels.rule[0]:+.2f} and {labels.rule[1]:+.2f}.",
         "**The best of the features and the best of the logits cannot be told apart.** "
         f"Of {features.count} methods on features, at published weights and with {features.seeds} seeds, "
         f"{listed(features.ahead)} are ahead of `kd` in simultaneous intervals, and {listed(features.behind)} behind it. The best, "
@@ -371,7 +426,9 @@ def written():
         "book/findings.md": {
             "answer": answer(found),
             "study": study_table(study),
-            "findings": findings(found, on_features(study), on_standardizing(), on_constants()),
+            "findings": findings(
+                found, on_features(study), on_standardizing(), on_constants(), on_labels(study)
+            ),
             "table": table(shown),
         },
     }
