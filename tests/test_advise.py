@@ -395,10 +395,18 @@ def test_the_shipped_settings_are_what_the_records_say():
     assert records_tool().main(["--check"]) == 0
 
 
+def measured():
+    """Every run that is counted: the study's, and those beside it that differ in the weights alone."""
+    records = ROOT / "book" / "records"
+    return read_records(
+        records / "study", *(records / "evidence" / f"{name}.jsonl" for name in ("labels", "more_labels"))
+    )
+
+
 def accuracies(method, kd_weight, ce_weight):
-    """Test accuracy of every run in the study's records at these weights, by reading the lines."""
+    """Test accuracy of every run at these weights, by reading the lines."""
     found = {}
-    for record in read_records(ROOT / "book" / "records" / "study"):
+    for record in measured():
         row, options = adakd.get_method(record["config"]["method"]), record["config"]["method_options"]
         weights = options.get("kd_weight", row.kd_weight), options.get("ce_weight", row.ce_weight)
         if record["config"]["method"] == method and "tau" not in options and weights == (kd_weight, ce_weight):
@@ -409,7 +417,7 @@ def accuracies(method, kd_weight, ce_weight):
 def best_of_the_grid():
     """The highest mean test accuracy of any setting that five seeds have run, with its interval."""
     groups = {}
-    for record in read_records(ROOT / "book" / "records" / "study"):
+    for record in measured():
         key = record["config"]["method"], json.dumps(record["config"]["method_options"], sort_keys=True)
         groups.setdefault(key, []).append(record["result"]["last"])
     return max(map(mean_interval, (v for v in groups.values() if len(v) >= 5)), key=lambda i: i.estimate)

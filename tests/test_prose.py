@@ -56,7 +56,6 @@ ALLOWED = {
         "1.366": "c₂ = (1 + √3)/2",
         "2.08": "exp(√3 − 1)",
         "1.5": "asserted by the cell before it",
-        "2.4": "asserted by a cell",
         "5.6": "1/(c₂ ln 2) − 1, in per cent",
         "27": "1 − 1/c₂, in per cent",
         "28": "28.1 in the table of its section",
