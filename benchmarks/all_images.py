@@ -16,10 +16,9 @@ from typing import Any, ClassVar
 
 import evidence
 import which_weight
-from evidence import Wanted, log
+from evidence import Wanted
 
-from adakd import get_method, train_teacher
-from adakd.training import save_weights, write_json
+from adakd import get_method
 
 MATCHED, PUBLISHED = ("kd", "zkd", "zkd+mlt"), ("ce", "dist")
 SEEDS = (0, 1, 2)
@@ -37,21 +36,8 @@ class Evidence(which_weight.Evidence):
         return "bf16"
 
     def teacher(self) -> None:
-        target = self.records / f"{self.teacher_name}-teacher-seed0.json"
-        if target.is_file() and self.weights.is_file():
-            return
-        run = train_teacher(
-            self.teacher_name,
-            self.data,
-            "quick",
-            epochs=EPOCHS,
-            out=self.out,
-            precision=self.precision("teacher"),
-            progress=False,
-        )
-        log.info("teacher: %s", run.record["result"])
-        write_json(target, run.record)
-        save_weights(run.model().half(), self.weights)
+        if not (self.teacher_record.is_file() and self.weights.is_file()):
+            self.train_teacher(epochs=EPOCHS)
 
     def students(self) -> tuple[list[Wanted], dict[str, Any]]:
         labels = get_method(which_weight.REFERENCE).ce_weight
@@ -64,12 +50,6 @@ class Evidence(which_weight.Evidence):
             settings.append({"method": method, "ce_weight": labels, "kd_weight": weight})
         rows = [self.at(row, seed) for seed in SEEDS for row in settings]
         return rows, {"seeds": list(SEEDS), "settings": settings}
-
-    def run(self, experiment: str) -> None:
-        if experiment == "teacher":
-            self.teacher()
-        else:
-            super().run(experiment)
 
 
 if __name__ == "__main__":

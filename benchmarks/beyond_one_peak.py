@@ -153,12 +153,6 @@ class Evidence(evidence.Evidence):
     def about(self, experiment: str, plan: dict[str, Any]) -> dict[str, Any]:
         return {"pull": self.pull(plan.get("reference", REFERENCE))}
 
-    def run(self, experiment: str) -> None:
-        if experiment == "teacher":
-            self.teacher()
-        else:
-            super().run(experiment)
-
     def carry_out(self, experiment: str, row: Wanted) -> None:
         run = distill(
             teacher=self.teacher_name,

@@ -74,6 +74,10 @@ class Evidence:
     def carry_out(self, experiment: str, row: Wanted) -> None:
         raise NotImplementedError
 
+    def teacher(self) -> None:
+        """Trains the teacher and keeps its record and weights, where it has an experiment of its own."""
+        raise NotImplementedError
+
     def planned(self, experiment: str) -> list[Wanted]:
         """The runs that it wants; its plan is written where there is none, and kept where it names other settings."""
         rows, plan = getattr(self, experiment)()
@@ -89,6 +93,10 @@ class Evidence:
         return rows
 
     def run(self, experiment: str) -> None:
+        if experiment == "teacher":
+            self.teacher()
+            return
+
         def unless_done(row: Wanted) -> None:
             if tuple(row) not in self.done(experiment):
                 self.carry_out(experiment, row)

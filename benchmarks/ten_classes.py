@@ -21,12 +21,12 @@ from typing import Any
 
 import evidence
 import which_weight
-from evidence import SEEDS, Wanted, log, three_digits
+from evidence import SEEDS, Wanted, three_digits
 
-from adakd import get_method, train_teacher
+from adakd import get_method
 from adakd.data import load_data
 from adakd.temperatures import measure_temperatures
-from adakd.training import save_weights, write_json
+from adakd.training import write_json
 
 METHODS = ("ce", "kd", "kd+mlt", "zkd", "zkd+mlt")
 TEMPERATURES = Path("book/records/temperatures/cifar10-wrn_16_2.json")
@@ -46,21 +46,9 @@ class Evidence(which_weight.Evidence):
 
     def teacher(self) -> None:
         """Trains it, where one of the three files is missing; a run that is done is only opened."""
-        target = self.records / f"{self.teacher_name}-teacher-seed0.json"
-        if all(path.is_file() for path in (target, TEMPERATURES, self.weights)):
-            return
-        run = train_teacher(
-            self.teacher_name,
-            self.data,
-            "quick",
-            out=self.out,
-            precision=self.precision("teacher"),
-            progress=False,
-        )
-        log.info("teacher: %s", run.record["result"])
-        write_json(target, run.record)
-        write_json(TEMPERATURES, measure_temperatures(run, data=self.data, progress=False))
-        save_weights(run.model().half(), self.weights)
+        if not all(path.is_file() for path in (self.teacher_record, TEMPERATURES, self.weights)):
+            run = self.train_teacher()
+            write_json(TEMPERATURES, measure_temperatures(run, data=self.data, progress=False))
 
     @property
     def mean_temperature(self) -> float:
@@ -86,12 +74,6 @@ class Evidence(which_weight.Evidence):
             for row in settings
         ]
         return list({str(row): row for row in rows}.values()), {"settings": settings}  # zkd is the reference
-
-    def run(self, experiment: str) -> None:
-        if experiment == "teacher":
-            self.teacher()
-        else:
-            super().run(experiment)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@
 
 Same data, networks and recipe as that study. Its number format is bf16, in which a CPU without instructions for it takes
 ten times (the student) to thirty times (the teacher) as long, so that `standardization` and `constants`, made on several
-machines, are in fp32: what is compared has one format. Each experiment has a file of records, a run a line, and a plan beside it that says how every
-setting was computed. Whatever stands there, or in the study's folder in the same format, is not repeated: stop the script,
-start it again, or start it twice.
+machines, are in fp32: what is compared has one format. Each experiment has a file of records, a run a line, and a plan
+beside it that says how every setting was computed. Whatever stands there, or in the study's folder in the same format, is
+not repeated: stop the script, start it again, or start it twice.
 
 standardization: {raw, standardized} × the same temperature in units of the teacher's spread × seeds, each weighted by
     the length of its gradient at the start (as the study's matched weights are).
@@ -40,9 +40,10 @@ from typing import Any, ClassVar
 import evidence
 from evidence import SEEDS, Wanted, log, three_digits
 
-from adakd import compare, create_method, distill, get_method, get_recipe
+from adakd import compare, create_method, distill, get_method, get_recipe, train_teacher
 from adakd.data import load_data
 from adakd.study import append_record, gradient_norm, read_records
+from adakd.training import Run, save_weights, write_json
 from adakd.training.record import key_of
 
 STUDY = Path("book/records/study")
@@ -215,6 +216,26 @@ class Evidence(evidence.Evidence):
         return Wanted(method, seed, {name: value for name, value in options.items() if own[name] != value})
 
     # ---- carrying them out ----
+
+    def train_teacher(self, **recipe_changes: Any) -> Run:
+        """Trained on all images; its record is kept among the others, and its weights, as fp16, where students look for them."""
+        run = train_teacher(
+            self.teacher_name,
+            self.data,
+            "quick",
+            out=self.out,
+            precision=self.precision("teacher"),
+            progress=False,
+            **recipe_changes,
+        )
+        log.info("teacher: %s", run.record["result"])
+        write_json(self.teacher_record, run.record)
+        save_weights(run.model().half(), self.weights)
+        return run
+
+    @property
+    def teacher_record(self) -> Path:
+        return self.records / f"{self.teacher_name}-teacher-seed0.json"
 
     def precision(self, experiment: str) -> str:
         return "fp32" if experiment in ("standardization", "constants") else "bf16"
