@@ -369,7 +369,7 @@ if not TYPE_CHECKING:  # a checker would take every misspelt name for one that e
             raise AttributeError(
                 f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__]
             )
-        globals()[name] = value  # so that this is asked once
+        globals()[name] = value  # so that this runs once
         return value
 
 

@@ -54,7 +54,7 @@ class Compared(NamedTuple):
     scale: float = 1.0
     factor: float = 1.0
     of_tau: tuple[Tensor, ...] = ()
-    """For the temperatures of student and teacher, (N, 1), where they are asked for."""
+    """For the temperatures of student and teacher, (N, 1), where they are wanted."""
 
 
 def _minus(p: Tensor, log_q: Tensor) -> Tensor:
@@ -165,5 +165,5 @@ COMPARED: dict[type[Divergence], Callable[..., Compared | None]] = {
 }
 """``(divergence, student, teacher, target, temperatures, learns)`` -> `Compared`, or None where the form does not hold.
 
-By exact type: a subclass may compare otherwise. `learns` asks for the gradients for the temperatures.
+By exact type: a subclass may compare otherwise. With `learns` the gradients for the temperatures are computed too.
 """

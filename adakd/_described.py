@@ -1,4 +1,4 @@
-"""What tells one module from another beside its tensors: its plain settings, as data of which a digest can be made; and digests."""
+"""What identifies a module beside its tensors: its plain settings, as data of which a digest can be made; and digests."""
 
 import collections
 import dis
@@ -89,7 +89,7 @@ class Description:
     Hooks of modules and parameters are settings too, but of the lists, mappings and objects that they read only what is a
     number, a text or a function: the rest may be what they have recorded.
 
-    Attributes of which none of this can be said count by their class alone, with a warning, as an open file.
+    Attributes that are none of these count by their class alone, with a warning, as an open file.
     """
 
     def __init__(self, module: nn.Module):

@@ -1,4 +1,4 @@
-"""A teacher as it answers: in evaluation mode, without gradients."""
+"""A teacher's network: in evaluation mode, without gradients."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ __all__ = ["evaluate_parts", "frozen"]
 def frozen(network: nn.Module) -> nn.Module:
     """The network itself, in evaluation mode and with its parameters frozen.
 
-    One of TorchScript has no ``requires_grad_`` of its own, so each parameter is asked; one of `torch.export` refuses ``eval``
+    One of TorchScript has no ``requires_grad_`` of its own, so each parameter is set; one of `torch.export` refuses ``eval``
     and stays in the mode in which it was exported.
     """
     evaluate_parts(network)

@@ -8,8 +8,8 @@ usual parts the gradient for the student's logits is known beforehand, and comes
 
 with :math:`J_i` the Jacobian of the standardization (`adakd.logits.Standardized`; the identity without) and the gradient of
 the divergence by `adakd._closed`. Only the gradient of the total is kept. One through the two reported parts, or one that is
-differentiated itself, is that of the composition, computed when it is asked for. Everything that is not known to be usual
-takes the composition from the start, and so does what has to be refused: it knows what to say.
+differentiated itself, is that of the composition, computed when it is needed. Everything that is not known to be usual
+takes the composition from the start, and so does what has to be refused: the errors are there.
 """
 
 from typing import Any

@@ -39,7 +39,7 @@ def progress_bar(
 
 
 def shown_before(display: bool | Bar, what: Hashable) -> bool:
-    """Whether one of the runs that share a display has said this already; to a run with a display of its own, nobody has."""
+    """Whether one of the runs that share a display has shown this already; for a run with a display of its own, none has."""
     if isinstance(display, bool):
         return False
     shown = vars(display).setdefault("adakd_shown", set())

@@ -23,7 +23,7 @@ __all__ = ["Rows", "are_usual", "check_kinds", "check_shapes", "select_rows"]
 
 _EMPTY = (
     "every row of this batch is ignored (its target is ignore_index): its loss is 0 with a gradient of 0. "
-    "This is said once."
+    "This warning comes once."
 )
 
 
@@ -55,7 +55,7 @@ def select_rows(
     Rows are taken out before standardization, temperatures and batch statistics, so that all of them agree, by
     construction, with selecting the rows beforehand. In a compiled graph, whose shapes must not depend on values, they
     stay and are marked in `mask`; so inside `torch.vmap`, and on an accelerator, which would have to be waited for, where
-    `may_mask` says that no row is compared with another (it is asked only there).
+    `may_mask` says that no row is compared with another (it is read only there).
 
     Shapes and types fit (`check_shapes`).
 

@@ -174,7 +174,7 @@ class Advice:
 
         shown = sorted(self.temperatures, key=lambda row: row["standardized"]["q50"])
         with rc_context(style()):
-            # Of its own: pyplot's would ask the caller's backend for a window.
+            # Of its own: pyplot's would open a window by the caller's backend.
             figure = Figure(figsize=(7.2, 0.3 * len(shown) + 1.2))
             ax = figure.subplots()
             for y, row in enumerate(shown):

@@ -1,6 +1,6 @@
 """The whole package in a few calls: train a teacher, distill, compare, evaluate.
 
-These are keyword faces: what they do is in `adakd.plan` (what is asked for), `adakd.runs` (what comes of it),
+These are keyword faces: what they do is in `adakd.plan` (from names to a run's settings), `adakd.runs` (what comes of it),
 `adakd.teachers` and `adakd.training`.
 """
 
@@ -114,7 +114,7 @@ def train_teacher(
         fresh: forget an earlier run of the same settings.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
-        should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
+        should_stop: called after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
         world: the processes that train this run together (`adakd.training.join_world`); one when left out.
         recipe_changes: e.g. ``epochs=30``.
@@ -183,7 +183,7 @@ def distill(
         teacher: a `Run`, the folder of one, a module, an `Ensemble`, a file of recorded logits (`Recorded`), or a model's
             name: then its finished run under `out` is used (on the embedded set it is trained first where there is none).
             The data set's usual teacher when left out. A run of a network that has no name is opened with it,
-            ``open_run(folder, network=...)``. Of a half or double module that reads images, a copy in fp32 is asked.
+            ``open_run(folder, network=...)``. Of a half or double module that reads images, a copy in fp32 is used.
         student: a name of `adakd.models.MODELS`, a module, or a function of the number of classes that returns one; the data
             set's usual student when left out.
         method: a name of `adakd.METHODS`, ``<row>+<rule>``, or an `Objective`.
@@ -204,7 +204,7 @@ def distill(
             reads features of the teacher has none.
         capture: compile the step (on a GPU into CUDA graphs); on a GPU only when left out.
         on_epoch: called with each epoch's row of the history as the run trains, once it is saved.
-        should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
+        should_stop: called after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
         world: the processes that train this run together (`adakd.training.join_world`); one when left out.
         recipe_changes: e.g. ``epochs=30``, ``train_images=2000``.
@@ -419,7 +419,7 @@ class _Comparison:
     def carried_out(
         self, pool: engines.Pool, on_failure: Callable[[dict[str, Any], Exception], None] | None
     ) -> list[Run]:
-        """The finished runs; what nobody is told of errors is raised when the others are done."""
+        """The finished runs; an error that no callback takes is raised when the others are done."""
         done: dict[int, Run] = {}
         failed: dict[int, Exception] = {}
         groups = {self.jobs[group[0]].config.key: group for group in _groups(self.jobs)}
@@ -502,7 +502,7 @@ def cache_teacher(
     dtype: str = "fp16",
     **recipe_changes: Any,
 ) -> ViewCache:
-    """Ask a teacher about every view that students of this recipe and these seeds will see, before they train.
+    """Compute a teacher's logits for every view that students of this recipe and these seeds will see, before they train.
 
     `distill` and `compare` do it by themselves; this is for doing it at another time, or on another machine. It can be
     stopped at any moment and continued by repeating the call.
@@ -581,7 +581,7 @@ def fit(
         recipe: length, batch size, schedule, transfer set.
         criterion: the loss; its parameters, if any, are trained along and its state is saved along.
         seed: chooses the transfer set, the order of the images and their views.
-        checkpoint: file to continue from and to save to: after every epoch, every two minutes, and when asked to stop.
+        checkpoint: file to continue from and to save to: after every epoch, every two minutes, and when stopped.
         config: what identifies the run, as plain data; a checkpoint of another config is refused.
         precision: number format of forward and backward.
         teacher: a network, evaluated live on the very views the student sees (in fp32, where it is of another format and
@@ -591,7 +591,7 @@ def fit(
             operation at a time.
         label: what the progress display calls the run.
         progress: whether to show it; or a display that several runs share.
-        should_stop: asked after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
+        should_stop: called after every step; when it returns True, the run is saved and `Interrupted` raised. (Ctrl-C in
             Python is a KeyboardInterrupt as anywhere: the last checkpoint stays, at most two minutes old.)
         on_epoch: called with the row of each epoch that is trained, after the checkpoint is saved. What it raises ends
             the run, which can be continued; rows of earlier sessions are not repeated.

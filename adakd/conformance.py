@@ -144,7 +144,7 @@ def check(
     inputs, which it must leave as they are; values and gradients of several shapes; central differences; the teacher's
     gradient; what the loss does not depend on (a number added to all logits of a row, a factor, the order of the classes,
     the order of the rows); the reduction over the batch; masked rows; τ → ∞; and saturated logits, constant rows and half
-    precision, which must leave it finite. What the method itself does not hold, it does not ask of the loss.
+    precision, which must leave it finite. What the method itself does not hold is not required of the loss.
 
     Args:
         loss: what is checked.
@@ -439,7 +439,7 @@ class _Checks:
     # ---- what it does not depend on ----
 
     def alike(self) -> Iterator[tuple[str, str, Case]]:
-        """Batches on which a method may have the same value; each is asked only of a loss whose method has."""
+        """Batches on which a method may have the same value; each is required only where the method has."""
         s, t, y = self.case
         add = torch.linspace(-3, 3, len(s), dtype=torch.float64)[:, None]
         order = torch.randperm(s.shape[1], generator=torch.Generator().manual_seed(2))

@@ -492,7 +492,7 @@ class TrainerDistiller(_Pair):
                 )
         super().__init__(student, teacher, method, logits=logits, **overrides)
         self.shift = shift
-        """Whether labels are shifted by one; None where nobody has said so."""
+        """Whether labels are shifted by one; None where it has not been set."""
         self._register_state_dict_hook(_without_twins)
         self._register_load_state_dict_pre_hook(_with_twins, with_module=True)
 

@@ -86,7 +86,7 @@ class CrossEntropy(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "label_smoothing" or (name == "class_weights" and "plain" in self.__dict__):
-            # Whether it is the mean over rows of -log q(label): kept, for it is asked before every call of a compiled step.
+            # Whether it is the mean over rows of -log q(label): kept, for it is read before every call of a compiled step.
             self.__dict__["plain"] = self.class_weights is None and not self.label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

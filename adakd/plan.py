@@ -1,4 +1,4 @@
-"""From what was asked for, by names, to runs that can be carried out: all that can go wrong without training."""
+"""From names to runs that can be carried out: all that can go wrong without training."""
 
 import copy
 import json
@@ -52,7 +52,7 @@ log = logging.getLogger("adakd")
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asks for, by names that nobody has looked at yet."""
+    """A run as its caller names it, before any name is looked up."""
 
     data: str | Dataset = "gratings"
     student: Any = None
@@ -365,10 +365,10 @@ def ensure_teacher(requests: Sequence[Request], resources: Resources) -> None:
     taught = [each for each in requests if _is_taught(each.method)]
     if not taught:
         if any(each.teacher is not None or each.teacher_weights is not None for each in requests):
-            for each in requests:  # what is wrong with a student is said alone
+            for each in requests:  # an error of a student comes alone
                 resources.world.together(partial(_checked, each, resources, locate=False))
             # No warning: whoever goes through several methods gives all of them the same teacher.
-            log.info("%s reads no teacher: the one given is not asked", named_method(requests[0].method))
+            log.info("%s reads no teacher: the one given is not used", named_method(requests[0].method))
         return
     request = taught[0]
     named = request.named_teacher

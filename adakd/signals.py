@@ -18,7 +18,7 @@ class Signals(NamedTuple):
     logits: Tensor
     """(…, K) as the network gives them; (N, K) once rows are selected."""
     features: Mapping[str, Tensor] = {}
-    """Features by name, for the names that a term asks for (`Taps`)."""
+    """Features by name, for the names that a term reads (`Taps`)."""
 
 
 class Batch(NamedTuple):

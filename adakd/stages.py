@@ -32,8 +32,8 @@ def stages_of(network: nn.Module) -> dict[str, str]:
 
     A network says where they are by an attribute ``places``, as those of `MODELS` do: ``{"stage0": "relu", "stage1":
     "layer1", "stage1:pre": "layer1.-1.relu:input", …, "classifier": "fc"}``, where ``-1`` is the last child. The rest
-    follows: ``last`` is the last stage unless it is named, ``pooled`` is the classifier's input. Known without being
-    told are the ResNets of torchvision, and of timm what has a ``feature_info``.
+    follows: ``last`` is the last stage unless it is named, ``pooled`` is the classifier's input. Known without a
+    table are the ResNets of torchvision, and of timm what has a ``feature_info``.
 
     Raises:
         ValueError: for any other network, with its submodules; for a place that it does not have.

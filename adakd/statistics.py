@@ -315,7 +315,7 @@ def detectable_difference(spread: float, n: int, level: float = 0.05, power: flo
             √2·σ.
         n: number of pairs.
         level: of the test.
-        power: the chance of p ≤ level that is asked for; above the level.
+        power: the chance of p ≤ level to be reached; above the level.
 
     Raises:
         ValueError: if the spread is not positive, n is below 1, or the power is not between the level and 1.

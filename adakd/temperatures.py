@@ -256,7 +256,7 @@ def logits_of(
     """Logits (N, K) of a network for all images of a split, in order, unaugmented, in fp32 and evaluation mode.
 
     Args:
-        model: on the device of `data`; of a half or double one a copy in fp32 is asked.
+        model: on the device of `data`; of a half or double one a copy in fp32 is used.
         data: an image set.
         split: "train" or "test".
         label: what the progress display says.

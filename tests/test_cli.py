@@ -794,7 +794,7 @@ def test_a_teacher_that_nobody_asks_is_told(adakd, runs, method, tmp_path, caplo
     named = ["--teacher", teacher_in(runs).folder, "--method", method, "--out", tmp_path]
     caplog.set_level("INFO", logger="adakd")
     assert adakd("distill", *named, *SMALL)[0] == 0
-    assert ("ce reads no teacher: the one given is not asked" in caplog.text) == (method == "ce")
+    assert ("ce reads no teacher: the one given is not used" in caplog.text) == (method == "ce")
 
 
 @pytest.mark.parametrize(

@@ -249,5 +249,5 @@ def test_a_function_that_has_worked_raises_its_own_errors():
 def test_capture_is_for_a_gpu_unless_asked_for():
     assert choose_capture(None, torch.device("cuda"))[0]
     assert not choose_capture(None, CPU)[0]
-    assert choose_capture(True, CPU) == (True, "asked for")
+    assert choose_capture(True, CPU) == (True, "as given")
     assert not choose_capture(False, torch.device("cuda"))[0]

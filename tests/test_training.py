@@ -707,7 +707,7 @@ def test_precision_of_a_gpu(capability, name, monkeypatch):
 def test_precision_that_is_asked_for_or_impossible():
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         chosen = choose_precision(name, CPU, 0)
-        assert (chosen.name, chosen.reason) == (name, "asked for")
+        assert (chosen.name, chosen.reason) == (name, "as given")
         with chosen.autocast(CPU):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
     with pytest.raises(ValueError, match="fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU"):
@@ -733,7 +733,7 @@ def test_devices():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
 def test_cuda_that_is_not_there():
-    with pytest.raises(ValueError, match="'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'"):
+    with pytest.raises(ValueError, match="'cuda' was given, but torch finds no CUDA GPU; use 'cpu'"):
         resolve_device("cuda")
 
 

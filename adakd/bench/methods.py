@@ -38,7 +38,7 @@ def bench_methods(
 ) -> dict[str, Any]:
     """Time a training step of each method as a ratio to plain KD, on random pixels in CIFAR's shape.
 
-    A step renders the views, asks a live teacher for its logits and the features that the method reads, and updates the
+    A step renders the views, computes a live teacher's logits and the features that the method reads, and updates the
     student and the method's connectors; one operation at a time. All methods take turns in one run. The memory of CRD is
     that of the training set's 50 000 images.
 

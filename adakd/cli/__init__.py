@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """As argparse does it, but what no command knows is told with that command's own usage and the nearest option."""
+    """As argparse does it, but an unknown option ends with that command's own usage and the nearest option."""
     parser = _parser()
     typed = list(sys.argv[1:] if argv is None else argv)
     if typed and not typed[0].startswith("-"):
@@ -142,7 +142,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check_command(parser: argparse.ArgumentParser, name: str) -> None:
-    """End with the usage for a command that there is not: with what was meant, where that can be told."""
+    """End with the usage for a command that there is not: with what was perhaps meant."""
     commands = [command.__name__.rpartition(".")[2] for command in _COMMANDS]
     if name in commands:
         return
@@ -228,7 +228,7 @@ def _text_of(error: BaseException) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status.
 
-    0: done; 1: an error told in one line, or runs of a study or comparison that failed; 130: interrupted; 141: nobody reads
+    0: done; 1: an error of one line, or runs of a study or comparison that failed; 130: interrupted; 141: nobody reads
     the output any more; 70: a fault of adakd itself. What cannot be parsed ends with SystemExit(2), as argparse has it.
     """
     with terminal():
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 return _run(argv)
             finally:
-                sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told from success
+                sys.stdout.flush()  # here, where a full disk or a closed pipe can still be distinguished from success
         except BrokenPipeError:  # as by `| head`: no reason for a word
             _let_go_of_stdout()
             return _NOBODY_READS

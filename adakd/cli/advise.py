@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "advise",
         run,
-        help="which temperature and weight recorded logits ask for",
+        help="recommend temperature and weight for recorded logits",
         description="How soft recorded logits are, the temperature of every rule on them, the weights at which all methods "
         "have the same gradient norm, what is wrong with them, and the settings that the study's records support. Files are .npy or "
         ".safetensors with the one name logits, or labels; nothing in them is run.",

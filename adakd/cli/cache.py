@@ -15,8 +15,8 @@ def add_parser(commands: Any) -> None:
         commands,
         "cache",
         run,
-        help="ask a teacher about all views beforehand",
-        description="Fill the cache of a teacher's answers for the views that students of these seeds will see. "
+        help="compute a teacher's logits for all views beforehand",
+        description="Fill the cache of a teacher's logits for the views that students of these seeds will see. "
         "`distill` and `compare` do it by themselves; this is for another time or machine.",
     )
     add_teacher(parser.add_argument_group("teacher"))

@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "methods",
         run,
-        help="list the methods, or tell all about one",
+        help="list the methods, or describe one in full",
         description="The published methods with their weights. Any of them takes another temperature rule: "
         "<method>+<rule>. With a name: its paper, formula, settings, and where paper and code differ.",
     )
@@ -119,7 +119,7 @@ def short_list() -> list[str]:
     lines = [f"  {'method':{width}} λ_CE  λ_KD  formula"]
     for title, members in groups.items():
         lines += ["", title, *members]
-    return [*lines, "", "`adakd methods NAME` tells all about one."]
+    return [*lines, "", "`adakd methods NAME` describes one in full."]
 
 
 def _group(row: Method) -> str:

@@ -1,6 +1,6 @@
-"""Options that several commands share, and how each is read: what is wrong with one is said where it is typed.
+"""Options that several commands share, and how each is read: an error appears where the option is typed.
 
-What is no value at all (`--epochs many`) is argparse's to tell, with the usage. A value that cannot be (`--epochs 0`)
+What is no value at all (`--epochs many`) is argparse's to refuse, with the usage. A value that cannot be (`--epochs 0`)
 raises `OptionError`, and is one line like every other mistake.
 """
 
@@ -410,7 +410,7 @@ def add_cache(parser: argparse.ArgumentParser, also_off: bool = True, of_grid: b
         "--cache",
         choices=["fp16", "fp32", "off"] if also_off else ["fp16", "fp32"],
         default=None if of_grid else "fp16",
-        help=f"the format in which the teacher's answers are kept (default: {_first(of_grid)}fp16)"
+        help=f"the format in which the teacher's logits are kept (default: {_first(of_grid)}fp16)"
         + ("; off: it runs along with the student" if also_off else ""),
     )
 

@@ -1,4 +1,4 @@
-"""`adakd temperatures`: what temperatures a trained network's logits ask for."""
+"""`adakd temperatures`: the rules' temperatures of a trained network's logits."""
 
 import argparse
 from typing import Any
@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "temperatures",
         run,
-        help="measure what temperatures a teacher's logits ask for",
+        help="measure the temperatures that the rules give a teacher's logits",
         description="The maximum logit as temperature on all training and test images, under each definition, "
         "as distributions.",
     )

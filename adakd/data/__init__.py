@@ -59,7 +59,7 @@ DATASETS: dict[str, Usual] = {
 }
 
 _TEXT = "text:"
-_typed: dict[str, str] = {}  # what texts that were read here were asked for by, by their names
+_typed: dict[str, str] = {}  # the texts read here: their name in a record, and how they were named in the call
 _SENTENCES = re.compile(r"sentences-([1-9]\d{0,3})")
 
 

@@ -54,7 +54,7 @@ def md5_of(content: bytes) -> str:
 def fetch(name: str, archive: Archive, root: Path, progress: bool | None = None) -> None:
     """Put the archive's files into `root`, from an archive that lies there or from the network.
 
-    Several processes may ask at once: one works, the others wait and find the files.
+    Several processes may call it at once: one works, the others wait and find the files.
 
     Raises:
         DataError: offline, damaged, or no room or permission to write.

@@ -79,7 +79,7 @@ Order = Literal["C", "F"]  # whether rows or columns lie together
 
 
 class PickledArray:
-    """A NumPy array as a pickle describes it: made when asked for, from bytes that were in the file."""
+    """A NumPy array as a pickle describes it: made when needed, from bytes that were in the file."""
 
     def __init__(self) -> None:
         self.parts: tuple[bytes, _DType, tuple[int, ...], Order] | None = None
@@ -110,7 +110,7 @@ class PickledArray:
         """The array; it cannot be written to.
 
         Raises:
-            ValueError: if the pickle never said what is in it.
+            ValueError: if the pickle has no description of what is in it.
         """
         if self.parts is None:
             raise ValueError("it names an array and does not say what is in it")

@@ -21,7 +21,7 @@ class Usual(NamedTuple):
     student: str
     recipe: str
     at_once: bool = False
-    """Whether a teacher that is not there yet is trained without being asked for: a matter of seconds, or of few minutes."""
+    """Whether a teacher that is not there yet is trained without a command of its own: a matter of seconds, or of few minutes."""
 
 
 class Share(Protocol):
@@ -52,7 +52,7 @@ class Dataset(Protocol):
 
     An example is seen through *views* (`ExampleViews`): crops and flips of an image, windows of a passage. A network goes
     from views to logits with a row a label: (B, K) of images, (B, T, K) of windows of T tokens. Another kind of data is
-    another class with these members; nothing else of the package asks which it is. Recipes and records count examples
+    another class with these members; nothing else of the package depends on which it is. Recipes and records count examples
     as ``train_images`` and ``test_images``, whatever they are.
     """
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the published archives by their checksums, others only when asked for."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): the published archives by their checksums, others only with ``official=False``."""
 
 import os
 import stat

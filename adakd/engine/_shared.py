@@ -1,4 +1,4 @@
-"""A data set as plain arrays and what is said of them: to lie in memory once, for all processes of a machine."""
+"""A data set as plain arrays and their description: to lie in memory once, for all processes of a machine."""
 
 import mmap
 import os

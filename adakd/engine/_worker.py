@@ -1,4 +1,4 @@
-"""A process of `adakd.engine.Processes`: takes tasks from a connection until it closes, and answers on it."""
+"""A process of `adakd.engine.Processes`: takes tasks from a connection until it closes, and sends their outcomes back on it."""
 
 import logging
 import queue

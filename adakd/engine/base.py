@@ -53,7 +53,7 @@ class Context:
     should_stop: Callable[[], bool] = never
     """Whether to save and end."""
     report: Callable[[Any], None] = lambda message: None
-    """Tells the pool's owner how the task goes; what is told may be lost."""
+    """Sends the task's progress to the pool's owner; a message may be lost."""
     here: bool = False
     """Whether this is the process that gave the task out: then what it was given is the very object."""
     _moved: dict[torch.device, Dataset] = field(default_factory=dict, repr=False)
@@ -94,7 +94,7 @@ class Pool(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Ask what is under way to save and end; its outcome is an `Interrupted` then."""
+        """Make what is under way save and end; its outcome is an `Interrupted` then."""
 
     @abstractmethod
     def close(self) -> None:
@@ -136,7 +136,7 @@ class Engine(ABC):
 
         Args:
             data: what `Context.data` shall be.
-            should_stop: asked by tasks that are carried out in this process; others are told by `Pool.stop`.
+            should_stop: called by tasks that are carried out in this process; others are stopped by `Pool.stop`.
             report: called with a task's name and what it has reported, while `Pool.outcomes` waits.
         """
 
@@ -184,14 +184,14 @@ def work_off(
 
     Args:
         pool: whose workers carry the tasks out.
-        wanted: the tasks that can begin, in their order, without those that are done; asked whenever something has ended.
-        on_outcome: told of each task that has ended; what it raises ends the loop.
-        should_stop: asked all the time.
+        wanted: the tasks that can begin, in their order, without those that are done; called whenever something has ended.
+        on_outcome: called with each task that has ended; what it raises ends the loop.
+        should_stop: called all the time.
         on_tick: called about twice a second where tasks are carried out elsewhere.
-        state: what is said of the work when it is stopped.
+        state: a description of the work, for the message when it is stopped.
 
     Raises:
-        Interrupted: when `should_stop` says so, or at Ctrl-C, after all that was under way is saved.
+        Interrupted: when `should_stop` returns True, or at Ctrl-C, after all that was under way is saved.
     """
     with (
         should_stop if isinstance(should_stop, contextlib.AbstractContextManager) else contextlib.nullcontext()
@@ -213,7 +213,7 @@ def _all_done(
     should_stop: Callable[[], bool],
     on_tick: Callable[[], None],
 ) -> bool:
-    """Whether nothing is wanted any more; False when asked to stop before."""
+    """Whether nothing is wanted any more; False when stopped before."""
     later: dict[str, float] = {}
     tasks: Sequence[Task] | None = None
     while True:

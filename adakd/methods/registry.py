@@ -551,7 +551,7 @@ def load_entry_points() -> bool:
                 _load_entry_point(group, point)
             except (
                 Exception
-            ) as error:  # of somebody else's package, which need not have to do with the name asked for
+            ) as error:  # of somebody else's package, which need not have to do with the name sought
                 offers = getattr(getattr(point, "dist", None), "name", None) or "an installed package"
                 warnings.warn(
                     f"the entry point {point.name!r} (adakd.{group}) of {offers} is left out: {type(error).__name__}: {error}; "

@@ -91,6 +91,6 @@ _PLAIN, _X4, _HALF = (16, 16, 32, 64), (32, 64, 128, 256), (8, 8, 16, 32)
 RESNETS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": _resnet(depth, _PLAIN) for depth in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{depth}x4": _resnet(depth, _X4) for depth in (8, 32)},
-    # Half width: the student of the embedded set, small enough that a teacher has something to tell it.
+    # Half width: the student of the embedded set, small enough that a teacher can improve it.
     "resnet8x0.5": _resnet(8, _HALF),
 }

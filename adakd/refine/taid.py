@@ -33,7 +33,7 @@ class TAID(Refinement):
     Source: arXiv 2501.16937; code: SakanaAI/TAID.
 
     Differs from the paper: u follows its linear schedule, an epoch a step. The paper's may run ahead of it while the
-    loss falls (by at most :math:`5 \cdot 10^{-4}(1 - u)` a step), which asks for the loss; a refinement sees logits.
+    loss falls (by at most :math:`5 \cdot 10^{-4}(1 - u)` a step), which needs the loss; a refinement sees logits.
     """
 
     reads_epoch = True

@@ -97,7 +97,7 @@ class Resources:
     fresh: bool = False
     """Whether to forget an earlier run of the same settings."""
     should_stop: Callable[[], bool] = never
-    """Asked after every step; see `adakd.training.loop.fit`."""
+    """Called after every step; see `adakd.training.loop.fit`."""
     world: World = ALONE
     """The processes that train a run together."""
 
@@ -130,11 +130,11 @@ class ResourceOptions(PlaceOptions, total=False):
     capture: bool | None
     """Whether to compile the step; None: on a GPU only."""
     should_stop: Callable[[], bool]
-    """Asked after every step; when it returns True, the run is saved and `Interrupted` raised."""
+    """Called after every step; when it returns True, the run is saved and `Interrupted` raised."""
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for, else a CUDA GPU where there is one, else the CPU.
+    """The device given, else a CUDA GPU where there is one, else the CPU.
 
     Raises:
         ValueError: for CUDA where there is none, or a name torch does not know.
@@ -148,5 +148,5 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cuda', 'cpu' or 'auto', got {str(device)!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' was asked for, but torch finds no CUDA GPU; use 'cpu'")
+        raise ValueError("device: 'cuda' was given, but torch finds no CUDA GPU; use 'cpu'")
     return device

@@ -299,7 +299,7 @@ def carry_out(jobs: Sequence[Job]) -> list[Run | Exception]:
         Of each job its run, or the error that ended it; an error of one leaves the others.
 
     Raises:
-        Interrupted: when asked to stop, after all are saved.
+        Interrupted: when stopped, after all are saved.
     """
     with contextlib.ExitStack() as folders:
         attempts = [_Attempt(job) for job in jobs]

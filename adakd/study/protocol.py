@@ -1,4 +1,4 @@
-"""A comparison that asks the same question three ways, because a method and its weight are two things.
+"""A comparison at three kinds of weights, because a method and its weight are two things.
 
 Each method runs over the same seeds
 
@@ -131,7 +131,7 @@ class Study:
         reference: the method whose published gradient norm the others are matched to.
         grid: multiples of the matched weight among which validation chooses.
         ce_weight: weight of the labels at matched and chosen weights, the same for all.
-        ways: which of the three questions to ask.
+        ways: which of the three kinds of weights to run.
     """
 
     methods: tuple[str, ...]
@@ -292,7 +292,7 @@ class _Work:
         return found
 
     def tasks(self, matched: dict[str, float], choices: dict[str, dict[str, Any]]) -> Iterator[_Task]:
-        """Everything that can be said to be wanted so far: seed by seed, so that a stopped study is a smaller one."""
+        """All tasks that can be named so far: seed by seed, so that a stopped study is a smaller one."""
         study = self.study
         for seed in study.seeds:
             if "published" in study.ways:
@@ -509,7 +509,7 @@ class _Progress:
         self.done, failed = work.records(), work.failed()
         choices = work.choices(self.matched, self.done, failed)
         self.tasks = {}
-        for task in work.tasks(self.matched, choices):  # what several ways ask for is done for the first
+        for task in work.tasks(self.matched, choices):  # what several ways have in common is done for the first
             self.tasks.setdefault(work.job(task).config.key, task)
         _note_choices(work.folder, choices)
         waiting = [key for key in self.tasks if key not in self.done and key not in failed]

@@ -135,7 +135,7 @@ class _Place:
 def _lines(path: Path, place: _Place | None = None) -> Iterator[tuple[str, Any]]:
     """Where each value stands, and the value, from a place on that moves along with those that are taken.
 
-    A last line that was not finished is left out, and said to be.
+    A last line that was not finished is left out, with a warning.
     """
     place = place or _Place()
     with path.open("rb") as file:
@@ -219,7 +219,7 @@ def _runs_in(
 
 
 class FolderResults:
-    """Results of the runs in a folder, for who asks again and again while several processes append to its files.
+    """Results of the runs in a folder, for repeated reading while several processes append to its files.
 
     Of a file of a record a line, which `append_record` lets grow at its end alone, only what is new is read; one that no
     longer has what was read before is read from its start.

@@ -1,4 +1,4 @@
-"""A study as it stands in its folder: which runs answer which of its three questions."""
+"""A study as it stands in its folder: which runs belong to which kind of weights."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence

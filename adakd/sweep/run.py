@@ -95,7 +95,7 @@ class _Order:
         )
 
     def of_student(self, cell: Cell, data: Dataset, context: Context | None = None) -> Request:
-        """What a cell of the grid asks for."""
+        """The request of a cell of the grid."""
         grid = self.grid
         teacher = self.teachers.get(cell.teacher, cell.teacher) if cell.teacher is not None else None
         epochs = grid.student_recipe(cell.student, dict(cell.changes)).epochs
@@ -114,7 +114,7 @@ class _Order:
         )
 
     def of_teacher(self, name: str, data: str | Dataset, context: Context | None = None) -> Request:
-        """What is asked for where a teacher is missing."""
+        """The request of a teacher that is missing."""
         settings = {key: value for key, value in self.grid.teacher.items() if key not in ("recipe", "seed")}
         epochs = self.grid.teacher_recipe(name).epochs
         return Request(
@@ -304,7 +304,7 @@ def run_sweep(
         retry_failed: try again what diverged in earlier calls.
         options: as for `adakd.distill`: ``out``, the folder of the runs themselves, of caches and checkpoints; ``device``,
             "cuda", "cpu" or "auto", on each worker's machine; ``capture``; ``root`` and ``official`` of the data;
-            ``progress``, a table while it is under way; ``should_stop``, asked after every step: when it returns True,
+            ``progress``, a table while it is under way; ``should_stop``, called after every step: when it returns True,
             what is under way is saved and `Interrupted` raised.
 
     Returns:

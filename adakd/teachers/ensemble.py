@@ -22,7 +22,7 @@ class Ensemble(nn.Module):
     what a deep ensemble predicts at temperature 1, however large the logits of each teacher are. ``mean="logits"`` is the
     (normalized) geometric mean of the probabilities, in which a confident teacher counts for more.
 
-    Each is asked in the format of its parameters, whatever that of the inputs is.
+    Each computes in the format of its parameters, whatever that of the inputs is.
 
     Which of the two is part of what identifies the teacher of a run.
 

@@ -118,7 +118,7 @@ class Teacher:
             level = logging.INFO if filled else logging.DEBUG
             kept = len(slots) - filled
             log.log(level, "  the teacher has answered for %d views (%d of them before)", len(slots), kept)
-            log.debug("  its answers are in %s", cache.folder)
+            log.debug("  its logits are in %s", cache.folder)
         return cache if world.size == 1 else opened()  # as the files of other machines are now
 
     def describe(self, config: RunConfig, progress: bool | Bar) -> dict[str, Any]:
@@ -304,7 +304,7 @@ def load_teacher(teacher: Any, found: Run | Path | nn.Module | Recorded, data: D
 
 
 def load_network(teacher: Any, found: Run | Path | nn.Module | Recorded, data: Dataset) -> Teacher:
-    """The teacher as `load_teacher` gives it, for what is asked of the network itself.
+    """The teacher as `load_teacher` gives it, for what needs the network itself.
 
     Raises:
         ValueError: for recorded logits.
@@ -312,7 +312,7 @@ def load_network(teacher: Any, found: Run | Path | nn.Module | Recorded, data: D
     """
     if isinstance(found, Recorded):
         raise ValueError(
-            "teacher: expected a network, got recorded logits, which answer for the training examples alone; give the "
+            "teacher: expected a network, got recorded logits, which exist for the training examples alone; give the "
             "network that they are of, or the folder of its run"
         )
     loaded: Teacher = load_teacher(teacher, found, data)

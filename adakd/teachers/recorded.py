@@ -419,8 +419,8 @@ def record_logits(
 
     Args:
         network: images as `data` has them, or tokens (B, T), to logits (B, K) or (B, T, K); in training mode or not, it
-            answers in evaluation mode and is left as it was. Of a half or double one that reads images a copy in fp32 is
-            asked.
+            is run in evaluation mode and is left as it was. Of a half or double one that reads images a copy in fp32 is
+            used.
         data: images or text, on the network's device.
         path: of the file, ``.safetensors``; one that is there is replaced, when all is known.
         top: keep the k highest classes alone, as log-probabilities; all logits when left out.

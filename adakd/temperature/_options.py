@@ -44,6 +44,6 @@ def check_target(rule: TemperatureRule, target: Tensor | None) -> Tensor:
         raise ValueError(
             f"target: {type(rule).__name__} learns from the labels while training and got None; "
             "pass the (B,) class labels, or call eval() of the rule, which gives the temperature as it stands (an objective "
-            "asks for the labels in either mode)"
+            "needs the labels in either mode)"
         )
     return target

@@ -50,6 +50,6 @@ class TemperatureRule(nn.Module):
     def complaint(self, student: Tensor, teacher: Tensor, temperatures: Temperatures) -> str | None:
         """What is wrong with logits for which the rule has chosen these temperatures; None where nothing is.
 
-        `LogitTerm` warns of it once. Asked where values may be read only: on a CPU, and not in a compiled step.
+        `LogitTerm` warns of it once. Called where values may be read only: on a CPU, and not in a compiled step.
         """
         return None

@@ -20,7 +20,7 @@ class Cosine(TemperatureRule):
     with :math:`p_i, q_i` the two softmax outputs at temperature 1. It serves teacher and student and carries no
     gradient.
 
-    Decided: the abstract asks for a lower temperature where the similarity is high and a higher one where it is low.
+    Decided: the abstract has a lower temperature where the similarity is high and a higher one where it is low.
     ``span="batch"`` is how a public implementation fills that in: the similarity is that of probabilities, not of
     logits, and :math:`c_{low}, c_{high}` are the extremes *of the batch*, so that every batch uses the whole
     range, however alike its samples are, and a sample's temperature depends on its company. Where all similarities are

@@ -64,8 +64,8 @@ class MetaTemperature(TemperatureRule):
 
     Decided: the paper takes the student's *weights* one step ahead and differentiates a validation loss through that
     step. A rule sees logits, not weights, so the step is taken on the logits, with the KL divergence whatever the
-    objective's own divergence is, and the loss is that of the same training batch. This keeps the idea (ask which
-    temperature makes the next step useful) and costs five softmaxes, but it ignores what the samples
+    objective's own divergence is, and the loss is that of the same training batch. This keeps the idea (find the
+    temperature that makes the next step useful) and costs five softmaxes, but it ignores what the samples
     share through the weights, and it has no held-out data to overfit less on. The temperature is a buffer, not
     a parameter: no optimizer of the student can move it. It takes plain gradient steps, projected onto
     [minimum, maximum]. Where logits are standardized, so are those that the step and the loss see.

@@ -14,7 +14,7 @@ class Term(nn.Module, ABC):
 
     ``term(student, teacher, batch) -> (N,)``: one value a row, whose mean is the loss; or ``()`` where only a value of
     the whole batch exists (`per_sample` is False then). Connectors and memories are submodules and buffers, made in
-    `build`; so the optimizer, the checkpoint and the resumed run find them without being told.
+    `build`; so the optimizer, the checkpoint and the resumed run find them by themselves.
 
     Abstract or final: a subclass implements `forward`, and overrides no method that is implemented.
     """

@@ -107,7 +107,7 @@ class LogitTerm(Term):
     def _reading(self) -> str:
         """What a row's value depends on beside the row: "state" (buffers, parameters), "batch" (other rows), or "nothing".
 
-        `reads_batch` and `keeps_state` ask the parts, name by name; a compiled graph asks this, which is kept.
+        `reads_batch` and `keeps_state` go through the parts, name by name; a compiled graph reads this, which is kept.
         """
         if type(self).evaluate is not LogitTerm.evaluate:  # what that one reads is not known here
             return "state"

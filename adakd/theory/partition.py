@@ -118,7 +118,7 @@ class _Partition:
             else:
                 high, points = middle, inside
         if not len(found):
-            raise ArithmeticError("logits: no zero of Z could be told apart from its neighbours in floats")
+            raise ArithmeticError("logits: no zero of Z could be separated from its neighbours in floats")
         return best
 
 

@@ -1,4 +1,4 @@
-"""JSON that is read is judged: its size, its depth, its numbers, its fields; and what is wrong with it is said."""
+"""Checks of JSON that is read: its size, depth, numbers and fields; an error names what is wrong."""
 
 import hashlib
 import json

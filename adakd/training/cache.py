@@ -41,7 +41,7 @@ log = logging.getLogger("adakd")
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 LARGEST = 8 * 2**30  # bytes: 5 times CIFAR-100's; a larger set runs with a live teacher
 _IDENTITY, _FILLED, _CHECKS = "cache.json", "filled.u8", "checks.u32"
-# The teacher is always asked about so many images at once, the last of them repeated where there are fewer. A kernel's
+# The teacher's forward pass is always of so many images, the last of them repeated where there are fewer. A kernel's
 # choice of algorithm, and with it the last bits of a row, depends on the size of the batch, and (tried on CPUs, in fp32
 # and bf16, with one thread and two) neither on a row's place in it nor on its company.
 FILL_BATCH = 256
@@ -111,7 +111,7 @@ class ViewCache:
         return f"ViewCache({self.identity['teacher']}, {self.filled} of {self.shape[0]} views)"
 
     def _holds(self, index: np.ndarray | slice) -> np.ndarray:
-        """Which of these places hold logits: what was kept before there were checksums is asked for again."""
+        """Which of these places hold logits: what was kept before there were checksums is computed anew."""
         return (self._filled[index] != 0) & (self._checks[index] != 0)
 
     @property
@@ -133,7 +133,7 @@ class ViewCache:
         index = places.cpu().numpy()
         if not self._holds(index).all():
             raise CacheError(
-                f"{self.folder}: {len(self.missing(places))} of the views asked for were never filled"
+                f"{self.folder}: {len(self.missing(places))} of the views to be read were never filled"
             )
         rows = self._logits[index]
         changed = [
@@ -146,7 +146,7 @@ class ViewCache:
         if changed:
             image, view = divmod(changed[0], self.views)
             raise CacheError(
-                f"{self._paths[0]}: {len(changed)} of {len(index)} answers are not what was written (first: image "
+                f"{self._paths[0]}: {len(changed)} of {len(index)} rows are not what was written (first: image "
                 f"{image}, view {view}); delete {self.folder}, and it is filled again"
             )
         return torch.from_numpy(rows).to(places.device)
@@ -160,7 +160,7 @@ class ViewCache:
         progress: bool = True,
         world: World = ALONE,
     ) -> int:
-        """Ask the teacher about those of `places` that are missing; returns how many these were.
+        """Compute the teacher's logits for those of `places` that are missing; returns how many these were.
 
         Args:
             teacher: in evaluation mode, on the device of `views`.
@@ -168,7 +168,7 @@ class ViewCache:
             places: (n,), distinct.
             precision: number format of the teacher's forward passes.
             progress: show a progress bar with the time that is left.
-            world: processes of which each asks about its part.
+            world: processes of which each computes its part.
 
         Raises:
             CacheError: if the teacher's logits are not finite, or fp16 cannot keep them, or the disk is full.
@@ -193,7 +193,7 @@ class ViewCache:
         precision: Precision,
         progress: bool,
     ) -> None:
-        """Ask about these places, (at most `FILL_BATCH`,) each; the lock is held."""
+        """Fill these places, (at most `FILL_BATCH`,) each; the lock is held."""
         total, device = sum(map(len, parts)), views.index.device
         if total:
             with (
@@ -254,7 +254,7 @@ class ViewCache:
         try:
             try:
                 yield write
-            finally:  # also after Ctrl-C: every answer was paid for
+            finally:  # also after Ctrl-C: every row was paid for
                 commit()
         except OSError as error:
             raise CacheError(f"{self.folder} cannot be written ({error}); what is in it stays") from error
@@ -269,14 +269,14 @@ class ViewCache:
             raise ValueError(f"teacher: {self!r} is of other data than {data.name} with {views} views an image")
 
     def verify(self, teacher: nn.Module, views: ExampleViews, places: Tensor, precision: Precision) -> None:
-        """Ask the live teacher about some of these filled places again.
+        """Compare some of these filled places with the live teacher.
 
         Raises:
             CacheError: if its logits are not those of the file, or fp16 cannot keep them.
         """
         if len(places) == 0:
             return
-        count = min(FILL_BATCH, len(places))  # as many as it is asked about anyway
+        count = min(FILL_BATCH, len(places))  # as many as a forward pass has anyway
         some = places[torch.arange(count, device=places.device) * (len(places) - 1) // max(count - 1, 1)]
         live, kept = _outputs(teacher, views, some, precision).float(), self.read(some).float()
         _kept(live.cpu().numpy(), self.dtype)  # of a file that was filled before this was looked at

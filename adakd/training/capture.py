@@ -13,10 +13,10 @@ log = logging.getLogger("adakd")
 
 def choose_capture(capture: bool | None, device: torch.device, processes: int = 1) -> tuple[bool, str]:
     """Whether to capture the step, and why: on a GPU a step of batch 64 is shorter than its launching by Python."""
-    if processes > 1 and not capture:  # one that was asked for is refused by the trainer
+    if processes > 1 and not capture:  # True is refused by the trainer
         return False, "several processes exchange tensors within it"
     if capture is not None:
-        return capture, "asked for"
+        return capture, "as given"
     if device.type == "cuda":
         return True, "a GPU waits for Python otherwise"
     return False, "compiling costs a CPU more than a short run gains"

@@ -64,7 +64,7 @@ def tensor_of_npy(content: bytes) -> torch.Tensor:
 
 
 def _umask() -> int:
-    mask = os.umask(0o077)  # there is no way to ask without setting it
+    mask = os.umask(0o077)  # there is no way to read it without setting it
     os.umask(mask)
     return mask
 

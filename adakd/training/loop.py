@@ -40,14 +40,14 @@ Row = dict[str, Any]
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop, and has saved where it stood."""
+    """The run was stopped, and has saved where it stood."""
 
 
 class TeacherSource(Protocol):
     """Where the steps of a loop get the teacher's outputs from."""
 
     def begin_epoch(self, slots: Tensor) -> None:
-        """Told which views the rest of the epoch shows, (n,) as in `ExampleViews.places`: to read them all at once."""
+        """Takes the views of the rest of the epoch, (n,) as in `ExampleViews.places`, so that they can be read at once."""
 
     def signals(self, images: Tensor, slots: Tensor) -> Signals:
         """The teacher's outputs for one step: images (B, C, H, W), or tokens, which are the views (B,)."""
@@ -70,7 +70,7 @@ class Callback:
 
 
 def never() -> bool:
-    """Nobody asks to stop."""
+    """The default `should_stop`: always False."""
     return False
 
 
@@ -161,9 +161,9 @@ def fit(
         trainer: the run's state, as it was made.
         views: of the training images, by the run's seed.
         teacher: where the teacher's outputs come from; None where the objective needs none.
-        checkpoint: where to go on from and to save to: after every epoch, every two minutes, and when asked to stop.
+        checkpoint: where to go on from and to save to: after every epoch, every two minutes, and when stopped.
         callbacks: what else is done meanwhile.
-        should_stop: asked after every step. No signal is handled here: Ctrl-C is a KeyboardInterrupt as anywhere, and
+        should_stop: called after every step. No signal is handled here: Ctrl-C is a KeyboardInterrupt as anywhere, and
             the last checkpoint stays. If it is a context manager too, it is entered while steps run, and may handle
             signals there.
 
@@ -171,7 +171,7 @@ def fit(
         The history: one row an epoch.
 
     Raises:
-        Interrupted: when asked to stop, after saving.
+        Interrupted: when stopped, after saving.
         CheckpointError: if the checkpoint is of another run or damaged.
         FloatingPointError: if loss or weights are not finite; the last good checkpoint stays.
         ValueError: if the objective needs a teacher and there is none, or (on a CPU) refuses the logits of a step.
@@ -202,7 +202,7 @@ def lockstep(
         views, teacher, should_stop: as for `fit`.
 
     Raises:
-        Interrupted: when asked to stop, after all are saved.
+        Interrupted: when stopped, after all are saved.
         ValueError: for several students of several processes.
     """
     if len(runners) > 1 and any(runner.trainer.world.size > 1 for runner in runners):

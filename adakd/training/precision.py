@@ -19,7 +19,7 @@ _CPU_BF16_PARAMETERS = 100_000
 
 @contextlib.contextmanager
 def plain_torch() -> Iterator[None]:
-    """Torch with gradients, without autocast, in fp32 and on the CPU unless said otherwise; then again as the caller has it.
+    """Torch with gradients, without autocast, in fp32 and on the CPU by default; afterwards as the caller had it.
 
     Nothing of that is a setting of a run: whoever calls within `torch.no_grad` gets the run that everybody gets.
     """
@@ -55,7 +55,7 @@ class Precision:
 
 
 def choose_precision(name: str, device: torch.device, parameters: int, reads: str = "images") -> Precision:
-    """Resolve "auto", or check that the device can do what was asked for.
+    """Resolve "auto", or check that the device has the format given.
 
     Args:
         name: "auto", "fp32", "bf16" or "fp16".
@@ -70,7 +70,7 @@ def choose_precision(name: str, device: torch.device, parameters: int, reads: st
     if name in tuple(_DTYPES):  # also of what has no hash
         if name == "fp16" and device.type == "cpu":
             raise ValueError("precision: fp16 needs a GPU; use 'bf16', 'fp32' or 'auto' on a CPU")
-        return Precision(name, "asked for")
+        return Precision(name, "as given")
     if name != "auto":
         raise ValueError(f"precision: expected 'auto', 'fp32', 'bf16' or 'fp16', got {name!r}")
     if device.type == "cuda":
