@@ -217,7 +217,7 @@ def distill(
         ValueError: for unknown names, a teacher with another number of classes, or a student that is frozen.
         TeacherError: if the teacher is not trained yet.
         DataError: if the data cannot be had.
-        CacheError: if the cache cannot be written, or does not say what the teacher says.
+        CacheError: if the cache cannot be written, or does not hold the logits of its teacher.
         Interrupted: when `should_stop` returns True, after saving.
     """
     check_arguments(

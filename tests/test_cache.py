@@ -240,7 +240,7 @@ def test_another_teacher_is_found_out(data, teacher, tmp_path):
     views = Views(data, seed=0)
     cache, places = cache_of(data, tmp_path, views), views.visited(1)
     cache.fill(seeded_model("resnet8x0.5", 10, seed=2).eval(), views, places, FP32, progress=False)
-    with pytest.raises(CacheError, match="does not say what its teacher says"):
+    with pytest.raises(CacheError, match="does not hold the logits of its teacher"):
         cache.verify(teacher, views, places, FP32)
 
 

@@ -1,4 +1,4 @@
-"""`adakd cache`: what a teacher says of all views, beforehand."""
+"""`adakd cache`: a teacher's logits of all views, beforehand."""
 
 import argparse
 from typing import Any

@@ -1,4 +1,4 @@
-"""`adakd table`: what records say together."""
+"""`adakd table`: records as a table."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "table",
         run,
-        help="show what records say: means, intervals, paired differences",
+        help="show records as a table: means, intervals, paired differences",
         description="Of a study's folder, a table for each of its three questions; of other records, a table for each "
         "network, data set, recipe, precision and teacher. Test accuracy after the last epoch; ± is half of a 95 % interval "
         "(Student's, over seeds, from three seeds on); differences are paired by seed.",

@@ -52,7 +52,7 @@ _IN_FP32 = "keep them in fp32, cache='fp32' / --cache fp32"
 
 
 class CacheError(RuntimeError):
-    """The cache is damaged, cannot be written, or does not say what its teacher says."""
+    """The cache is damaged, cannot be written, or does not hold the logits of its teacher."""
 
 
 class ViewCache:
@@ -286,7 +286,7 @@ class ViewCache:
         allowed = 2e-3 if precision.name == "fp32" else 3e-2
         if not apart <= allowed:
             raise CacheError(
-                f"{self.folder} does not say what its teacher says (relative distance {apart:.2g}); delete it"
+                f"{self.folder} does not hold the logits of its teacher (relative distance {apart:.2g}); delete it"
             )
 
 
