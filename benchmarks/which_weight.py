@@ -7,6 +7,7 @@
     python benchmarks/which_weight.py chosen book/records/evidence
     python benchmarks/which_weight.py constants book/records/evidence
     python benchmarks/which_weight.py direction book/records/evidence
+    python benchmarks/which_weight.py twin book/records/evidence
     python benchmarks/which_weight.py features book/records/evidence
 
 Same data, networks and recipe as that study. Its number format is bf16, in which a CPU without instructions for it takes
@@ -25,6 +26,9 @@ chosen: of each method the weight that is best by the mean of those seeds on val
 constants: schedules and learned rules beside the constants that they pass through.
 direction: KL, reverse KL and the Jensen-Shannon divergence × τ, each weighted by the length of its gradient at the start:
     does temperature help KL and only rescale its reverse (arXiv 2606.00306)?
+twin: the maximum logit's own level as a constant: standardized distillation at the mean temperature of the study's runs of
+    `zkd+mlt`, at the published λ_KD and at that of equal gradient norm, each beside labels of 0.1 and of 1. The rule at these
+    weights is of the study and of `more_labels`.
 features: the methods on features at their published weights, three seeds, with the two releases as they are. Their
     teacher runs along, one for all methods of a seed.
 
@@ -202,6 +206,32 @@ class Evidence(evidence.Evidence):
         ]
         return rows, {"settings": settings}
 
+    def twin(self) -> tuple[list[Wanted], dict[str, Any]]:
+        """What the rule's level does, without its choosing by the image."""
+        rule = "zkd+mlt"
+        levels = [
+            row["temperature"]
+            for record in self.known("twin")
+            if record["config"]["method"] == rule and record["config"]["method_options"] == {}
+            for row in record["history"]
+        ]
+        tau = three_digits(fmean(levels))
+        settings = [
+            {"method": "zkd", "tau": tau, "weighting": weighting, "kd_weight": weight, "ce_weight": labels}
+            for weighting, weight in (
+                ("published", get_method(rule).kd_weight),
+                ("matched", self.matched("zkd", tau=tau)),
+            )
+            for labels in (0.1, 1.0)
+        ]
+        names = ("tau", "kd_weight", "ce_weight")
+        rows = [
+            self.wanted("zkd", seed, **{name: row[name] for name in names})
+            for seed in SEEDS
+            for row in settings
+        ]
+        return rows, {"tau": tau, "settings": settings}
+
     def features(self) -> tuple[list[Wanted], dict[str, Any]]:
         settings = [{"method": name, "kd_weight": get_method(name).kd_weight} for name in FEATURES]
         rows = [self.wanted(name, seed) for seed in SEEDS[:3] for name in FEATURES]
@@ -310,6 +340,7 @@ if __name__ == "__main__":
         "chosen",
         "constants",
         "direction",
+        "twin",
         "features",
     )
     evidence.run_from_command_line(Evidence, __doc__, experiments, "runs/evidence")
