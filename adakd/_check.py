@@ -433,9 +433,10 @@ def check_labels(target: Tensor, classes: int, ignore_index: int | None = None, 
         return
     bad = (target < 0) | (target >= classes)
     row = int(bad.nonzero()[0])
+    from_one = "they seem to count from 1, so subtract 1; " if 1 <= ends[0] < ends[1] == classes else ""
     raise ValueError(
         f"{name}: expected labels from 0 to {classes - 1}, got {target[row]} in row {row} "
-        f"({int(bad.sum())} of {len(target)} rows are out of range); rows without a label: "
+        f"({int(bad.sum())} of {len(target)} rows are out of range); {from_one}rows without a label: "
         + (
             "leave them out, in logits and labels alike"
             if ignore_index is None

@@ -1,8 +1,8 @@
 """Advice from recorded logits: how soft a teacher is, what every rule makes of it, and which weights the records support."""
 
+import copy
 import itertools
 import json
-import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +11,18 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ._check import check_finite, check_float, check_label_shape, check_labels, check_tensor
+from ._check import check_float, check_label_shape, check_labels, check_tensor
+from ._faults import LARGEST, SPREAD, constant_rows, faults_of, gone_classes, masked_classes
 from .logits import STANDARDIZATIONS, peak, quantiles, six_digits, standardize
 from .methods import METHODS, create_method, get_method
 from .methods.registry import fill_options
 from .methods.rows import RULE_NAMES
 from .study import gradient_norm
 from .temperature import RULES
+from .training.precision import plain_torch
 
 __all__ = ["Advice", "advise", "measured_settings"]
 
@@ -29,26 +30,8 @@ PERCENT = (5, 25, 50, 75, 95)
 MOST_ROWS = 20_000  # whose temperatures are computed; more change no quantile that is shown
 BATCH = 512  # rows of a gradient norm, as many as the study measured it on
 INSTEAD = "kd"  # the reference where no standardized method can be one
-LARGEST = 1e30  # of a logit; beyond it stands a mask
-SPREAD = 0.3  # of a row of a student that is not given: about that of an untrained resnet8
+ROUNDING = 1e-6  # below it a gradient norm is none; of a standardized method in units of the student's spread
 FIXED = ("kd", "zkd")  # the rows whose fixed temperatures are shown beside the rules
-
-FAULTS = {
-    "masked class": "class {classes} is far below the others in every row; drop it from logits and labels before the loss, "
-    "or its distance decides the spread (minus infinity is left out here)",
-    "two classes": "with two classes every standardized row is (-1, 1): no rule and no divergence can see what the teacher "
-    "knows; take a method on raw logits, such as kd, which is the reference here",
-    "log-probabilities": "the {of}'s rows have logsumexp 0: these are log-probabilities. Softmax at any τ and standardized "
-    "methods see no difference, but rules that read the height of raw logits do (kd+mlt, dtkd); record the logits themselves",
-    "probabilities": "the {of}'s rows lie between 0 and 1 and sum to 1: these are probabilities, whose softmax is nearly "
-    "uniform; take their logarithm, or record the logits",
-    "near chance": "the teacher is right in {accuracy:.1f} % of {rows} rows, and chance is {chance:.1f} %: are rows and labels "
-    "in one order?",
-    "collapsed": "{constant:.0%} of the teacher's rows are constant, and {saturated:.0%} give one class all but a millionth at "
-    "τ = 1: constant rows teach nothing, saturated ones only at a higher temperature; look at the teacher's training, or at "
-    "how the logits were recorded",
-    "repeated rows": "{repeated} of {rows} rows stand there more than once; are several views of an image, or one batch twice?",
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +49,8 @@ class Advice:
     """By the fault's name: what is wrong and what to do."""
     spread: Mapping[str, float]
     """Mean and quantiles q5 to q95 of the rows' standard deviation σ."""
+    student_spread: Mapping[str, float] | None
+    """The same of the student's rows; None where its logits are not given."""
     max_z: Mapping[str, float]
     """Of the highest standardized logit."""
     entropy: Mapping[str, float]
@@ -104,8 +89,10 @@ class Advice:
             yield f"warning: {name}: {text}"
         yield ""
         yield f"{'':26}{'5 %':>9}{'median':>9}{'95 %':>9}"
+        of_student = () if self.student_spread is None else (("spread of the student's", self.student_spread),)
         for title, found in (
             ("spread of a row, σ", self.spread),
+            *of_student,
             ("highest standardized logit", self.max_z),
             ("entropy at τ = 1, nats", self.entropy),
             ("its exponential, classes", self.choices),
@@ -121,10 +108,10 @@ class Advice:
             yield f"no student given: {self.assumed}"
         reference = get_method(self.reference)
         yield f"gradient norm at λ = 1, and the matched λ, with the gradient norm of {self.reference} at λ = {reference.kd_weight:g}"
-        yield f"{'method':18}{'gradient norm':>13}{'published λ':>13}{'matched λ':>11}"
+        yield f"{'method':18}{'gradient norm':>14}{'published λ':>13}{'matched λ':>12}"
         for row in self.gradients:
             matched = "–" if row["matched"] is None else f"{row['matched']:.3g}"
-            yield f"{row['method']:18}{row['norm']:>13.3g}{row['published']:>13.3g}{matched:>11}"
+            yield f"{row['method']:18}{row['norm']:>14.3g}{row['published']:>13.3g}{matched:>12}"
         yield ""
         yield from self._recommended()
         yield f"how sure: {self.protocol}."
@@ -145,7 +132,7 @@ class Advice:
             "logits that the study's λ had on its own"
         )
         titles = (
-            f"{'temperature':33}{'study λ':>8}{'your λ':>8}{'λ_CE':>6}{'study accuracy, %':>24}{'seeds':>7}"
+            f"{'temperature':32}{'study λ':>8}{'your λ':>9}{'λ_CE':>6}{'study accuracy, %':>22}{'seeds':>6}"
         )
         for among in dict.fromkeys(row["among"] for row in self.supported):
             yield f"{f'best {among}':22}{titles}"
@@ -155,8 +142,8 @@ class Advice:
                 yours = "–" if row["here"] is None else f"{row['here']:.3g}"
                 accuracy = f"{row['accuracy']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
                 yield (
-                    f"  {row['method']:20}{row['temperature']:33}{row['kd_weight']:>8.3g}{yours:>8}{row['ce_weight']:>6g}"
-                    f"{accuracy:>24}{row['seeds']:>7}"
+                    f"  {row['method']:20}{row['temperature']:32}{row['kd_weight']:>8.3g} {yours:>8}{row['ce_weight']:>6g}"
+                    f"{accuracy:>22}{row['seeds']:>6}"
                 )
 
     def plot(self) -> Any:
@@ -215,77 +202,6 @@ def _spaced(tensor: Tensor, most: int) -> Tensor:
     return tensor[torch.arange(most) * (len(tensor) - 1) // (most - 1)]
 
 
-# ---- what is wrong with the rows ----
-
-
-def _gone(rows: Tensor) -> Tensor:
-    """(K,) booleans: classes that are minus infinity, or the lowest number of a format, in every row."""
-    return (rows <= -LARGEST).all(dim=0)
-
-
-def _constant(rows: Tensor) -> Tensor:
-    """(N,) booleans: rows whose logits are all the same, within the rounding of float32."""
-    return rows.amax(dim=1) - rows.amin(dim=1) <= 1e-7 * rows.abs().amax(dim=1)
-
-
-def _masked(teacher: Tensor) -> Tensor:
-    """(K,) booleans: classes that are minus infinity in every row, or constant and far below every other logit."""
-    infinite = _gone(teacher)
-    if len(teacher) < 2 or (~infinite).sum() < 3:
-        return infinite
-    low, high = teacher.amin(dim=0), teacher.amax(dim=0)
-    constant = ~infinite & (high - low <= 1e-4 * high.abs())
-    rest = ~(infinite | constant)
-    if not constant.any() or not rest.any():
-        return infinite
-    least, most = low[rest].min(), high[rest].max()
-    return infinite | (constant & (high < least - (most - least)))
-
-
-def _format(rows: Tensor) -> str | None:
-    """What stands in the place of logits, if anything does."""
-    if (rows.logsumexp(dim=1).abs() <= 1e-2).all():  # log-probabilities in half precision, too
-        return "log-probabilities"
-    if rows.min() >= 0 and rows.max() <= 1 and ((rows.sum(dim=1) - 1).abs() <= 1e-2).all():
-        return "probabilities"
-    return None
-
-
-def _repeated(rows: Tensor) -> int:
-    """How many rows are equal to an earlier one."""
-    content = np.ascontiguousarray(rows.numpy())
-    return len(content) - len(np.unique(content.view(np.dtype((np.void, content.strides[0])))))
-
-
-def _faults(
-    rows: Tensor, student: Tensor | None, labels: Tensor | None, masked: Sequence[int], repeated: int
-) -> dict[str, str]:
-    """Texts by the name of a fault, of rows without their masked classes."""
-    facts: dict[str, dict[str, Any]] = {}
-    classes = rows.shape[1]
-    if masked:
-        facts["masked class"] = {"classes": ", ".join(map(str, masked[:5])) + (" …" if len(masked) > 5 else "")}
-    if classes == 2:
-        facts["two classes"] = {}
-    for of, logits in (("student", student), ("teacher", rows)):
-        found = None if logits is None else _format(logits)
-        if found:
-            facts[found] = {"of": of}
-    if labels is not None:
-        right = (rows.argmax(dim=1) == labels).double().mean().item()
-        chance = 1 / classes
-        # Three standard deviations of a guess: one teacher of a thousand without knowledge is above.
-        if right <= chance + 3 * math.sqrt(chance * (1 - chance) / len(rows)):
-            facts["near chance"] = {"accuracy": 100 * right, "chance": 100 * chance, "rows": len(rows)}
-    constant = _constant(rows).double().mean().item()
-    saturated = (rows.softmax(dim=1).amax(dim=1) > 1 - 1e-6).double().mean().item()
-    if constant > 0.01 or saturated > 0.5:
-        facts["collapsed"] = {"constant": constant, "saturated": saturated}
-    if repeated > 0.01 * len(rows):
-        facts["repeated rows"] = {"repeated": repeated, "rows": len(rows)}
-    return {name: FAULTS[name].format(**facts[name]) for name in FAULTS if name in facts}
-
-
 # ---- temperatures and gradients ----
 
 
@@ -334,6 +250,9 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
     """Gradient norm at λ = 1 of every method on logits that needs no training, and its λ beside the reference's."""
     target = teacher.argmax(dim=1) if labels is None else labels  # read by none of those that are left
     norms = {}
+    unit = (
+        student.std(dim=1, correction=0).mean().item()
+    )  # a standardized method's gradient is in inverse proportion
     for name in dict.fromkeys((*METHODS, reference)):
         row = get_method(name)
         if not row.on_logits or row.divergence is None:
@@ -346,7 +265,8 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
         if all(map(_unchanging, parts)) and not (reads_target and labels is None):
             with warnings.catch_warnings():  # what a loss warns of is a fault with a name here
                 warnings.simplefilter("ignore")
-                norms[name] = gradient_norm(criterion, student, teacher, target)
+                norm = gradient_norm(criterion, student, teacher, target)
+            norms[name] = norm if norm * (unit if row.standardize else 1) > ROUNDING else 0.0
     if reference not in norms:
         raise ValueError(
             f"reference: expected a method on logits that learns, remembers and schedules nothing"
@@ -360,7 +280,7 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
             "method": name,
             "norm": six_digits(norm),
             "published": get_method(name).kd_weight,
-            "matched": six_digits(force / norm) if norm > 1e-9 * force else None,  # below: rounding
+            "matched": six_digits(force / norm) if force and norm else None,
         }
         for name, norm in norms.items()
     ]
@@ -395,7 +315,7 @@ def _supported(gradients: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 continue
             here = six_digits(row["kd_weight"] * there / norm) if norm and there else None
             temperature = _temperature_of(row["method"], row["options"])
-            found.append({"among": title, **row, "temperature": temperature, "here": here})
+            found.append({"among": title, **copy.deepcopy(row), "temperature": temperature, "here": here})
     return found
 
 
@@ -426,16 +346,64 @@ def _protocol() -> str:
 
 
 def _flat(name: str, logits: Any) -> Tensor:
-    """(N, K), double, on the CPU; views (N, V, K) one after the other."""
+    """(N, K), double, on the CPU and its own; views (N, V, K) one after the other."""
+    if not isinstance(logits, Tensor):
+        check_tensor(name, logits, "a floating-point tensor (images, classes)", "use torch.as_tensor()")
     check_float(name, logits)
     if logits.ndim not in (2, 3) or 0 in logits.shape or logits.shape[-1] < 2:
         raise ValueError(
             f"{name}: expected shape (images, classes) or (images, views, classes), at least 1 image and 2 classes, "
             f"got {tuple(logits.shape)}"
         )
-    return logits.detach().flatten(0, -2).double().cpu()
+    return logits.detach().flatten(0, -2).to("cpu", torch.float64, copy=True)
 
 
+def _check_numbers(name: str, logits: Tensor) -> None:
+    """Refuse NaN, infinity, and what is too large for anything but a mask."""
+    bad = ~logits.isfinite().all(dim=1)
+    if bad.any():
+        masks = not (logits.isnan() | logits.isposinf()).any()
+        raise ValueError(
+            f"{name}: {int(bad.sum())} of {len(bad)} rows hold NaN or infinity (first: row {int(bad.nonzero()[0])}); "
+            + (
+                "minus infinity masks a class: drop masked classes from student and teacher"
+                if masks
+                else "record in float32, as float16 ends at 65504, or look for the network or the step that produced them"
+            )
+        )
+    if logits.abs().max() > LARGEST:
+        raise ValueError(
+            f"{name}: expected logits of at most {LARGEST:g} in size, got {logits.abs().max():.3g}; classes masked in some "
+            "rows alone: take them out of logits and labels"
+        )
+
+
+def _labels(labels: Any, logits: Tensor) -> Tensor:
+    """(N,), torch.int64, on the CPU: one for each row, of these logits (images, …, classes)."""
+    check_tensor("labels", labels, "class labels, integers of shape (images,)", "use torch.as_tensor()")
+    images, classes = len(logits), logits.shape[-1]
+    if not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool):
+        labels = labels.long()
+    hint = None
+    if labels.shape == logits.shape:
+        hint = "one-hot or probabilities: labels.argmax(-1) gives the classes"
+    elif labels.shape == (classes,) and classes != images:
+        hint = "are the logits transposed? logits.T has a row for each image"
+    elif logits.ndim == 3 and labels.shape == logits.shape[:2]:
+        hint = "a label for each position: flatten both, logits.flatten(0, 1) and labels.flatten()"
+    elif labels.shape == (images,) and labels.dtype != torch.int64:
+        hint = "labels.long() makes them integers"
+    if hint:
+        raise ValueError(
+            f"labels: expected {images} class labels, integers of shape ({images},), got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}; {hint}"
+        )
+    check_label_shape("labels", labels, (images,))
+    check_labels(labels.cpu(), classes, name="labels")
+    return labels.detach().cpu().repeat_interleave(logits[0, ..., 0].numel())
+
+
+@plain_torch()
 def advise(
     teacher_logits: Tensor,
     student_logits: Tensor | None = None,
@@ -459,12 +427,12 @@ def advise(
         teacher_logits: (N, K) or, with V views of an image, (N, V, K), before softmax.
         student_logits: of the same shape, best before training, as the study had them. Without: rows of independent normal
             numbers with standard deviation 0.3; a standardized method's gradient norm is in inverse proportion to it.
-        labels: (N,), for the teacher's accuracy and for the methods that read labels.
+        labels: (N,), integers, for the accuracy of both and for the methods that read labels.
         reference: the method whose published weight and gradient norm the others are matched to.
 
     Raises:
-        TypeError: for anything but floating-point tensors, and integer labels.
-        ValueError: for shapes that do not belong together, NaN or infinity, labels out of range, an unknown reference.
+        TypeError: for anything but floating-point tensors of logits.
+        ValueError: for labels that are no integers, shapes that do not belong together, NaN or infinity, labels out of range, an unknown reference.
 
     A class that is minus infinity in every row is left out, with a warning, and so are constant rows, with one where they are
     more than 1 %.
@@ -479,17 +447,14 @@ def advise(
     teacher = _flat("teacher_logits", teacher_logits)
     student = None if student_logits is None else _flat("student_logits", student_logits)
     if labels is not None:
-        check_tensor("labels", labels, "class labels, torch.int64 of shape (images,)", "use torch.as_tensor()")
-        check_label_shape("labels", labels, teacher_logits.shape[:1])
-        check_labels(labels.cpu(), teacher.shape[1], name="labels")
-        labels = labels.detach().cpu().repeat_interleave(len(teacher) // len(labels))
-    if student is not None and student.shape != teacher.shape:
+        labels = _labels(labels, teacher_logits)
+    if student_logits is not None and student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"student_logits: expected the teacher's shape {tuple(teacher_logits.shape)}, got "
-            f"{tuple(student_logits.shape)}; record both for the same images and classes"  # type: ignore[union-attr]
+            f"{tuple(student_logits.shape)}; record both for the same images and classes"
         )
-    masked = _masked(teacher)
-    gone = _gone(teacher)
+    masked = masked_classes(teacher)
+    gone = gone_classes(teacher)
     if (~gone).sum() < 2:
         raise ValueError("teacher_logits: expected at least 2 classes that are not minus infinity in every row")
     if labels is not None and gone[labels].any():
@@ -502,16 +467,12 @@ def advise(
         teacher = teacher[:, ~gone]
         student = None if student is None else student[:, ~gone]
         labels = None if labels is None else ((~gone).cumsum(0) - 1)[labels]
-    check_finite(teacher_logits=teacher, student_logits=student)
-    for name, logits in (("teacher_logits", teacher), ("student_logits", student)):
-        if logits is not None and logits.abs().max() > LARGEST:
-            raise ValueError(
-                f"{name}: expected logits of at most {LARGEST:g} in size, got {logits.abs().max():.3g}; classes masked in some "
-                "rows alone: take them out of logits and labels"
-            )
+    _check_numbers("teacher_logits", teacher)
+    if student is not None:
+        _check_numbers("student_logits", student)
     classes, count = teacher.shape[1], len(teacher)
-    varied = ~_constant(teacher)
-    faults = _faults(teacher, student, labels, named, _repeated(teacher[varied]))
+    varied = ~constant_rows(teacher)
+    faults = faults_of(teacher, student, labels, named, ~masked[~gone])
     accuracy = None if labels is None else 100 * (teacher.argmax(dim=1) == labels).double().mean().item()
     if not varied.any():
         raise ValueError(
@@ -536,6 +497,7 @@ def advise(
     rows, few = _spaced(teacher, MOST_ROWS), None if labels is None else _spaced(labels, MOST_ROWS)
     log_p = rows.log_softmax(dim=1)
     entropy = -(log_p.exp() * log_p).sum(dim=1)
+    student_spread = None if assumed else _quantiles(some.std(dim=1, correction=0))
     spread, max_z = _quantiles(rows.std(dim=1, correction=0)), _quantiles(peak(standardize(rows)).squeeze(1))
     if classes == 2 and standardized:
         reference = INSTEAD
@@ -548,6 +510,7 @@ def advise(
         accuracy=None if accuracy is None else six_digits(accuracy),
         warnings=faults,
         spread=spread,
+        student_spread=student_spread,
         max_z=max_z,
         entropy=_quantiles(entropy),
         choices=_quantiles(entropy.exp()),

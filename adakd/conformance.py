@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ._check import brief, printable
 from .methods import METHODS, RULE_NAMES, create_method, get_method
 from .objective import LogitObjective
+from .training.precision import plain_torch
 
 __all__ = ["Finding", "GoldenCase", "Report", "check", "golden_case"]
 
@@ -125,6 +126,7 @@ def golden_case(method: str = "kd", **options: Any) -> GoldenCase:
     return GoldenCase(student, teacher, target, value.item(), gradient.numpy())
 
 
+@plain_torch()
 def check(
     loss: Loss,
     method: str = "kd",

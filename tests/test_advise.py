@@ -1,5 +1,6 @@
 """Advice: independent values, five teachers with a known fault, and settings that the records support."""
 
+import gzip
 import importlib.util
 import json
 import math
@@ -219,9 +220,74 @@ def repeated():
     return tuple(torch.cat([x, x[:20]]) for x in drawn())
 
 
+def with_noise(rows, size):
+    return rows + size * torch.randn(rows.shape, generator=torch.Generator().manual_seed(1))
+
+
+def one_class_a_row(value):
+    """Another class of each row, never the label's."""
+    teacher, student, labels = drawn()
+    teacher[torch.arange(60), (labels + 1 + torch.arange(60) % 7) % 8] = value
+    return teacher, student, labels
+
+
+def filled_up(value):
+    teacher, student, labels = drawn()
+    top = teacher.topk(3).indices
+    return torch.full_like(teacher, value).scatter(1, top, teacher.gather(1, top)), student, labels
+
+
+def of_teacher(change):
+    def make():
+        teacher, student, labels = drawn(rows=200)
+        return change(teacher), student, labels
+
+    return make
+
+
+def of_student(change, labels=True):
+    def make():
+        teacher, student, target = drawn()
+        return teacher, change(teacher, student), target if labels else None
+
+    return make
+
+
+def shifted():
+    teacher, student, _ = drawn(rows=400)
+    return teacher, student, teacher.argmin(dim=1)
+
+
+def always_the_same():
+    """Right as often as its one class is."""
+    _, student, labels = drawn(rows=400)
+    often = torch.where(torch.arange(400) % 10 > 0, 2, labels)
+    return with_noise(6.0 * torch.nn.functional.one_hot(torch.full((400,), 2), 8), 1.0), student, often
+
+
 @pytest.mark.parametrize(
     ("make", "fault"),
     [
+        (lambda: one_class_a_row(-1e9), "masked in some rows"),
+        (lambda: one_class_a_row(-100.0), "masked in some rows"),
+        (lambda: filled_up(-1e9), "masked in some rows"),
+        (of_teacher(lambda t: t + torch.tensor([0.0] * 7 + [-1e4])), "masked in some rows"),
+        (of_teacher(lambda t: t.where(torch.arange(8) + 8 * (t[:, :1] < 0) != 3, -1e9)), "masked in some rows"),
+        (of_student(lambda t, s: s.index_fill(1, torch.tensor(3), -1e9)), "masked in some rows"),
+        (of_teacher(torch.sigmoid), "scores"),
+        (of_teacher(lambda t: torch.nn.functional.normalize(t, dim=1)), "scores"),
+        (of_teacher(adakd.standardize), "standardized rows"),
+        (of_teacher(lambda t: (t - t.mean(1, keepdim=True)) / t.std(1, keepdim=True)), "standardized rows"),
+        (of_teacher(lambda t: t / 1000), "nearly uniform"),
+        (always_the_same, "near chance"),
+        (shifted, "below chance"),
+        (lambda: (with_noise(drawn()[0][:1].expand(60, 8), 1e-3), None, None), "rows alike"),
+        (of_student(lambda t, s: t), "student like the teacher"),
+        (of_student(lambda t, s: 0.1 * t - 5), "student like the teacher"),
+        (of_student(lambda t, s: with_noise(t, 2.0)), "trained student"),
+        (of_student(lambda t, s: with_noise(t, 2.0), labels=False), "student's spread"),
+        (of_student(lambda t, s: 0 * s), "student's spread"),
+        (of_student(lambda t, s: 1e-12 * s), "student's spread"),
         (lambda: masked(-math.inf), "masked class"),
         (lambda: masked(-1e4), "masked class"),
         (lambda: masked(torch.finfo(torch.float32).min), "masked class"),
@@ -239,6 +305,30 @@ def test_a_fault_is_named_and_nothing_else_is(make, fault):
     assert list(advice.warnings) == [fault]
     assert f"warning: {fault}: " in str(advice)
     json.dumps(advice.to_dict(), allow_nan=False)
+
+
+def test_a_fault_of_both_names_both():
+    teacher, student, _ = drawn()
+    found = adakd.advise(teacher.softmax(dim=1), student.softmax(dim=1)).warnings
+    assert list(found) == ["probabilities"]
+    assert "the student's and the teacher's rows" in found["probabilities"].replace(
+        "the teacher's and the student's", "the student's and the teacher's"
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_of_few_rows_no_accuracy_is_judged(rows):
+    teacher, student, _ = (x[:rows] for x in drawn())
+    assert adakd.advise(teacher, student, teacher.argmax(dim=1)).warnings == {}
+
+
+@pytest.mark.parametrize("change", [lambda t, s: t, lambda t, s: 0.1 * t, lambda t, s: 0 * s])
+def test_where_there_is_no_gradient_there_is_no_weight(change):
+    """Rounding is no gradient: no λ of 10¹⁸ comes of it."""
+    teacher, student, _ = drawn()
+    advice = adakd.advise(teacher, change(teacher, student))
+    assert {row["matched"] for row in advice.gradients} == {None}
+    assert {row["here"] for row in advice.supported if row["method"] == "zkd"} == {None}
 
 
 def test_a_masked_class_changes_nothing_else():
@@ -272,7 +362,13 @@ def test_what_stands_in_the_place_of_logits_is_seen_in_half_precision(logits):
         (lambda t, s, y: (t, s * math.inf, y), "student_logits: 60 of 60 rows hold NaN or infinity"),
         (lambda t, s, y: (t, s, y + 1), "^labels: expected labels from 0 to 7, got 8"),
         (lambda t, s, y: (t, s, y[:-1]), "labels: expected 60 class labels"),
-        (lambda t, s, y: (t, s, y.int()), "got torch.int32"),
+        (lambda t, s, y: (t, s, y + 1), "count from 1, so subtract 1"),
+        (lambda t, s, y: (t, s, y.double()), r"labels.long\(\)"),
+        (lambda t, s, y: (t, s, torch.nn.functional.one_hot(y)), r"labels.argmax\(-1\)"),
+        (lambda t, s, y: (t.T.contiguous(), None, y), "are the logits transposed"),
+        (lambda t, s, y: (t.view(6, 10, 8), None, y.view(6, 10)), "flatten both"),
+        (lambda t, s, y: (t.view(6, 10, 8), s, None), "student_logits: expected the teacher's shape"),
+        (lambda t, s, y: ((1e5 * t).half(), s, y), "record in float32"),
         (lambda t, s, y: (t * 0, s, y), "every row is constant"),
         (lambda t, s, y: (t.index_fill(1, y[:1], -math.inf), s, y), "labels: row 0 has the class"),
         (lambda t, s, y: (t * 1e36, s, y), "expected logits of at most 1e"),
@@ -281,6 +377,38 @@ def test_what_stands_in_the_place_of_logits_is_seen_in_half_precision(logits):
 def test_bad_input_is_refused_with_what_to_do(change, message):
     with pytest.raises(ValueError, match=message):
         adakd.advise(*change(*drawn()))
+
+
+def test_labels_of_any_integers_are_labels():
+    teacher, student, labels = drawn()
+    assert adakd.advise(teacher, student, labels.int()) == adakd.advise(teacher, student, labels)
+
+
+@pytest.mark.parametrize("given", ["a list", "numpy"])
+def test_what_is_no_tensor_is_refused_with_what_to_do(given):
+    teacher, _, labels = drawn()
+    logits, labels = (teacher.tolist(), None) if given == "a list" else (teacher, labels.numpy())
+    with pytest.raises(TypeError, match=r"use torch.as_tensor\(\)"):
+        adakd.advise(logits, labels=labels)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_needs_no_mode_of_its_callers(mode):
+    """Where logits are recorded no gradient is."""
+    wanted = adakd.advise(*drawn())
+    with mode():
+        assert adakd.advise(*(x.clone() for x in drawn())) == wanted
+        assert adakd.conformance.check(kd_by_hand, "kd").passed
+
+
+def kd_by_hand(student, teacher, target):
+    p, q = (x.div(4.0).log_softmax(dim=1) for x in (teacher, student))
+    return 16 * (p.exp() * (p - q)).sum(dim=1).mean()
+
+
+def test_advice_shares_nothing_with_the_next():
+    adakd.advise(*drawn()).supported[0]["options"]["tau"] = 1.5
+    assert all(row["options"].get("tau") != 1.5 for row in adakd.advise(*drawn()).supported)
 
 
 def test_integers_are_no_logits():
@@ -324,6 +452,17 @@ def pickled(path):
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
 
 
+def two_arrays(path):
+    with path.open("wb") as file:
+        for batch in drawn()[:2]:
+            np.save(file, batch.numpy())
+
+
+def kept_highest(path):
+    teacher = drawn()[0].log_softmax(dim=1).topk(3)
+    save_file({"indices": teacher.indices, "values": teacher.values}, path)
+
+
 @pytest.mark.parametrize(
     ("name", "write", "parts"),
     [
@@ -333,6 +472,11 @@ def pickled(path):
         ("damaged.npy", lambda path: path.write_bytes(b"\x93NUMPY"), ("cannot be read as logits",)),
         ("damaged.safetensors", lambda path: path.write_bytes(b"12345678"), ("cannot be read as logits",)),
         ("other.safetensors", lambda path: save_file({"a": torch.ones(3)}, path), ("named 'logits'", "got a")),
+        ("two.npy", two_arrays, ("bytes follow its first array, (60, 8)", "numpy.concatenate")),
+        ("archive.npy", lambda path: torch.save(torch.ones(2, 3), path), ("it is an archive",)),
+        ("packed.npy", lambda path: path.write_bytes(gzip.compress(b"1")), ("it is compressed",)),
+        ("text.npy", lambda path: path.write_text("0.1,0.9"), ("numpy.save writes, and it is something else",)),
+        ("top.safetensors", kept_highest, ("got the 3 highest of a row", "without top=")),
         ("whole.npy", lambda path: np.save(path, np.ones((4, 3), dtype=int)), ("floating-point", "int64")),
         ("row.npy", lambda path: np.save(path, np.ones(4)), ("expected shape (images, classes)", "(4,)")),
     ],
@@ -344,6 +488,35 @@ def test_files_that_cannot_be_read(name, write, parts, tmp_path, capsys):
     assert error.count("\n") == 1
     for part in ("adakd: ", *parts):
         assert part in error
+
+
+def test_what_record_logits_writes_is_read(tmp_path, capsys):
+    data = load_gratings()
+    adakd.record_logits(seeded_model("resnet8x0.5", 10, 0), data, tmp_path / "own.safetensors")
+    assert main(["advise", f"{tmp_path}/own.safetensors"]) == 0
+    assert f"teacher: {len(data.train)} rows of 10 classes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["teacher.npy", "--json", "teacher.npy"], "'teacher.npy' is read by this command"),
+        (["teacher.npy", "--json", "./other/../teacher.npy"], "is read by this command"),
+        (["teacher.npy", "--labels", "labels.npy", "--json", "labels.npy"], "'labels.npy' is read"),
+        (["teacher.npy", "--plot", "a.svg", "--json", "./a.svg"], "is written by another option too"),
+        (["teacher.npy", "--json", "link.json"], "is read by this command"),
+    ],
+)
+def test_no_result_is_written_over_what_is_read(arguments, named, files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    (files / "other").mkdir()
+    (files / "link.json").symlink_to("teacher.npy")
+    before = {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()}
+    assert main(["advise", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()} == before
 
 
 def test_a_file_in_another_order_of_bytes_is_the_same(files, capsys):

@@ -461,7 +461,7 @@ def test_a_changed_bit_of_any_row_is_found_when_it_is_read(dtype, data, teacher,
     content[place * row] ^= 1
     path.write_bytes(content)
     image, view = divmod(place, views.count)
-    expected = rf"logits.{dtype}: 1 of \d+ answers are not what was written \(first: image {image}, view {view}\); delete"
+    expected = rf"logits.{dtype}: 1 of \d+ rows are not what was written \(first: image {image}, view {view}\); delete"
     with pytest.raises(CacheError, match=expected):
         cache_of_dtype(data, tmp_path, views, dtype).read(places)
 
@@ -480,7 +480,7 @@ def test_rows_that_changed_places_are_found(data, teacher, tmp_path):
         first, second = (content[at * size : (at + 1) * size] for at in (one, other))
         content[one * size : (one + 1) * size], content[other * size : (other + 1) * size] = second, first
         path.write_bytes(content)
-    with pytest.raises(CacheError, match="2 of 60 answers are not what was written"):
+    with pytest.raises(CacheError, match="2 of 60 rows are not what was written"):
         cache_of(data, tmp_path, views).read(places)
 
 

@@ -96,6 +96,32 @@ def test_the_file_appears_only_when_it_is_whole_and_on_disk(writer, tmp_path, mo
     assert path.stat().st_size > 0
 
 
+@pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_one_to_the_new_file(writer, there, tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    if there:
+        target.write_bytes(b"old")
+    link.symlink_to("target")
+    writer(link, 2)
+    assert link.is_symlink()
+    assert not target.is_symlink()
+    assert len(target.read_bytes()) > 3
+
+
+def test_what_is_no_file_is_written_to_and_never_replaced(tmp_path):
+    """As /dev/stdout and /dev/null: here a named pipe, with somebody who reads it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_json(pipe, {"a": 1})
+        assert json.loads(os.read(reader, 100)) == {"a": 1}
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_other_users_can_read_results(tmp_path):
     write_json(tmp_path / "record.json", {})
     assert stat.S_IMODE((tmp_path / "record.json").stat().st_mode) == 0o644

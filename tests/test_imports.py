@@ -33,6 +33,7 @@ FLOORS = {
     "_hash": 0,
     "_seed": 0,
     "_frozen": 0,
+    "_faults": 0,
     "theory": 0,
     "series": 1,
     "expression": 2,

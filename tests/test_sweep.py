@@ -392,9 +392,7 @@ def test_what_all_runs_would_say_alike_is_said_once(tmp_path, caplog):
         caplog.clear()
         sweeps.sweep(out)
         told = [record.getMessage() for record in caplog.records]
-        assert [line for line in told if "(as given)" in line] == [
-            "teacher resnet8 on cpu in fp32 (as given)"
-        ]
+        assert [line for line in told if "(as given)" in line] == ["teacher resnet8 on cpu in fp32 (as given)"]
         assert told.count("kd resnet8x0.5 on cpu in fp32") == 2
         assert len([line for line in told if line.startswith("  teacher resnet8: ")]) == 1
 

@@ -416,7 +416,7 @@ def studied(teacher, data, out, way="matched"):
 )
 def test_what_asks_the_network_itself_refuses_recorded_logits(asks, tiny_data, tmp_path):
     np.save(tmp_path / "full.npy", recorded_logits(tiny_data)[1].numpy())
-    with pytest.raises(ValueError, match="teacher: expected a network, got recorded logits, which answer for"):
+    with pytest.raises(ValueError, match="teacher: expected a network, got recorded logits, which exist for"):
         asks(tmp_path / "full.npy", tiny_data, tmp_path)
 
 

@@ -35,7 +35,7 @@ from . import (
     teacher,
     temperatures,
 )
-from .options import OptionError
+from .options import OptionError, refuse_overwriting
 from .output import complain, logging_to_stderr, terminal
 
 __all__ = ["main"]
@@ -138,6 +138,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         near = difflib.get_close_matches(unknown[0][:60].partition("=")[0], parser._option_string_actions, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         parser.error(f"unrecognized arguments: {' '.join(map(brief, unknown[:5]))}{hint}")
+    refuse_overwriting(arguments)
     return arguments
 
 

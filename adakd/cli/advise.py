@@ -92,6 +92,12 @@ def _read(name: str, what: str) -> Tensor:
         tensors = {what: tensor_of_npy(content)} if name.endswith(".npy") else load_safetensors(content)
     except Exception as error:  # each reader has its own exceptions for damaged files
         raise ValueError(f"{name} cannot be read as {what} ({first_sentence(error)})") from error
+    tensors.pop("examples", None)  # of `record_logits`: whose the rows are
+    if {"indices", "values"} <= set(tensors) or {"indices", "codes"} <= set(tensors):
+        raise ValueError(
+            f"{name}: expected the logits of all classes, got the {tensors['indices'].shape[-1]} highest of a row; record them "
+            "without top="
+        )
     if set(tensors) != {what}:
         raise ValueError(
             f"{name}: expected one tensor named {what!r}, got {', '.join(sorted(tensors)) or 'nothing'}"

@@ -247,6 +247,33 @@ def new_command(
     return parser
 
 
+WRITTEN = "json", "plot", "target"  # options that name a file to be written
+
+
+def refuse_overwriting(arguments: argparse.Namespace) -> None:
+    """Raise OptionError where a file would be written over one that the command reads, or two results into one file."""
+    options = {action.dest: "/".join(action.option_strings) for action in arguments.parser._actions}
+    written: dict[str, Path] = {}
+    for name in WRITTEN:
+        given = getattr(arguments, name, None)
+        if given is None or given == "-":
+            continue
+        target = Path(os.path.realpath(given))
+        if target in written.values():
+            raise OptionError(
+                f"{options[name]}: {brief(str(given))} is written by another option too; choose another file"
+            )
+        written[options[name]] = target
+    for name in options.keys() - set(WRITTEN):
+        given = getattr(arguments, name, None)
+        for text in given if isinstance(given, list) else [given]:
+            if not isinstance(text, str) or "\0" in text or not Path(text).is_file():
+                continue
+            for option, target in written.items():
+                if target.is_file() and target.samefile(text):
+                    raise OptionError(f"{option}: {brief(text)} is read by this command; choose another file")
+
+
 def add_data(parser: argparse.ArgumentParser, of_grid: bool = False) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(

@@ -86,6 +86,7 @@ _SEVERAL: dict[str, tuple[type, str]] = {
 }
 
 
+@plain_torch()
 def gradient_norm(criterion: LogitObjective, student: Tensor, teacher: Tensor, target: Tensor) -> float:
     r"""Gradient norm of a distillation term of weight one, by the student's logits: the root mean square over the rows.
 
@@ -109,7 +110,8 @@ def gradient_norm(criterion: LogitObjective, student: Tensor, teacher: Tensor, t
     if criterion.divergence is None:
         raise ValueError("criterion: this method has no distillation term; expected one that has, such as 'kd'")
     criterion = copy.deepcopy(criterion)  # in its own mode: the weights of published plans are of training mode
-    student, teacher = student.detach().flatten(0, -2), teacher.flatten(0, -2)
+    # Their own: what was made in inference mode can be in no graph.
+    student, teacher = (x.detach().flatten(0, -2).clone() for x in (student, teacher))
     target = target.flatten(0, -2) if target.is_floating_point() else target.flatten()
     if not target.is_floating_point() and not (kept := target != -100).all():
         if not kept.any():

@@ -58,8 +58,22 @@ def first_sentence(error: Exception) -> str:
 
 
 def tensor_of_npy(content: bytes) -> torch.Tensor:
-    """The tensor of a file .npy, of its shape (also of none), in this machine's order of bytes; pickled objects are not read."""
-    array = np.load(io.BytesIO(content), allow_pickle=False)
+    """The tensor of a file .npy, of its shape (also of none), in this machine's order of bytes; pickled objects are not read.
+
+    Raises:
+        ValueError: for another kind of file, and for more than one array.
+    """
+    if not content.startswith(b"\x93NUMPY"):
+        kinds = {b"PK": "an archive, as numpy.savez and torch.save write them", b"\x1f\x8b": "compressed"}
+        kind = next((kind for start, kind in kinds.items() if content.startswith(start)), "something else")
+        raise ValueError(f"expected a file that numpy.save writes, and it is {kind}")
+    file = io.BytesIO(content)
+    array = np.load(file, allow_pickle=False)
+    if rest := len(content) - file.tell():
+        raise ValueError(
+            f"{rest} bytes follow its first array, {array.shape}: expected one array; join them by numpy.concatenate, and "
+            "save that"
+        )
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
@@ -78,7 +92,16 @@ def with_remedy(path: Path, error: OSError) -> OSError:
 
 
 def _write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write beside the target, flush to disk, then rename: a kill leaves the old file or the new one."""
+    """Write beside the target, flush to disk, then rename: a kill leaves the old file or the new one.
+
+    A link stays one, to the new file. What is there and no file, such as ``/dev/stdout``, is written to and never replaced.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as device:
+            write(device)
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = None
     try:

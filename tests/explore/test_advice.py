@@ -82,6 +82,28 @@ CASES = {
         teacher=np.where(np.arange(60)[:, None] < 5, 1.5, 20 * made_up()["teacher"])
     ),
     "repeated": changed(teacher=np.repeat(made_up()["teacher"][:30], 2, axis=0)),
+    "masks in rows": changed(teacher=np.where(np.eye(8)[np.arange(60) % 8] > 0, -1e9, made_up()["teacher"])),
+    "a mask of both": changed(
+        teacher=made_up()["teacher"] - 1e4 * (np.arange(8) == 2),
+        student=made_up()["student"] - 200.0 * (np.arange(8) == 2),
+    ),
+    "sigmoids": changed(teacher=1 / (1 + np.exp(-made_up()["teacher"]))),
+    "standardized": changed(
+        teacher=(lambda t: (t - t.mean(1, keepdims=True)) / t.std(1, keepdims=True))(made_up()["teacher"])
+    ),
+    "uniform": changed(teacher=1e-3 * made_up()["teacher"]),
+    "shifted": changed(labels=made_up()["teacher"].argmin(1)),
+    "one class": changed(
+        labels=np.where(np.arange(60) % 10 > 0, 2, made_up()["labels"]),
+        teacher=made_up()["student"] + 5.0 * (np.arange(8) == 2),
+    ),
+    "alike": changed(teacher=made_up()["teacher"][:1] + 1e-3 * made_up()["student"]),
+    "the teacher again": changed(student=made_up()["teacher"]),
+    "trained": changed(student=made_up()["teacher"] + made_up(seed=1)["student"]),
+    "trained, no labels": changed(student=made_up()["teacher"] + made_up(seed=1)["student"], labels=None),
+    "zeros": changed(student=np.zeros((60, 8))),
+    "probabilities of both": changed(**{who: np.exp(logs(made_up()[who])) for who in ("teacher", "student")}),
+    "few rows": {who: x[:9] for who, x in made_up().items()},
     "many rows": made_up(rows=20_500, classes=3),
 }
 
@@ -158,13 +180,17 @@ WRONG = {  # who, what, and the error
     "one class": ("teacher", np.ones((4, 1)), r"at least 1 image and 2 classes, got \(4, 1\)"),
     "no rows": ("teacher", np.ones((0, 3)), r"got \(0, 3\)"),
     "constant": ("teacher", np.ones((60, 8)), r"teacher’s logits: every row is constant: a collapsed teacher"),
-    "NaN": ("teacher", np.where(np.arange(60)[:, None] == 7, np.nan, made_up()["teacher"]), r"1 of 60 rows hold NaN or infinity \(first: row 7\); look"),
+    "NaN": ("teacher", np.where(np.arange(60)[:, None] == 7, np.nan, made_up()["teacher"]), r"1 of 60 rows hold NaN or infinity \(first: row 7\); record in float32"),
     "masked here and there": ("student", np.where(np.eye(60, 8) > 0, -np.inf, made_up()["student"]), r"student’s logits: 8 of 60 rows .*minus infinity masks a class"),
     "huge": ("teacher", np.where(np.eye(60, 8) > 0, -1e38, made_up()["teacher"]), r"at most 1e\+30 in size, got 1\.00e\+38"),
     "nothing left": ("teacher", np.full((60, 8), -np.inf), r"at least 2 classes that are not minus infinity"),
     "other shape": ("student", np.ones((60, 7)), r"expected the teacher’s shape \(60, 8\), got \(60, 7\); record both"),
     "floats as labels": ("labels", np.zeros(60), r"labels: expected little-endian integers, .*got dtype '<f8'"),
     "too few labels": ("labels", np.zeros(59, int), r"labels: expected 60 integers of shape \(60,\), .*got shape \(59,\)"),
+    "from one": ("labels", made_up()["labels"] + 1, r"they seem to count from 1, so subtract 1; leave"),
+    "one-hot": ("labels", np.eye(8, dtype=int)[made_up()["labels"]], r"one-hot: argmax\(-1\) gives the classes"),
+    "transposed": ("labels", np.zeros(8, int), r"are the logits transposed"),
+    "two arrays": ("teacher", npy(made_up()["teacher"]) + npy(made_up()["student"]), r"expected one array of shape \(60, 8\), .*numpy\.concatenate"),
     "out of range": ("labels", np.full(60, 8), r"labels from 0 to 7, got 8 in row 0 \(60 of 60 rows are out of range\); leave"),
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 // What follows from recorded logits for temperature and weight: adakd.advise, as far as a page has the formulas.
 
+import { count, facts, faults } from "./faults.js";
 import { ADVICE, METHODS } from "./from-python.js";
-import { entropy, highest, logSumExp, lowest, mean, spread, standardize, sum } from "./math.js";
+import { entropy, highest, lowest, mean, spread, standardize, sum } from "./math.js";
 import { distill, rowOf } from "./objective.js";
 import { temperatures as bothTemperatures, readBatch } from "./rules.js";
 
@@ -12,7 +13,6 @@ const FEW = 16; // samples that are read at a time
 const SHARE = 0.9; // of the work that temperatures are, about; the rest is gradients
 
 const tuple = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
-const count = (items, test) => items.reduce((n, x) => n + Number(test(x)), 0);
 
 // At most so many of a list, evenly spaced, as adakd.advice picks them.
 const spaced = (list, most) =>
@@ -70,16 +70,24 @@ function flat({ shape, values }, who) {
 function labelled({ shape, values }, { shape: images, rows, K }) {
   const name = NAMES.labels;
   if (shape.length !== 1 || shape[0] !== images[0]) {
+    const hint =
+      tuple(shape) === tuple(images)
+        ? "; one-hot: argmax(-1) gives the classes"
+        : shape.length === 1 && shape[0] === K
+          ? "; are the logits transposed? They have a row for each image"
+          : "";
     throw new Error(
-      `${name}: expected ${images[0]} integers of shape (${images[0]},), a class for each image, got shape ${tuple(shape)}`,
+      `${name}: expected ${images[0]} integers of shape (${images[0]},), a class for each image, got shape ${tuple(shape)}${hint}`,
     );
   }
   const wrong = (label) => label < 0 || label >= K;
   const first = values.findIndex(wrong);
   if (first >= 0) {
+    const [least, most] = [lowest(values), highest(values)];
+    const fromOne = least >= 1 && least < most && most === K;
     throw new Error(
       `${name}: expected labels from 0 to ${K - 1}, got ${values[first]} in row ${first} (${count(values, wrong)} of ` +
-        `${values.length} rows are out of range); leave rows without a label out, in logits and labels alike`,
+        `${values.length} rows are out of range); ${fromOne ? "they seem to count from 1, so subtract 1; " : ""}leave rows without a label out, in logits and labels alike`,
     );
   }
   const views = rows / values.length;
@@ -135,7 +143,7 @@ function checkNumbers({ values, rows, K, name }) {
       `${name}: ${bad.size} of ${rows} rows hold NaN or infinity (first: row ${bad.values().next().value}); ` +
         (masked
           ? "minus infinity masks a class: drop masked classes from student and teacher"
-          : "look for the network or the step that produced it"),
+          : "record in float32, as float16 ends at 65504, or look for the network or the step that produced them"),
     );
   }
   if (largest > ADVICE.largest) {
@@ -144,91 +152,6 @@ function checkNumbers({ values, rows, K, name }) {
         "rows alone: take them out of logits and labels",
     );
   }
-}
-
-// ---- what is wrong with the rows ----
-
-const CONSTANT = 1e-7; // of the largest logit: the rounding of float32
-
-function facts(row) {
-  const [low, high, total] = [lowest(row), highest(row), logSumExp(row)];
-  return {
-    constant: high - low <= CONSTANT * Math.max(Math.abs(low), Math.abs(high)),
-    saturated: Math.exp(high - total) > 1 - 1e-6,
-    logs: Math.abs(total) <= 1e-2,
-    shares: low >= 0 && high <= 1 && Math.abs(sum(row) - 1) <= 1e-2,
-    best: row.indexOf(high),
-  };
-}
-
-// What stands in the place of logits, if anything does.
-const format = (rows) =>
-  rows.every((row) => row.logs)
-    ? "log-probabilities"
-    : rows.every((row) => row.shares)
-      ? "probabilities"
-      : null;
-
-// How many of these rows are equal to an earlier one, bit by bit.
-function repeated({ values, K }, rows) {
-  const width = (K * values.BYTES_PER_ELEMENT) / 4;
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.byteLength / 4);
-  const known = new Map();
-  let found = 0;
-  for (const r of rows) {
-    let hash = 0;
-    for (let i = 0; i < width; i += 1)
-      hash = Math.imul(hash ^ words[r * width + i], 0x9e3779b1) ^ (hash >>> 15);
-    const alike = known.get(hash);
-    const same = alike?.some((other) => {
-      let i = 0;
-      while (i < width && words[other * width + i] === words[r * width + i]) i += 1;
-      return i === width;
-    });
-    if (same) found += 1;
-    else if (alike) alike.push(r);
-    else known.set(hash, [r]);
-  }
-  return found;
-}
-
-// A text of adakd.advice.FAULTS, in Python's format: {rows}, {chance:.1f}, {constant:.0%}.
-const filled = (text, of) =>
-  text.replace(/\{(\w+)(?::\.(\d)([f%]))?\}/g, (_, name, digits, kind) =>
-    kind === "%"
-      ? `${(100 * of[name]).toFixed(digits)}%`
-      : kind
-        ? of[name].toFixed(digits)
-        : of[name],
-  );
-
-function faults({ teacher, student, right, masked, again, K }) {
-  const rows = teacher.length;
-  const found = {};
-  const classes = masked.flatMap((is, k) => (is ? [k] : []));
-  if (classes.length) {
-    found["masked class"] = {
-      classes: classes.slice(0, 5).join(", ") + (classes.length > 5 ? " …" : ""),
-    };
-  }
-  if (K === 2) found["two classes"] = {};
-  for (const [of, all] of Object.entries({ student, teacher })) {
-    const kind = all && format(all);
-    if (kind) found[kind] = { of };
-  }
-  const chance = 1 / K;
-  if (right !== null && right <= chance + 3 * Math.sqrt((chance * (1 - chance)) / rows)) {
-    found["near chance"] = { accuracy: 100 * right, chance: 100 * chance, rows };
-  }
-  const constant = count(teacher, (row) => row.constant) / rows;
-  const saturated = count(teacher, (row) => row.saturated) / rows;
-  if (constant > 0.01 || saturated > 0.5) found.collapsed = { constant, saturated };
-  if (again > 0.01 * rows) found["repeated rows"] = { repeated: again, rows };
-  return Object.fromEntries(
-    Object.entries(ADVICE.faults).flatMap(([name, text]) =>
-      found[name] ? [[name, filled(text, found[name])]] : [],
-    ),
-  );
 }
 
 // ---- temperatures and weights ----
@@ -315,14 +238,17 @@ async function weights(rows, students, labels, reference, K, pause) {
       (labels || ADVICE.withoutLabels.includes(name)) && (K > 2 || ADVICE.ofTwo.includes(name)),
   );
   const norms = new Map();
+  const unit = mean(students.map((row) => spread(row).sigma)); // a standardized method's gradient is in inverse proportion
   for (const name of names) {
     await pause(SHARE + ((1 - SHARE) * norms.size) / names.length);
-    norms.set(name, await gradientNorm(METHODS[name], samples, students, pause));
+    const norm = await gradientNorm(METHODS[name], samples, students, pause);
+    const rounding = norm * (METHODS[name].standardize ? unit : 1) <= ADVICE.rounding;
+    norms.set(name, rounding ? 0 : norm);
   }
   const force = METHODS[reference].kdWeight * norms.get(reference);
   return names.map((method) => {
     const norm = norms.get(method);
-    const matched = norm > 1e-9 * force ? force / norm : null; // below: rounding
+    const matched = force && norm ? force / norm : null;
     return { method, norm, published: METHODS[method].kdWeight, matched };
   });
 }
@@ -364,13 +290,14 @@ export async function advise(given, pause = async () => {}) {
   await pause();
 
   const all = Array.from({ length: teacher.rows }, (_, r) => r);
-  const looked = (logits) => mapped(all, (r) => facts(rowOf(logits.values, r, K)), pause);
+  const kept = masked.filter((_, k) => !gone[k]).map((is) => !is);
+  const looked = (logits) => mapped(all, (r) => facts(rowOf(logits.values, r, K), kept), pause);
   const own = await looked(teacher);
   const theirs = student && (await looked(student));
   const varied = all.filter((r) => !own[r].constant);
   const right = targets ? count(all, (r) => own[r].best === targets[r]) / all.length : null;
-  const again = repeated(teacher, varied);
-  const warnings = faults({ teacher: own, student: theirs, right, masked, again, K });
+  const named = masked.flatMap((is, k) => (is ? [k] : []));
+  const warnings = faults({ teacher, student, own, theirs, targets, masked: named, kept });
   if (!varied.length) {
     throw new Error(
       `${NAMES.teacher}: every row is constant: a collapsed teacher, or a file of something else; look at its training, or at ` +
@@ -379,13 +306,13 @@ export async function advise(given, pause = async () => {}) {
   }
   await pause();
 
-  const kept = spaced(varied, ADVICE.mostRows);
-  const rows = kept.map((r) => rowOf(teacher.values, r, K));
-  const students = student && kept.map((r) => rowOf(student.values, r, K));
+  const some = (list) => list && spaced(list, ADVICE.batch);
+  const shown = spaced(varied, ADVICE.mostRows);
+  const rows = shown.map((r) => rowOf(teacher.values, r, K));
+  const students = student && shown.map((r) => rowOf(student.values, r, K));
   const spreads = await mapped(rows, (row) => spread(row), pause);
   const sigmas = spreads.map(({ sigma }) => sigma);
   const entropies = await mapped(rows, (row) => entropy(row), pause);
-  const some = (list) => list && spaced(list, ADVICE.batch);
   const reference = K === 2 ? ADVICE.instead : ADVICE.reference;
   return {
     rows: teacher.rows,
@@ -402,7 +329,7 @@ export async function advise(given, pause = async () => {}) {
       ? await weights(
           some(rows),
           some(students),
-          targets && some(kept.map((r) => targets[r])),
+          targets && some(shown.map((r) => targets[r])),
           reference,
           K,
           pause,

@@ -96,6 +96,12 @@ export function readNpy(buffer, name, integers = false) {
       `${name}: expected ${count} numbers, as its header says, got ${Math.floor(there)}; the file is cut short: copy it again`,
     );
   }
+  if (there > count) {
+    throw new Error(
+      `${name}: expected one array of shape (${shape.join(", ")}), and more bytes follow it; join arrays by numpy.concatenate, ` +
+        "and save that",
+    );
+  }
   let values = new Kind(buffer.slice(end, end + count * Kind.BYTES_PER_ELEMENT));
   if (type === "<f2") values = fromHalves(values);
   if (integers) values = Float64Array.from(values, Number);

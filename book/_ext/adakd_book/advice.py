@@ -15,7 +15,8 @@ from myst_nb.core.render import sanitize_script_content
 from sphinx.util.docutils import SphinxDirective
 
 from adakd import advise
-from adakd.advice import BATCH, FAULTS, INSTEAD, LARGEST, MOST_ROWS
+from adakd._faults import FAULTS, FEWEST, LARGEST, SPREAD, UNTRAINED
+from adakd.advice import BATCH, INSTEAD, MOST_ROWS, ROUNDING
 from adakd.explore.live import style_sheet
 from adakd.explore.module import built_module
 from adakd.explore.rules import live_rule, live_rule_of, method_for_page, rules_for_page, trains
@@ -73,6 +74,10 @@ def constants():
             "mostRows": MOST_ROWS,
             "batch": BATCH,
             "largest": LARGEST,
+            "spread": SPREAD,
+            "untrained": UNTRAINED,
+            "fewest": FEWEST,
+            "rounding": ROUNDING,
         },
     }
 
