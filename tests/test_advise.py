@@ -569,11 +569,10 @@ def test_the_shipped_settings_are_what_the_records_say():
 
 
 def measured():
-    """Every run that is counted: the study's, and those beside it that differ in the weights alone."""
+    """Every run that is counted: the study's, and those of its protocol beside it."""
     records = ROOT / "book" / "records"
-    return read_records(
-        records / "study", *(records / "evidence" / f"{name}.jsonl" for name in ("labels", "more_labels"))
-    )
+    beside = ("labels", "more_labels", "direction", "twin")
+    return read_records(records / "study", *(records / "evidence" / f"{name}.jsonl" for name in beside))
 
 
 def accuracies(method, kd_weight, ce_weight):

@@ -461,7 +461,9 @@ def test_a_changed_bit_of_any_row_is_found_when_it_is_read(dtype, data, teacher,
     content[place * row] ^= 1
     path.write_bytes(content)
     image, view = divmod(place, views.count)
-    expected = rf"logits.{dtype}: 1 of \d+ rows are not what was written \(first: image {image}, view {view}\); delete"
+    expected = (
+        rf"logits.{dtype}: 1 of \d+ rows are not what was written \(first: image {image}, view {view}\); delete"
+    )
     with pytest.raises(CacheError, match=expected):
         cache_of_dtype(data, tmp_path, views, dtype).read(places)
 

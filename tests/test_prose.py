@@ -80,7 +80,6 @@ ALLOWED = {
     },
     "10": {
         "0.1": "the published weight of the labels",
-        "0.9": "the published weight of kd",
         "4.098": "c₂√9, printed and asserted by chapter 6",
     },
     "11": {

@@ -12,6 +12,7 @@ TOOLS.append("tests/method_table.py")
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_help_and_what_is_unknown_write_nothing(tool, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_tools"))  # as of a script: they share modules
     monkeypatch.setenv("COLUMNS", "80")  # which book/_tools/cli.py sets
     monkeypatch.setattr(Path, "write_text", lambda *_, **__: pytest.fail("something was written"))
     main = runpy.run_path(str(ROOT / tool))["main"]

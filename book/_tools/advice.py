@@ -20,7 +20,7 @@ FILE = ROOT / "adakd" / "advice.json"
 # The run whose weights, rounded to half precision, are the study's teacher, over all test images.
 TEACHER = "temperatures/cifar100-wrn_16_2-resnet8-ce.json"
 # Beside the study, and like it but for the weights.
-BESIDE = "evidence/labels.jsonl", "evidence/more_labels.jsonl"
+BESIDE = tuple(f"evidence/{name}.jsonl" for name in ("labels", "more_labels", "direction", "twin"))
 SAME = ("model", "data", "recipe", "precision", "teacher")
 SEEDS = 5
 
@@ -28,6 +28,7 @@ SEEDS = 5
 def settings(study):
     """Every setting that five seeds have run, the best by validation first; accuracy in percent, with its 95 % interval."""
     groups = defaultdict(list)
+    norms = {name: round(norm, 6) for name, norm in study.plan["gradient_norm"].items()}
     for record in [*study.records, *read_records(*(RECORDS / name for name in BESIDE))]:
         config = record["config"]
         if all(config[name] == study.plan["config"][name] for name in SAME):
@@ -47,7 +48,7 @@ def settings(study):
                 "kd_weight": kd_weight,
                 "ce_weight": ce_weight,
                 # At the start and λ = 1; it was measured at the method's own temperature.
-                "gradient_norm": None if "tau" in options else round(study.plan["gradient_norm"][method], 6),
+                "gradient_norm": None if "tau" in options else norms.get(method),
                 "seeds": len(records),
                 "validation": round(validation.estimate, 3),
                 "accuracy": round(accuracy.estimate, 3),
