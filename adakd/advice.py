@@ -29,6 +29,10 @@ __all__ = ["Advice", "advise", "measured_settings"]
 PERCENT = (5, 25, 50, 75, 95)
 MOST_ROWS = 20_000  # whose temperatures are computed; more change no quantile that is shown
 BATCH = 512  # rows of a gradient norm, as many as the study measured it on
+FEW = 16  # rows that either has at least, where these numbers together would be more than so many:
+MOST_NUMBERS = 2**26, 2**21
+OF_PAIRS = "mlkd"  # a divergence that compares every class with every other
+MOST_CLASSES = 4096  # of such a one: the square of them is held in memory
 INSTEAD = "kd"  # the reference where no standardized method can be one
 ROUNDING = 1e-6  # below it a gradient norm is none; of a standardized method in units of the student's spread
 FIXED = ("kd", "zkd")  # the rows whose fixed temperatures are shown beside the rules
@@ -260,6 +264,8 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
         criterion = create_method(name, **fill_options(name, {}, num_classes=teacher.shape[1]))
         reads_target = any(term.reads_target for term in criterion.terms.values())
         parts = [part for term in criterion.terms.values() for part in term.parts]  # a warm-up changes no part
+        if row.divergence == OF_PAIRS and teacher.shape[1] > MOST_CLASSES:
+            continue
         if teacher.shape[1] < max(term.least_classes for term in criterion.terms.values()):
             continue
         if all(map(_unchanging, parts)) and not (reads_target and labels is None):
@@ -415,7 +421,8 @@ def advise(
 
     Computed are the spread of the rows, the highest standardized logit, the entropy at τ = 1, the teacher's temperature
     under every rule that needs no training, in units of the row's spread and raw (:math:`\tau_\text{raw} = \sigma \tau`),
-    and the gradient norm of every such method at λ = 1 (`adakd.study.gradient_norm`, over 512 evenly spaced rows). From it follows
+    and the gradient norm of every such method at λ = 1 (`adakd.study.gradient_norm`, over 512 evenly spaced rows, fewer of more
+    than 4096 classes, and there without what compares every class with every other, as `mlkd` does). From it follows
     the weight at which a method has the gradient norm of the reference,
 
     .. math:: \lambda_m = \lambda_\text{ref} \, \frac{\lVert D_\text{ref} \rVert}{\lVert D_m \rVert} .
@@ -482,10 +489,14 @@ def advise(
     teacher = teacher[varied]  # a row without spread has no temperature in units of it
     student = None if student is None else student[varied]
     labels = None if labels is None else labels[varied]
+    most, batch = (
+        max(FEW, min(rows, numbers // classes))
+        for rows, numbers in zip((MOST_ROWS, BATCH), MOST_NUMBERS, strict=True)
+    )
     assumed = None
     if student is None:
         generator = torch.Generator().manual_seed(0)
-        kept = _spaced(torch.arange(len(teacher)), MOST_ROWS)
+        kept = _spaced(torch.arange(len(teacher)), most)
         some = SPREAD * torch.randn(len(kept), classes, generator=generator, dtype=torch.float64)
         assumed = (
             f"its logits are taken to be independent and normal with standard deviation {SPREAD:g}, about that of an untrained "
@@ -493,8 +504,8 @@ def advise(
             f"standard deviation s, your λ of standardized methods is s / {SPREAD:g} times the one below: better give its logits"
         )
     else:
-        some = _spaced(student, MOST_ROWS)
-    rows, few = _spaced(teacher, MOST_ROWS), None if labels is None else _spaced(labels, MOST_ROWS)
+        some = _spaced(student, most)
+    rows, few = _spaced(teacher, most), None if labels is None else _spaced(labels, most)
     log_p = rows.log_softmax(dim=1)
     entropy = -(log_p.exp() * log_p).sum(dim=1)
     student_spread = None if assumed else _quantiles(some.std(dim=1, correction=0))
@@ -502,7 +513,7 @@ def advise(
     if classes == 2 and standardized:
         reference = INSTEAD
     gradients = _gradients(
-        _spaced(rows, BATCH), _spaced(some, BATCH), None if few is None else _spaced(few, BATCH), reference
+        _spaced(rows, batch), _spaced(some, batch), None if few is None else _spaced(few, batch), reference
     )
     return Advice(
         rows=count,

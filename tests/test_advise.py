@@ -392,6 +392,19 @@ def test_what_is_no_tensor_is_refused_with_what_to_do(given):
         adakd.advise(logits, labels=labels)
 
 
+def test_a_vocabulary_is_no_matter_of_minutes(monkeypatch):
+    """Fewer rows, and no square of the number of classes in memory."""
+    monkeypatch.setattr("adakd.advice.METHODS", {name: adakd.METHODS[name] for name in ("kd", "zkd", "mlkd")})
+    teacher = 3 * torch.randn(40, 5000, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("adakd.advice.MOST_NUMBERS", (20 * 5000, 5000))
+    found = adakd.advise(teacher)
+    assert [row["method"] for row in found.gradients] == ["kd", "zkd"]
+    assert found.spread["mean"] == pytest.approx(
+        teacher[torch.arange(20) * 39 // 19].std(dim=1, correction=0).mean().item(), rel=1e-5
+    )
+    assert "mlkd" in [row["method"] for row in adakd.advise(teacher[:, :100]).gradients]
+
+
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_it_needs_no_mode_of_its_callers(mode):
     """Where logits are recorded no gradient is."""

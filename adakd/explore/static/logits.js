@@ -306,8 +306,9 @@ export async function advise(given, pause = async () => {}) {
   }
   await pause();
 
-  const some = (list) => list && spaced(list, ADVICE.batch);
-  const shown = spaced(varied, ADVICE.mostRows);
+  const fewer = (rows, numbers) => Math.max(ADVICE.few, Math.min(rows, Math.floor(numbers / K)));
+  const some = (list) => list && spaced(list, fewer(ADVICE.batch, ADVICE.mostNumbers[1]));
+  const shown = spaced(varied, fewer(ADVICE.mostRows, ADVICE.mostNumbers[0]));
   const rows = shown.map((r) => rowOf(teacher.values, r, K));
   const students = student && shown.map((r) => rowOf(student.values, r, K));
   const spreads = await mapped(rows, (row) => spread(row), pause);

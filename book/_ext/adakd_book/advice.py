@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from adakd import advise
 from adakd._faults import FAULTS, FEWEST, LARGEST, SPREAD, UNTRAINED
-from adakd.advice import BATCH, INSTEAD, MOST_ROWS, ROUNDING
+from adakd.advice import BATCH, FEW, INSTEAD, MOST_NUMBERS, MOST_ROWS, ROUNDING
 from adakd.explore.live import style_sheet
 from adakd.explore.module import built_module
 from adakd.explore.rules import live_rule, live_rule_of, method_for_page, rules_for_page, trains
@@ -73,6 +73,8 @@ def constants():
             "faults": FAULTS,
             "mostRows": MOST_ROWS,
             "batch": BATCH,
+            "few": FEW,
+            "mostNumbers": MOST_NUMBERS,
             "largest": LARGEST,
             "spread": SPREAD,
             "untrained": UNTRAINED,
