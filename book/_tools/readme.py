@@ -1,6 +1,6 @@
 """Write the tables and findings of the front pages from the records, so that none of their numbers is typed.
 
-python book/_tools/readme.py            rewrite README.md, book/intro.md and book/findings.md between their marks
+python book/_tools/readme.py            rewrite README.md, and intro, findings and which of the book, between their marks
 python book/_tools/readme.py --check    exit with 1 if that would change one of them
 """
 
@@ -12,7 +12,7 @@ import textwrap
 from collections import defaultdict
 from pathlib import Path
 
-from findings import Finding, Study, findings
+from findings import Finding, Study, findings, start
 
 from adakd.statistics import mean_interval
 from adakd.study import WAYS, plus_minus, read_study
@@ -160,6 +160,7 @@ def written():
     parts = {
         "README.md": {"answer": answer(s), "use": use(s, advice)},
         "book/intro.md": {"answer": answer(s)},
+        "book/which.md": {"start": start(s)},
         "book/findings.md": {
             "answer": answer(s),
             "study": study_table(study),
