@@ -254,9 +254,8 @@ def _gradients(teacher: Tensor, student: Tensor, labels: Tensor | None, referenc
     """Gradient norm at λ = 1 of every method on logits that needs no training, and its λ beside the reference's."""
     target = teacher.argmax(dim=1) if labels is None else labels  # read by none of those that are left
     norms = {}
-    unit = (
-        student.std(dim=1, correction=0).mean().item()
-    )  # a standardized method's gradient is in inverse proportion
+    # A standardized method's gradient is in inverse proportion to it.
+    unit = student.std(dim=1, correction=0).mean().item()
     for name in dict.fromkeys((*METHODS, reference)):
         row = get_method(name)
         if not row.on_logits or row.divergence is None:

@@ -518,6 +518,7 @@ def test_what_record_logits_writes_is_read(tmp_path, capsys):
         (["teacher.npy", "--labels", "labels.npy", "--json", "labels.npy"], "'labels.npy' is read"),
         (["teacher.npy", "--plot", "a.svg", "--json", "./a.svg"], "is written by another option too"),
         (["teacher.npy", "--json", "link.json"], "is read by this command"),
+        (["teacher.npy", "--reference", "x" * 5000, "--json", "new.json"], "unknown method"),
     ],
 )
 def test_no_result_is_written_over_what_is_read(arguments, named, files, capsys, monkeypatch):

@@ -267,7 +267,7 @@ def refuse_overwriting(arguments: argparse.Namespace) -> None:
     for name in options.keys() - set(WRITTEN):
         given = getattr(arguments, name, None)
         for text in given if isinstance(given, list) else [given]:
-            if not isinstance(text, str) or "\0" in text or not Path(text).is_file():
+            if not isinstance(text, str) or not os.path.isfile(text):  # of any text, however long
                 continue
             for option, target in written.items():
                 if target.is_file() and target.samefile(text):
