@@ -663,7 +663,6 @@ def test_tables_and_numbers_are_made_from_records(good):
 
 
 RUNS = ".results tbody tr:not([hidden])"
-SOURCES = "(rows) => rows.flatMap((row) => row.dataset.source.split('|'))"
 
 
 def test_all_runs_are_filtered_sorted_and_opened_by_the_keyboard(browser, site, book):
@@ -719,7 +718,9 @@ def test_a_chapter_leads_to_its_runs(browser, site, chapter, source):
         assert visit.page.get_by_role("combobox", name="Experiment", exact=True).input_value() == source
         runs = visit.page.locator(RUNS)
         assert 0 < runs.count() < visit.page.locator(".results tbody tr").count()
-        assert {name.partition("/")[0] for name in runs.evaluate_all(SOURCES)} == {source}
+        # A row may have seeds of another experiment, too, but none of the shown is without this one.
+        sources = runs.evaluate_all("(rows) => rows.map((row) => row.dataset.source.split('|'))")
+        assert all(source in {name.partition("/")[0] for name in names} for names in sources)
         assert visit.problems == []
 
 
