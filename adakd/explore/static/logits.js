@@ -156,10 +156,14 @@ function checkNumbers({ values, rows, K, name }) {
 
 // ---- temperatures and weights ----
 
+// A constant row has no spread: it becomes 0.
+const standardized = (row, kind) =>
+  spread(row, kind).sigma ? standardize(row, kind) : row.map(() => 0);
+
 // The samples of a batch as a method's rule reads them; each kind of standardization is computed once.
 function batches(rows, students, labels) {
   const known = {};
-  const ready = (row, kind) => (kind ? standardize(row, kind) : row);
+  const ready = (row, kind) => (kind ? standardized(row, kind) : row);
   return (kind = "") => {
     known[kind] ??= rows.map((row, i) => {
       const teacher = ready(row, kind);
@@ -220,11 +224,10 @@ async function gradientNorm(method, samples, students, pause) {
     (scope) => {
       i += 1;
       const own = kind && spread(students[i], kind);
-      return sum(
-        distill(method, scope, own)
-          .differentiate()
-          .gradient.map((x) => x * x),
-      );
+      const { gradient } = distill(method, scope, own).differentiate();
+      const size = sum(gradient.map((x) => x * x));
+      // What divides by the spread of a constant row has no gradient there.
+      return Number.isNaN(size) && spread(students[i]).sigma === 0 ? 0 : size;
     },
     pause,
   );

@@ -29,13 +29,13 @@ export const pearson = (z, other) => inner(z, other) / z.length;
 // Degrees of freedom less than K, and what is added to σ: adakd.logits.STANDARDIZATIONS.
 const KINDS = { population: [0, 0], sample: [1, 1e-7] };
 
-// The standardized row z, and what its gradient needs. A constant row has no spread: it becomes 0, with no gradient.
+// The standardized row z, and what its gradient needs.
 export function spread(row, kind = "population") {
   const [less, epsilon] = KINDS[kind];
   const deviations = centered(row);
   const freedom = row.length - less;
   const sigma = Math.sqrt(inner(deviations, deviations) / freedom);
-  const divisor = sigma + epsilon || 1;
+  const divisor = sigma + epsilon;
   return { z: deviations.map((x) => x / divisor), sigma, divisor, freedom };
 }
 
@@ -43,7 +43,6 @@ export const standardize = (row, kind) => spread(row, kind).z;
 
 // Gradient by the standardized row -> gradient by the row: no part along 1, none along z, and 1/σ.
 export function throughSpread(gradient, { z, sigma, divisor, freedom }) {
-  if (sigma === 0) return gradient.map(() => 0);
   const center = mean(gradient);
   const along = inner(gradient, z) / (freedom * sigma);
   return gradient.map((x, k) => (x - center) / divisor - z[k] * along);
