@@ -183,9 +183,8 @@ def _of_accuracy(teacher: Tensor, labels: Tensor) -> dict[str, dict[str, Any]]:
     guess = 1 / classes
     frequent = max(guess, labels.bincount().max().item() / rows)
 
-    def deviation(
-        chance: float,
-    ) -> float:  # three of them: one teacher of a thousand without knowledge is above
+    def deviation(chance: float) -> float:
+        # Three of them: one teacher of a thousand without knowledge is above.
         return 3 * math.sqrt(chance * (1 - chance) / rows)
 
     def facts(chance: float) -> dict[str, Any]:

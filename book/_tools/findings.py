@@ -168,6 +168,11 @@ def best_of(by):
     return max(by, key=lambda multiple: statistics.fmean(by[multiple]))
 
 
+def lost_at_eight(found):
+    """Points of each method below its best at eight times the matched weight."""
+    return {name: statistics.fmean(by[best_of(by)]) - statistics.fmean(by[8]) for name, by in found.items()}
+
+
 def finer(s):
     """Weights from half to eight times the matched one."""
     found = by_weight(s)
@@ -180,7 +185,7 @@ def finer(s):
             gains.append(by[own][seed] - statistics.fmean(others))
             same, count = same + (own == best_of(by)), count + 1
         luck.append(statistics.fmean(gains))
-    lost = {name: statistics.fmean(by[best_of(by)]) - statistics.fmean(by[8]) for name, by in found.items()}
+    lost = lost_at_eight(found)
     invariant = [name for name in found if get_method(name).standardize or name in ("correlation", "dist")]
     raw = [name for name in found if name not in invariant]
     rows = []
@@ -201,9 +206,9 @@ def finer(s):
 
 def rule(s):
     """The maximum logit beside constants."""
-    three = [s.gap(way, "zkd+mlt", "zkd") for way in WAYS]
+    three = [s.gap(way, "zkd+mlt", "zkd", together(15)) for way in WAYS]  # of chapter 11's fifteen
     full = [s.at(1.0, "zkd+mlt", "zkd", kind, together(8)) for kind in KINDS]
-    raw = [s.gap(kind, "kd+mlt", "kd", together(15)) for kind in KINDS]  # of chapter 11's fifteen
+    raw = [s.gap(kind, "kd+mlt", "kd", together(15)) for kind in KINDS]
     turn = paired_interval(
         *(
             [a - b for a, b in zip(s.last(kind, "kd+mlt"), s.last(kind, "kd"), strict=True)]
@@ -251,15 +256,21 @@ def rule(s):
     )
 
 
-def standardizing(s):
-    """Standardized minus raw at equal softness and force."""
+def by_temperature():
+    """Accuracies by method and temperature in units of σ, at weights of equal gradient norm; and that σ, of the teacher's rows."""
     plan = plan_of(EVIDENCE / "standardization.json")
     runs = Runs(evidence("standardization"))
     ends = {
         (row["method"], row["spreads"]): runs.of(row["method"], 0.1, row["kd_weight"], row["tau"])
         for row in plan["settings"]
     }
-    units = sorted({row["spreads"] for row in plan["settings"]})
+    return ends, plan["spread"]
+
+
+def standardizing(s):
+    """Standardized minus raw at equal softness and force."""
+    ends, _ = by_temperature()
+    units = sorted({unit for _, unit in ends})
     gaps = [[a - b for a, b in zip(ends["zkd", c], ends["kd", c], strict=True)] for c in units]
     at = {c: mean_interval(gap, together(len(units))) for c, gap in zip(units, gaps, strict=True)}
     over = mean_interval([statistics.fmean(of_seed) for of_seed in zip(*gaps, strict=True)])
@@ -303,7 +314,7 @@ def schedules(s):
         for tau in passed
     }
     rest = [
-        paired_interval(ends("ctkd", kind), ends("kd", kind, tau))
+        paired_interval(ends("ctkd", kind), ends("kd", kind, tau), together(len(KINDS)))
         for kind, tau in zip(KINDS, (3.3, 21.0), strict=True)
     ]
     bound = sum(
@@ -466,32 +477,23 @@ def photographs(s):
 def start(s):
     """Where to begin, for the page "Which temperature, which weight": a list."""
     found = by_weight(s)
-    zkd, kd = found["zkd"], found["kd"]
-    plan = plan_of(EVIDENCE / "standardization.json")
-    runs = Runs(evidence("standardization"))
-    ends = {
-        (row["method"], row["spreads"]): runs.of(row["method"], 0.1, row["kd_weight"], row["tau"])
-        for row in plan["settings"]
-    }
+    ends, sigma = by_temperature()
     hot = [statistics.fmean(ends["zkd", 2.0]) - statistics.fmean(ends["zkd", c]) for c in (8.0, 30.0)]
-    warm = paired_interval(ends["kd", 3.3], ends["kd", 1.2])
+    warm = paired_interval(ends["kd", 3.3], ends["kd", 1.2], together(5))  # of the five above the lowest
     published = get_method("zkd").kd_weight
-    best = best_of(zkd) * s.weight("matched", "zkd")
-    lost = {
-        name: statistics.fmean(by[best_of(by)]) - statistics.fmean(by[8])
-        for name, by in (("kd", kd), ("zkd", zkd))
-    }
+    best = best_of(found["zkd"]) * s.weight("matched", "zkd")
+    lost = lost_at_eight(found)
     Finding("Where to begin", "").check(
         a_larger_weight_is_better=best > published,
-        the_page_says_eight_times=lost["kd"] > 10 > 4 > lost["zkd"],
+        too_large_a_weight_ruins_kd_alone=lost["kd"] > 10 > 4 > lost["zkd"],
         warmer_is_better_on_raw_logits=warm.low > 0,
     )
     points = [
-        f"**Standardized logits, τ = 2** (`zkd`). Between 1.2 and 5 no constant could be told from it; 8 and 30 were {hot[0]:.1f} and {hot[1]:.1f} points behind.",
+        f"**Standardized logits, τ = 2** (`zkd`). Between 1.2 and 5 no constant could be told from it; 8 and 30 were {hot[0]:.1f} and {hot[1]:.1f} points behind (read off afterwards).",
         f"**λ = {published:g}, then {2 * published:g} and {4 * published:g}.** On the study's validation images {best:g} was the best of five for `zkd`. On standardized logits too large a λ costs "
         f"little ({lost['zkd']:.1f} points at {8 * s.weight('matched', 'zkd'):g}); on raw ones it is ruinous (`kd` at eight times its matched λ: {lost['kd']:.0f} points), so go up there in steps of two.",
         f"**On raw logits not τ = 4 by habit.** What counts is τ in units of σ, the spread of the teacher's rows: at equal gradient norm 3.3 σ was {warm.estimate:.1f} points ahead of 1.2 σ "
-        f"[{warm.low:.1f}, {warm.high:.1f}] (read off afterwards), and 4 was {4 / plan['spread']:.1f} σ of this teacher.",
+        f"[{warm.low:.1f}, {warm.high:.1f}] (read off afterwards), and 4 was {4 / sigma:.1f} σ of this teacher.",
         "**The labels' weight as the method publishes it**: 0.1 for `zkd`, 1 for `dist`, `ttm`, `dkd` and their like.",
         "**An adaptive temperature only if you cannot try two constants.** The maximum logit finds a level by itself, and a constant at that level did as well.",
         "**Other data: try `kd` as well.** On CIFAR-10 it was ahead of `zkd` at published weights.",
